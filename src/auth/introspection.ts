@@ -1,0 +1,147 @@
+// Is this token alive, according to the server that issued it (RFC 7662)? Speaks the standard and Drupal's dialect. It refuses
+// to know what the answer means for the caller, and remembers nothing but the gateway's own token.
+import type { Config } from '../config/schema.ts'
+import { isGatewayError } from '../errors.ts'
+import type { JsonObject } from './claims.ts'
+import { type AuthorizationServer, type Discovery, unavailable } from './discovery.ts'
+import type { VerifierEvents } from './events.ts'
+import { type Fetch, FetchFailure, fetchJson } from './fetch-json.ts'
+import { createOwnToken } from './own-token.ts'
+
+export type IntrospectionAnswer =
+  | { active: true; claims: JsonObject }
+  | { active: false; detail: string }
+
+export interface Introspection {
+  /**
+   * Asks about a token; `tokenId` is its jti, the only name by which Drupal knows it. One question at a time per token.
+   * Rejects with GW_AUTHORIZATION_SERVER_UNAVAILABLE when there is no answer: the caller fails closed.
+   */
+  ask(token: string, tokenId: string | undefined): Promise<IntrospectionAnswer>
+}
+
+interface Options {
+  config: Config
+  discovery: Discovery
+  fetch: Fetch
+  /** Milliseconds since epoch. */
+  now: () => number
+  events?: VerifierEvents
+  /** Scope of the gateway's own token, for Drupal's dialect; without it the client's default scopes apply. */
+  scope?: string
+}
+
+/** Most questions at once: tokens nobody knows must not become a load on the server. */
+const maxConcurrent = 64
+
+/** Asks the first authorization server. Claims of an active answer are as the server gave them. */
+export function createIntrospection(options: Options): Introspection {
+  const { config, discovery, fetch, now, events = {}, scope = '' } = options
+  const { oauth } = config
+  const timeoutMs = oauth.timeoutSeconds * 1000
+  const pending = new Map<string, Promise<IntrospectionAnswer>>()
+  const ownToken = createOwnToken({ config, discovery, fetch, now, events, scope })
+
+  async function post(
+    url: string,
+    form: Record<string, string>,
+    authorization: string | undefined
+  ): Promise<JsonObject> {
+    const headers = authorization === undefined ? {} : { authorization }
+    return fetchJson({ fetch, url, timeoutMs, form, headers })
+  }
+
+  /** RFC 7662 §2.1 with client authentication. */
+  async function standard(server: AuthorizationServer, url: string, token: string) {
+    const form = { token, token_type_hint: 'access_token' }
+    const { clientId, clientSecret } = oauth
+    if (clientId === '') throw unavailable('introspection needs OAUTH_CLIENT_ID and its secret')
+    const methods = server.document['introspection_endpoint_auth_methods_supported']
+    if (Array.isArray(methods) && !methods.includes('client_secret_basic')) {
+      return post(url, { ...form, client_id: clientId, client_secret: clientSecret }, undefined)
+    }
+    return post(url, form, basic(clientId, clientSecret))
+  }
+
+  /** Drupal's: the jti, and the gateway's own bearer token; one more try with a new one when Drupal has dropped it. */
+  async function drupal(url: string, tokenId: string) {
+    const form = { token: tokenId, token_type_hint: 'access_token' }
+    const bearer = await ownToken.get()
+    try {
+      return await post(url, form, `Bearer ${bearer}`)
+    } catch (error) {
+      if (!(error instanceof FetchFailure) || error.status !== 401) throw error
+      ownToken.drop(bearer)
+      return post(url, form, `Bearer ${await ownToken.get()}`)
+    }
+  }
+
+  async function question(
+    token: string,
+    tokenId: string | undefined
+  ): Promise<IntrospectionAnswer> {
+    const server = await discovery.metadata()
+    const url = server.introspectionEndpoint
+    if (url === undefined) throw unavailable(`${server.issuer} names no introspection_endpoint`)
+    const isDrupal = speaksDrupal(oauth.introspection, server)
+    if (isDrupal && tokenId === undefined) {
+      return { active: false, detail: 'Drupal knows tokens by their jti, and this one has none' }
+    }
+    const claims = isDrupal
+      ? await drupal(url, tokenId as string)
+      : await standard(server, url, token)
+    if (claims['active'] !== true) return { active: false, detail: 'the server says inactive' }
+    // Servers answer "active" for refresh tokens too, then without a token_type; a JWT says itself what it is.
+    const type = claims['token_type'] ?? (tokenId === undefined ? 'none' : 'bearer')
+    if (typeof type !== 'string' || type.toLowerCase() !== 'bearer') {
+      return { active: false, detail: 'the server does not say that it is a bearer token' }
+    }
+    return { active: true, claims }
+  }
+
+  async function measured(token: string, tokenId: string | undefined) {
+    const start = now()
+    try {
+      const answer = await question(token, tokenId)
+      events.introspection?.(now() - start, answer.active ? 'active' : 'inactive')
+      return answer
+    } catch (error) {
+      events.introspection?.(now() - start, 'failed')
+      events.asFailure?.('introspection')
+      throw isGatewayError(error) ? error : unavailable(explain(error as FetchFailure), error)
+    }
+  }
+
+  return {
+    async ask(token, tokenId) {
+      const key = tokenId ?? token
+      const asked = pending.get(key)
+      if (asked !== undefined) return asked
+      if (pending.size >= maxConcurrent) {
+        throw unavailable(`${maxConcurrent} introspections are under way`)
+      }
+      const answer = measured(token, tokenId).finally(() => pending.delete(key))
+      pending.set(key, answer)
+      return answer
+    }
+  }
+}
+
+/** Drupal's metadata carries a member that no standard has; nothing else tells its dialect. */
+function speaksDrupal(option: Config['oauth']['introspection'], server: AuthorizationServer) {
+  return option === 'auto'
+    ? 'oauth_authorization_server_metadata_endpoint' in server.document
+    : option === 'drupal'
+}
+
+/** RFC 6749 §2.3.1: both halves form-urlencoded, then base64. */
+function basic(id: string, secret: string): string {
+  const encode = (text: string) => new URLSearchParams({ '': text }).toString().slice(1)
+  return `Basic ${Buffer.from(`${encode(id)}:${encode(secret)}`).toString('base64')}`
+}
+
+function explain(error: FetchFailure): string {
+  const { status } = error
+  if (status !== 401 && status !== 403) return error.message
+  return `${error.message}: check OAUTH_CLIENT_ID and OAUTH_CLIENT_SECRET, and OAUTH_INTROSPECTION (rfc7662 or drupal); in Drupal the gateway's client needs a user and a scope with the permission "bypass token introspection restrictions"`
+}

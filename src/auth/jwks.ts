@@ -1,0 +1,185 @@
+// Did a key of this issuer sign this token? Keeps each server's JWK set and knows when fetching it again may help. It refuses
+// to know what the token says. jose's remote set is not used: it cannot serve stale keys, and takes a bad signature as final,
+// while Drupal replaces its one key, which has no kid.
+import {
+  type CompactVerifyGetKey,
+  compactVerify,
+  createLocalJWKSet,
+  errors,
+  type JSONWebKeySet
+} from 'jose'
+import type { Config } from '../config/schema.ts'
+import type { GatewayError } from '../errors.ts'
+import type { Refusal } from './claims.ts'
+import { type AuthorizationServer, type Discovery, unavailable } from './discovery.ts'
+import type { VerifierEvents } from './events.ts'
+import { type Fetch, FetchFailure, fetchJson } from './fetch-json.ts'
+import { keep, type Kept } from './kept.ts'
+import { readPinnedKey } from './pinned-key.ts'
+
+export interface Keys {
+  /** Undefined when a key of the accepted issuer signed the token; else why not. Rejects with GW_AUTHORIZATION_SERVER_UNAVAILABLE when no keys can be had. */
+  check(issuer: string, token: string): Promise<Refusal | undefined>
+  /** Fetches the first server's keys, for a warm start. Never rejects. */
+  warm(): Promise<void>
+  /** Rejects with GW_AUTHORIZATION_SERVER_UNAVAILABLE while the first server's keys cannot be had, not even old ones. */
+  ready(): Promise<void>
+  /** Why the last fetch of keys failed, with a hint, for /readyz; undefined when it did not. */
+  problem(): string | undefined
+}
+
+interface KeySet {
+  resolve: CompactVerifyGetKey
+  /** No key has a kid: a bad signature may then mean a new key. */
+  anonymous: boolean
+}
+
+interface ServerKeys {
+  kept: Kept<KeySet>
+  /** The last fetch that a token asked for. */
+  forced: { at: number; done: Promise<KeySet | undefined> } | undefined
+}
+
+interface Options {
+  config: Config
+  discovery: Discovery
+  fetch: Fetch
+  /** Milliseconds since epoch. */
+  now: () => number
+  events?: VerifierEvents
+}
+
+/** A token is tried with every key that fits: a set of thousands would turn one bad token into work for all. */
+const maxKeys = 32
+
+/** Keeps the keys of every accepted issuer; throws at once when a pinned key file is not usable. */
+export function createKeys({ config, discovery, fetch, now, events = {} }: Options): Keys {
+  const { oauth } = config
+  // RFC 9864 gives EdDSA over Ed25519 a name of its own; both are the same signature.
+  const algorithms: string[] = [...oauth.algorithms]
+  if (algorithms.includes('EdDSA')) algorithms.push('Ed25519')
+  const pinned = oauth.publicKeyFile === '' ? undefined : keySet(readPinnedKey(oauth.publicKeyFile))
+  const servers = new Map<string, ServerKeys>()
+
+  async function load(issuer: string): Promise<KeySet> {
+    try {
+      const set = await fetchKeys(await discovery.serverOf(issuer))
+      events.keyRefresh?.('ok')
+      return set
+    } catch (error) {
+      events.keyRefresh?.('failed')
+      events.asFailure?.('keys')
+      throw error
+    }
+  }
+
+  async function fetchKeys({ issuer, jwksUri, document }: AuthorizationServer): Promise<KeySet> {
+    if (jwksUri === undefined) {
+      throw unavailable(
+        `${issuer} names no usable jwks_uri (${JSON.stringify(document['jwks_uri'])}): set OAUTH_PUBLIC_KEY_FILE`
+      )
+    }
+    try {
+      return keySet(
+        await fetchJson({ fetch, url: jwksUri, timeoutMs: oauth.timeoutSeconds * 1000 })
+      )
+    } catch (error) {
+      if (!(error instanceof FetchFailure)) {
+        throw unavailable(`${jwksUri}: ${(error as Error).message}`, error)
+      }
+      const hint =
+        error.status === 404
+          ? ' although the metadata names it: in Drupal, OpenID Connect is switched off in the settings of Simple OAuth. Switch it on, or set OAUTH_PUBLIC_KEY_FILE'
+          : ''
+      throw unavailable(error.message + hint, error)
+    }
+  }
+
+  function serverKeys(issuer: string): ServerKeys {
+    let server = servers.get(issuer)
+    if (server === undefined) {
+      const kept = keep({
+        now,
+        load: () => load(issuer),
+        ttlMs: oauth.discoveryCacheTtlSeconds * 1000,
+        staleMs: oauth.staleSeconds * 1000,
+        retryMs: 1000
+      })
+      server = { kept, forced: undefined }
+      servers.set(issuer, server)
+    }
+    return server
+  }
+
+  /** The newest keys that a token may ask for: one fetch per cooldown, shared by all who ask meanwhile. */
+  function newest(server: ServerKeys): Promise<KeySet | undefined> {
+    const { forced } = server
+    if (forced !== undefined && now() - forced.at < oauth.keyCooldownSeconds * 1000)
+      return forced.done
+    const done = server.kept.reload().catch(() => undefined)
+    server.forced = { at: now(), done }
+    return done
+  }
+
+  async function check(issuer: string, token: string): Promise<Refusal | undefined> {
+    if (pinned !== undefined) return tryKeys(pinned, token, algorithms)
+    const server = serverKeys((await discovery.serverOf(issuer)).issuer)
+    const known = await server.kept.get()
+    const refusal = await tryKeys(known, token, algorithms)
+    if (refusal === undefined) return undefined
+    if (refusal.reason === 'signature' && !known.anonymous) return refusal
+    const fresh = await newest(server)
+    return fresh === undefined || fresh === known ? refusal : tryKeys(fresh, token, algorithms)
+  }
+
+  async function ready(): Promise<void> {
+    if (pinned === undefined) await serverKeys((await discovery.metadata()).issuer).kept.get()
+  }
+
+  return {
+    check,
+    ready,
+    // problem() and discovery.problem() tell.
+    warm: () => ready().catch(() => {}),
+    problem() {
+      for (const { kept } of servers.values()) {
+        const failure = kept.failure() as GatewayError | undefined
+        if (failure !== undefined) return failure.reason
+      }
+      return undefined
+    }
+  }
+}
+
+/** Makes a set of fetched keys usable. Throws when it is none. A set without any kid ignores the kid of a token. */
+function keySet(document: Record<string, unknown>): KeySet {
+  const { keys } = document as { keys?: { kid?: unknown }[] }
+  if (!Array.isArray(keys) || keys.length === 0 || keys.length > maxKeys) {
+    throw new Error(`the key set must hold 1 to ${maxKeys} keys`)
+  }
+  const local = createLocalJWKSet(document as unknown as JSONWebKeySet)
+  const anonymous = keys.every(key => key.kid === undefined)
+  return { resolve: anonymous ? ({ alg }) => local({ alg }) : local, anonymous }
+}
+
+async function tryKeys(
+  set: KeySet,
+  token: string,
+  algorithms: string[]
+): Promise<Refusal | undefined> {
+  try {
+    await compactVerify(token, set.resolve, { algorithms })
+    return undefined
+  } catch (error) {
+    if (error instanceof errors.JWKSNoMatchingKey) {
+      return { reason: 'unknown-key', detail: 'no key of the issuer fits the token' }
+    }
+    if (error instanceof errors.JWKSMultipleMatchingKeys) {
+      for await (const key of error) {
+        const verified = await compactVerify(token, key, { algorithms }).catch(() => undefined)
+        if (verified !== undefined) return undefined
+      }
+    }
+    return { reason: 'signature', detail: (error as { code?: string }).code ?? 'unusable key' }
+  }
+}

@@ -1,0 +1,59 @@
+// Is this text a JWT that may be looked at further? Pure, strict and cheap, before any key or server is asked. It refuses to
+// know whether the signature is right.
+import type { JsonObject, Refusal } from './claims.ts'
+
+export type Decoded =
+  | { kind: 'jwt'; header: JsonObject; claims: JsonObject }
+  | { kind: 'opaque' }
+  | ({ kind: 'refused' } & Refusal)
+
+const refused = (reason: Refusal['reason'], detail: string): Decoded => ({
+  kind: 'refused',
+  reason,
+  detail
+})
+
+/**
+ * Takes a JWS in compact form apart. Text that is no JWS (not three parts, or no JSON header) is `opaque`. The algorithm must
+ * be on the allow-list, which is what refuses "none" and HMAC with the public key (RFC 8725 §3.1).
+ */
+export function decodeJwt(token: string, algorithms: readonly string[]): Decoded {
+  const [head, body, signature, ...more] = token.split('.')
+  if (head === undefined || body === undefined || signature === undefined || more.length > 0) {
+    return { kind: 'opaque' }
+  }
+  const header = decodePart(head)
+  if (header === undefined) return { kind: 'opaque' }
+  const { alg, kid, crit } = header
+  if (typeof alg !== 'string' || !algorithms.includes(alg)) {
+    return refused('algorithm', `alg ${JSON.stringify(alg)?.slice(0, 40)}`)
+  }
+  // RFC 7515 §4.1.11: an extension that must be understood, and none is.
+  if (crit !== undefined) return refused('type', 'crit')
+  if (kid !== undefined && typeof kid !== 'string') return refused('malformed', 'kid is no text')
+  const claims = decodePart(body)
+  if (claims === undefined) return refused('malformed', 'the payload is no JSON object')
+  // One token has one spelling: otherwise a refused token would come back as another text.
+  if (signature === '' || bytesOf(signature) === undefined) {
+    return refused('malformed', 'the signature is not base64url')
+  }
+  return { kind: 'jwt', header, claims }
+}
+
+function bytesOf(part: string): Buffer | undefined {
+  const bytes = Buffer.from(part, 'base64url')
+  return bytes.toString('base64url') === part ? bytes : undefined
+}
+
+// Two readers must see the same text: no replacement of broken UTF-8, no byte-order mark dropped.
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+function decodePart(part: string): JsonObject | undefined {
+  try {
+    const value: unknown = JSON.parse(utf8.decode(bytesOf(part)))
+    const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
+    return isObject ? (value as JsonObject) : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,68 @@
+// One document of the authorization server, kept: fresh for a while, fetched once at a time, stale while the server is down,
+// up to a bound. It refuses to know what the document is.
+
+export interface Kept<T> {
+  /** The document; rejects with what the last attempt threw when there is none young enough to serve. */
+  get(): Promise<T>
+  /** Fetches anew, together with an attempt that is already under way; the old document stays when it fails. */
+  reload(): Promise<T>
+  /** What the last attempt threw; undefined when it succeeded, or was never made. */
+  failure(): unknown
+}
+
+interface Options<T> {
+  load: () => Promise<T>
+  /** Milliseconds since epoch. */
+  now: () => number
+  ttlMs: number
+  /** Time beyond the TTL that a document goes on serving when it cannot be fetched. */
+  staleMs: number
+  /** Least time between an attempt that failed and the next, so that a server in trouble is not hammered. */
+  retryMs: number
+}
+
+/** Keeps what `load` gives. Only the first caller after expiry waits for a server that is down: the next are served stale at once. */
+export function keep<T>({ load, now, ttlMs, staleMs, retryMs }: Options<T>): Kept<T> {
+  let value: { document: T; loadedAt: number } | undefined
+  let failed: { error: unknown; at: number } | undefined
+  let pending: Promise<T> | undefined
+
+  function reload(): Promise<T> {
+    pending ??= load()
+      .then(
+        document => {
+          value = { document, loadedAt: now() }
+          failed = undefined
+          return document
+        },
+        (error: unknown) => {
+          failed = { error, at: now() }
+          throw error
+        }
+      )
+      .finally(() => {
+        pending = undefined
+      })
+    return pending
+  }
+
+  async function get(): Promise<T> {
+    const age = value === undefined ? Infinity : now() - value.loadedAt
+    if (value !== undefined && age < ttlMs) return value.document
+    const stale = value !== undefined && age < ttlMs + staleMs ? value : undefined
+    if (failed !== undefined && now() - failed.at < retryMs) {
+      if (stale === undefined) throw failed.error
+      return stale.document
+    }
+    const attempt = reload()
+    if (stale === undefined) return attempt
+    // After a failure the next attempt runs beside the callers, not in front of them.
+    if (failed !== undefined) {
+      attempt.catch(() => {})
+      return stale.document
+    }
+    return attempt.catch(() => stale.document)
+  }
+
+  return { get, reload, failure: () => failed?.error }
+}

@@ -1,0 +1,63 @@
+// Who may pass? Gives every request its token, and where there is none any more, has somebody sign in: once for all that wait.
+import { Failure } from './failure.ts'
+import type { TokenSource } from './tokens.ts'
+
+export interface Access {
+  /** The token of the next request; undefined: try without one. */
+  token(): Promise<string | undefined>
+  /** After a 401: another token, by refresh or by a sign-in. Throws a Failure when there is none to be had. */
+  replace(refused: string | undefined): Promise<string>
+  /** After a 403 that names scopes: a token that was asked for with them; undefined when that was tried before. */
+  stepUp(scopes: string[]): Promise<string | undefined>
+}
+
+interface AccessOptions {
+  tokens: TokenSource
+  /** Signs in with these scopes, or with what the gateway asks for. Undefined: nobody can. */
+  signIn?: (scopes?: string[]) => Promise<unknown>
+  now?: () => number
+}
+
+/** After a sign-in that failed, requests fail with it for that long: each would start another one otherwise. */
+const coolDownMs = 30_000
+
+/** Shares one sign-in among all requests that need it. */
+export function createAccess({ tokens, signIn, now = Date.now }: AccessOptions): Access {
+  let running: Promise<unknown> | undefined
+  let failed: { at: number; error: unknown } | undefined
+  const tried = new Set<string>()
+
+  async function signedIn(scopes?: string[]): Promise<string | undefined> {
+    if (signIn === undefined) {
+      throw new Failure('The token was refused, and nobody can sign in here. Bring a new token.', 3)
+    }
+    if (failed !== undefined && now() - failed.at < coolDownMs) throw failed.error
+    running ??= signIn(scopes)
+      .then(
+        () => (failed = undefined),
+        (error: unknown) => {
+          failed = { at: now(), error }
+          throw error
+        }
+      )
+      .finally(() => (running = undefined))
+    await running
+    return tokens.current()
+  }
+
+  return {
+    token: () => tokens.current(),
+    async replace(refused) {
+      const other = refused === undefined ? await tokens.current() : await tokens.instead(refused)
+      const token = other ?? (await signedIn())
+      if (token !== undefined) return token
+      throw new Failure('The sign-in gave no token that could be used.')
+    },
+    async stepUp(scopes) {
+      const wish = scopes.toSorted().join(' ')
+      if (signIn === undefined || scopes.length === 0 || tried.has(wish)) return undefined
+      tried.add(wish)
+      return signedIn(scopes)
+    }
+  }
+}

@@ -1,0 +1,94 @@
+// One process at a time: a lock that is a file. It knows nothing of what it guards; whoever dies holding it is found out.
+import { randomUUID } from 'node:crypto'
+import { readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Failure, systemCode } from './failure.ts'
+import { withoutHome } from './credentials-home.ts'
+
+interface LockOptions {
+  /** How long to wait for another process, in milliseconds. Default 30,000. */
+  patienceMs?: number
+  /** A lock older than this was left behind: what it guards is bounded to well below. Default 60,000. */
+  staleMs?: number
+}
+
+const pauseMs = 40
+
+/** Runs `work` while holding the lock file at `path`. Throws a Failure when the lock cannot be had. */
+export async function withLock<T>(
+  path: string,
+  work: () => Promise<T>,
+  { patienceMs = 30_000, staleMs = 60_000 }: LockOptions = {}
+): Promise<T> {
+  const mine = JSON.stringify({ pid: process.pid, host: hostname(), id: randomUUID() })
+  const until = Date.now() + patienceMs
+  while (!(await taken(path, mine))) {
+    if (await isLeftBehind(path, staleMs)) await breakLock(path, staleMs)
+    else if (Date.now() > until) {
+      throw new Failure(
+        `Another process has held ${path} for ${Math.round(patienceMs / 1000)} s. If none is running, delete that file.`
+      )
+    }
+    await sleep(pauseMs * (0.5 + Math.random()))
+  }
+  try {
+    return await work()
+  } finally {
+    // Whoever took us for dead holds it now: then it is not ours to remove.
+    if ((await content(path)) === mine) await rm(path, { force: true })
+  }
+}
+
+async function taken(path: string, mine: string): Promise<boolean> {
+  try {
+    await writeFile(path, mine, { flag: 'wx', mode: 0o600 })
+    return true
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST') return false
+    throw new Failure(`${path} cannot be written (${systemCode(error)}). ${withoutHome}`)
+  }
+}
+
+async function content(path: string): Promise<string | undefined> {
+  return readFile(path, 'utf8').catch(() => undefined)
+}
+
+async function isLeftBehind(path: string, staleMs: number): Promise<boolean> {
+  const [info, text] = await Promise.all([stat(path).catch(() => undefined), content(path)])
+  if (info === undefined) return false
+  if (Date.now() - info.mtimeMs > staleMs) return true
+  try {
+    const { pid, host } = JSON.parse(text ?? '') as { pid: number; host: string }
+    return host === hostname() && !isAlive(pid)
+  } catch {
+    // Just being written.
+    return false
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    // EPERM: it lives, and is somebody else's.
+    return systemCode(error) !== 'ESRCH'
+  }
+}
+
+/** Two may find the lock left behind; the second must not remove what the first has taken since, hence a lock to break locks. */
+async function breakLock(path: string, staleMs: number): Promise<void> {
+  const breaking = `${path}.break`
+  if (!(await taken(breaking, ''))) {
+    const info = await stat(breaking).catch(() => undefined)
+    if (info !== undefined && Date.now() - info.mtimeMs > staleMs)
+      await rm(breaking, { force: true })
+    return
+  }
+  try {
+    if (await isLeftBehind(path, staleMs)) await rm(path, { force: true })
+  } finally {
+    await rm(breaking, { force: true })
+  }
+}

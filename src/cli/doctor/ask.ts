@@ -1,0 +1,186 @@
+// One question over HTTP, bounded in time and size, that follows no redirect. It refuses to know what answers mean.
+import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { request as httpsRequest } from 'node:https'
+import { isIP } from 'node:net'
+import { userAgent } from '../../drupal/headers.ts'
+import type { Json } from './check.ts'
+
+export interface Question {
+  method?: string
+  /** `host` overrides the Host header; TLS is verified against the name in the URL all the same. */
+  headers?: Record<string, string>
+  body?: string
+  /** Stops reading when the text so far is enough: for streams that stay open. */
+  until?: (text: string) => boolean
+}
+
+export interface Answer {
+  /** What was asked. */
+  url: string
+  status: number
+  headers: Readonly<Record<string, string>>
+  text: string
+  /** Content-Type in lower case; empty when there is none. */
+  type: string
+  /** Milliseconds since epoch: the middle of the exchange. */
+  at: number
+}
+
+export type Ask = (url: string, question?: Question) => Promise<Answer>
+
+/** No answer came. The message names what was asked and the system's word for what happened. */
+export class Unreachable extends Error {
+  readonly code: string
+
+  constructor(url: string, code: string) {
+    super(`${url}: ${explain(code)}`)
+    this.name = 'Unreachable'
+    this.code = code
+  }
+}
+
+const MAX_BYTES = 1_048_576
+
+export interface AskOptions {
+  timeoutMs: number
+  ca?: string | undefined
+  now: () => number
+  /** Connect elsewhere for the URLs below `from`; Host, and the name TLS is verified against, stay. */
+  via?: { from: string; to: string }
+}
+
+/** Makes the function that asks. It rejects with Unreachable and nothing else. */
+export function createAsk(options: AskOptions): Ask {
+  return (url, question = {}) =>
+    new Promise((resolve, reject) => {
+      const { method = 'GET', headers = {}, body, until } = question
+      const asked = new URL(url)
+      const target = targetOf(asked, options.via)
+      let stopped: string | undefined
+      const fail = (error: NodeJS.ErrnoException) => {
+        clearTimeout(timer)
+        reject(new Unreachable(url, String(stopped ?? error.code)))
+      }
+      const started = options.now()
+      const hostname = asked.hostname.replace(/^\[|\]$/g, '')
+      const send = target.protocol === 'https:' ? httpsRequest : httpRequest
+      const outgoing = send(target, {
+        method,
+        agent: false,
+        ...(options.ca !== undefined && { ca: options.ca }),
+        // Else Node would verify the certificate against the Host header.
+        ...(target.protocol === 'https:' && { servername: isIP(hostname) === 0 ? hostname : '' }),
+        headers: {
+          host: asked.host,
+          'user-agent': userAgent,
+          accept: 'application/json',
+          'accept-encoding': 'identity',
+          ...(body !== undefined && { 'content-length': String(Buffer.byteLength(body)) }),
+          ...headers
+        }
+      })
+      const stop = (code: string) => {
+        stopped ??= code
+        outgoing.destroy(new Error(code))
+      }
+      const timer = setTimeout(stop, options.timeoutMs, 'ETIMEDOUT')
+      outgoing.on('error', fail)
+      outgoing.on('response', response => {
+        const { statusCode: status = 0 } = response
+        response.on('error', fail)
+        read(response, until, () => stop('E2BIG')).then(text => {
+          clearTimeout(timer)
+          const type = (response.headers['content-type'] ?? '').toLowerCase()
+          const at = (started + options.now()) / 2
+          resolve({ url, status, headers: plain(response), text, type, at })
+          outgoing.destroy()
+        }, fail)
+      })
+      outgoing.end(body)
+    })
+}
+
+function targetOf(asked: URL, via: AskOptions['via']): URL {
+  if (via === undefined) return asked
+  const from = new URL(via.from)
+  const to = new URL(via.to)
+  // Drupal behind an internal http hop names itself without port, and with either scheme.
+  const isDrupal =
+    asked.host === from.host || (asked.hostname === from.hostname && asked.port === '')
+  if (!isDrupal) return asked
+  const base = from.pathname.replace(/\/$/, '')
+  const inside = asked.pathname === base || asked.pathname.startsWith(`${base}/`)
+  const path = inside
+    ? to.pathname.replace(/\/$/, '') + asked.pathname.slice(base.length)
+    : asked.pathname
+  return new URL(to.origin + path + asked.search)
+}
+
+async function read(
+  response: IncomingMessage,
+  until: Question['until'],
+  tooLarge: () => void
+): Promise<string> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    size += chunk.length
+    if (size > MAX_BYTES) {
+      tooLarge()
+      continue
+    }
+    chunks.push(chunk)
+    if (until?.(Buffer.concat(chunks).toString())) break
+  }
+  return Buffer.concat(chunks).toString()
+}
+
+function plain(response: IncomingMessage): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(response.headers).map(([name, value]) => [name, String(value)])
+  )
+}
+
+/** The object in an answer of status 200 and JSON; else undefined. */
+export function documentOf(answer: Answer): Json | undefined {
+  return answer.status === 200 ? objectOf(answer) : undefined
+}
+
+/** The JSON object in an answer of any status; else undefined. */
+export function objectOf({ text }: Answer): Json | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
+    return isObject ? (value as Json) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** The members of the JSON object in an answer; none when it holds no object. */
+export const fieldsOf = (answer: Answer): Json => objectOf(answer) ?? {}
+
+/** `503`, `302 to https://…`, `200, an HTML page`: an answer in a few words. */
+export function brief({ status, headers, text, type }: Answer): string {
+  const { location } = headers
+  if (status >= 300 && status < 400 && location !== undefined) return `${status} to ${location}`
+  return type.includes('html') && text !== '' ? `${status}, an HTML page` : String(status)
+}
+
+function explain(code: string): string {
+  switch (code) {
+    case 'ECONNREFUSED':
+      return 'connection refused, nothing listens there'
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return 'the name is not known'
+    case 'ETIMEDOUT':
+      return 'no answer in time'
+    case 'E2BIG':
+      return `an answer of more than ${MAX_BYTES} bytes`
+    case 'ECONNRESET':
+      return 'the connection was cut'
+    default:
+      return `no answer (${code})`
+  }
+}

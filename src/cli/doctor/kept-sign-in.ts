@@ -1,0 +1,28 @@
+// The token that an earlier `login` left for a URL, for the doctor's signed-in part. It makes no folder and no key: where nothing
+// is kept, there is nothing to find.
+import { existsSync } from 'node:fs'
+import { credentialsHome, type Env } from '../credentials-home.ts'
+import { openVault } from '../credentials-vault.ts'
+import { openHttp } from '../http.ts'
+import { keptTokens } from '../tokens.ts'
+
+/** A good token, renewed as `connect` would when it is about to end; undefined when nobody is signed in for the URL. */
+export async function keptSignIn(env: Env, url: string): Promise<string | undefined> {
+  if (!isKept(env)) return undefined
+  const http = openHttp()
+  try {
+    const vault = await openVault({ env })
+    return await keptTokens({ vault, url, fetch: http.fetch }).current()
+  } finally {
+    await http.close()
+  }
+}
+
+function isKept(env: Env): boolean {
+  try {
+    return existsSync(credentialsHome(env))
+  } catch {
+    // No home: a container, most likely.
+    return false
+  }
+}

@@ -1,0 +1,90 @@
+// Can the keys that sign tokens be had, and are they strong enough? It verifies nothing with them (token.ts does).
+import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto'
+import { readPinnedKey } from '../../auth/pinned-key.ts'
+import { brief, documentOf } from './ask.ts'
+import {
+  type Check,
+  type Context,
+  failed,
+  type Finding,
+  ok,
+  quote,
+  warning,
+  worst
+} from './check.ts'
+
+const LEAST_BITS = 2048
+const NEW_KEYS =
+  'Make new keys outside the web root, then let people sign in again: drush simple-oauth:generate-keys ../keys'
+const SWITCH_ON =
+  'In Drupal, OpenID Connect is switched off: drush config:set simple_oauth.settings disable_openid_connect 0 -y && drush cache:rebuild; or give the gateway the key as OAUTH_PUBLIC_KEY_FILE.'
+
+async function keys({ config, facts, askDrupal }: Context): Promise<Finding> {
+  const file = config?.oauth.publicKeyFile ?? ''
+  if (file !== '') return pinned(file)
+  const uri = facts.metadata!.document['jwks_uri']
+  if (typeof uri !== 'string' || !URL.canParse(uri)) {
+    return failed(`jwks_uri is ${quote(uri)}`, SWITCH_ON)
+  }
+  const answer = await askDrupal(uri)
+  const document = documentOf(answer)
+  if (document === undefined) {
+    return failed(`${uri} answers ${brief(answer)}`, answer.status === 404 ? SWITCH_ON : undefined)
+  }
+  const list = document['keys']
+  if (!Array.isArray(list) || list.length === 0) return failed(`${uri} holds no keys`, NEW_KEYS)
+  const read = list.map(entry => readKey(entry as Record<string, unknown> | null))
+  const problems = read.flatMap(({ finding }) => finding ?? [])
+  facts.keys = read.flatMap(({ key, kid }) => (key === undefined ? [] : [{ key, kid }]))
+  const sizes = facts.keys.map(({ key }) => describe(key)).join(', ')
+  return worst(problems, `${list.length === 1 ? '1 key' : `${list.length} keys`}: ${sizes}`)
+}
+
+function pinned(file: string): Finding {
+  try {
+    readPinnedKey(file)
+    return ok(`pinned in ${file}`)
+  } catch (error) {
+    return failed((error as Error).message)
+  }
+}
+
+function readKey(jwk: Record<string, unknown> | null): {
+  key?: KeyObject
+  kid?: unknown
+  finding?: Finding
+} {
+  if (jwk !== null && 'd' in jwk) {
+    return {
+      finding: failed('a private key is published', `Take the site off the network. ${NEW_KEYS}`)
+    }
+  }
+  let key: KeyObject
+  try {
+    key = createPublicKey({ key: jwk as JsonWebKey, format: 'jwk' })
+  } catch {
+    return { finding: warning(`a key cannot be used: kty ${quote(jwk?.['kty'])}`) }
+  }
+  const bits = key.asymmetricKeyDetails?.modulusLength
+  if (bits !== undefined && bits < LEAST_BITS) {
+    return { finding: failed(`RSA of ${bits} bits, less than ${LEAST_BITS}`, NEW_KEYS) }
+  }
+  return { key, kid: jwk!['kid'] }
+}
+
+function describe(key: KeyObject): string {
+  const { asymmetricKeyDetails: details, asymmetricKeyType: type } = key
+  if (details?.modulusLength !== undefined) return `RSA ${details.modulusLength}`
+  return details?.namedCurve ?? String(type)
+}
+
+export const keyChecks: readonly Check[] = [
+  {
+    id: 'keys',
+    title: 'Signing keys',
+    side: 'both',
+    needs: ['as-metadata'],
+    remedy: NEW_KEYS,
+    run: keys
+  }
+]

@@ -1,0 +1,228 @@
+// The token of the signed-in part: where it comes from, and whether it fits what the documents say. It is shown nowhere.
+import { constants, type KeyObject, verify } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { decodeJwt } from '../../auth/jwt.ts'
+import {
+  type Check,
+  type Context,
+  failed,
+  type Finding,
+  ok,
+  quote,
+  skipped,
+  strings,
+  type Token,
+  warning
+} from './check.ts'
+
+const ALGORITHMS = ['RS256', 'PS256', 'ES256', 'EdDSA']
+
+/** The environment variable that holds a token. */
+export const TOKEN_VARIABLE = 'DRUPAL_MCP_TOKEN'
+
+export interface TokenSources {
+  file: string | undefined
+  env: Readonly<Record<string, string | undefined>>
+  /** Where sign-ins are kept: gives an access token for this resource that is still good. */
+  kept?: () => Promise<string | undefined>
+}
+
+/** The first token of file, environment and kept sign-ins. Throws an Error that says what is wrong with it. */
+export async function findToken(
+  sources: TokenSources
+): Promise<{ text: string; from: string } | undefined> {
+  const { file, env, kept } = sources
+  if (file !== undefined) return { text: checked(readTokenFile(file), file), from: file }
+  const set = env[TOKEN_VARIABLE]
+  if (set !== undefined && set !== '') {
+    return { text: checked(set, TOKEN_VARIABLE), from: TOKEN_VARIABLE }
+  }
+  const text = await kept?.()
+  return text === undefined ? undefined : { text, from: 'the kept sign-in' }
+}
+
+function readTokenFile(file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new Error(`${file} cannot be read (${code})`)
+  }
+}
+
+/** RFC 6750 §2.1: what fits behind "Bearer". */
+function checked(text: string, where: string): string {
+  const token = text.trim().replace(/^Bearer\s+/i, '')
+  if (/^[A-Za-z0-9._~+/-]+=*$/.test(token)) return token
+  throw new Error(`${where} holds no bearer token`)
+}
+
+/** Takes a token apart; an opaque one has no claims. */
+export function readToken(text: string, from: string): Token {
+  const decoded = decodeJwt(text, ALGORITHMS)
+  if (decoded.kind !== 'jwt') return { text, from, header: {}, claims: {} }
+  return { text, from, header: decoded.header, claims: decoded.claims }
+}
+
+/** The scopes of a token: Drupal writes a list, the standard a text. */
+export function scopesOf({ claims }: Token): string[] {
+  const { scope } = claims
+  if (typeof scope === 'string') return scope.split(' ').filter(Boolean)
+  return strings(scope)
+}
+
+async function find(context: Context): Promise<Finding> {
+  const { facts, secrets, now } = context
+  let found: Awaited<ReturnType<Context['findToken']>>
+  try {
+    found = await context.findToken()
+  } catch (error) {
+    return failed((error as Error).message)
+  }
+  if (found === undefined) {
+    return skipped(
+      `no token: drupal-mcp-gateway login, --token-file FILE or ${TOKEN_VARIABLE} brings one`
+    )
+  }
+  secrets.push(found.text)
+  const token = readToken(found.text, found.from)
+  const { exp } = token.claims
+  if (typeof exp === 'number') {
+    const left = Math.floor(exp - now() / 1000)
+    if (left <= 0) return failed(`from ${found.from}: it ended ${-left} s ago`)
+    facts.token = token
+    return ok(`from ${found.from}, client ${quote(token.claims['aud'])}, ends in ${left} s`)
+  }
+  facts.token = token
+  return ok(`from ${found.from}, opaque`)
+}
+
+function issuer({ facts }: Context): Finding {
+  const { iss } = facts.token!.claims
+  if (iss === undefined) return skipped('an opaque token names no issuer')
+  const expected = facts.metadata!.document['issuer']
+  if (iss === expected) return ok(quote(iss))
+  return failed(`the token says ${quote(iss)}, metadata ${quote(expected)}`)
+}
+
+function issuedAt({ facts, config }: Context): Finding {
+  const { iat, nbf } = facts.token!.claims
+  const start = Math.max(0, ...[iat, nbf].filter(value => typeof value === 'number'))
+  if (start === 0) return skipped('the token names no time')
+  const { headers, at } = facts.endpoint!
+  const date = Date.parse(String(headers['date']))
+  const early = Math.round(start - (Number.isNaN(date) ? at : date) / 1000)
+  const tolerance = config?.oauth.clockToleranceSeconds ?? 5
+  return early > tolerance ? failed(`for the gateway it begins in ${early} s`) : ok('it has begun')
+}
+
+function signature({ facts }: Context): Finding {
+  const { header, text } = facts.token!
+  const { alg } = header
+  if (typeof alg !== 'string') return skipped('an opaque token has no signature')
+  const keys = facts.keys!.filter(({ kid }) => kid === undefined || kid === header['kid'])
+  if (keys.some(({ key }) => isSigned(text, alg, key))) return ok(`${alg}, by a published key`)
+  return failed(`${alg}, by none of the ${facts.keys!.length} published keys`)
+}
+
+function isSigned(token: string, alg: string, key: KeyObject): boolean {
+  const cut = token.lastIndexOf('.')
+  const data = Buffer.from(token.slice(0, cut))
+  const bytes = Buffer.from(token.slice(cut + 1), 'base64url')
+  try {
+    switch (alg) {
+      case 'PS256':
+        return verify('sha256', data, { key, padding: constants.RSA_PKCS1_PSS_PADDING }, bytes)
+      case 'ES256':
+        return verify('sha256', data, { key, dsaEncoding: 'ieee-p1363' }, bytes)
+      case 'EdDSA':
+        return verify(null, data, key, bytes)
+      default:
+        return verify('sha256', data, key, bytes)
+    }
+  } catch {
+    return false
+  }
+}
+
+function audience({ config, facts, url }: Context): Finding {
+  const { aud } = facts.token!.claims
+  if (aud === undefined) return skipped('an opaque token names no audience')
+  const named: unknown[] = [aud].flat()
+  if (named.includes(url)) return ok('names this resource')
+  const policy = config?.derived.audience
+  const seen = `names ${quote(aud)}, not this resource`
+  if (policy?.kind === 'resource') {
+    return failed(
+      seen,
+      'Drupal puts the client id into aud: set OAUTH_AUDIENCE=drupal or clients:<client id>.'
+    )
+  }
+  if (policy?.kind === 'clients' && !policy.clientIds.some(id => named.includes(id))) {
+    return failed(`${seen}, nor a client of OAUTH_AUDIENCE`)
+  }
+  return ok(`${seen}: Drupal’s way, OAUTH_AUDIENCE must be drupal or clients`)
+}
+
+function granted({ facts }: Context): Finding {
+  const token = facts.token!
+  if (token.claims['scope'] === undefined) return skipped('the token names no scopes')
+  const scopes = scopesOf(token)
+  return scopes.length > 0 ? ok(scopes.join(' ')) : warning('none')
+}
+
+export const tokenChecks: readonly Check[] = [
+  {
+    id: 'token',
+    title: 'A token to sign in with',
+    side: 'outside',
+    // Over plain http, loopback apart, `tls` has failed: no token is sent there.
+    needs: ['tls', 'endpoint'],
+    remedy: 'Sign in again: drupal-mcp-gateway login URL',
+    run: find
+  },
+  {
+    id: 'token-issuer',
+    title: 'Token: issuer',
+    side: 'outside',
+    needs: ['token', 'as-metadata'],
+    remedy:
+      'Tokens carry the host name under which /oauth/token was asked: let everybody reach the site under one name, set trusted_host_patterns, or list the other name in OAUTH_ISSUER.',
+    run: issuer
+  },
+  {
+    id: 'token-signature',
+    title: 'Token: signature',
+    side: 'outside',
+    needs: ['token', 'keys'],
+    remedy:
+      'The keys were changed: sign in again. When it stays so, the site serves an old key: drush cache:rebuild, and purge the CDN.',
+    run: signature
+  },
+  {
+    id: 'token-time',
+    title: 'Token: beginning',
+    side: 'outside',
+    needs: ['token'],
+    remedy:
+      'The site’s clock is ahead of the gateway’s: run NTP on both (timedatectl set-ntp true).',
+    run: issuedAt
+  },
+  {
+    id: 'token-audience',
+    title: 'Token: audience',
+    side: 'outside',
+    needs: ['token'],
+    remedy: 'Name the client in OAUTH_AUDIENCE=clients:…, or sign in with one that is named.',
+    run: audience
+  },
+  {
+    id: 'token-scopes',
+    title: 'Token: scopes',
+    side: 'outside',
+    needs: ['token'],
+    remedy:
+      'Sign in again and ask for scopes. By device code Drupal drops every scope whose name has other characters than a–z, 0–9 and _.',
+    run: granted
+  }
+]

@@ -1,0 +1,92 @@
+// How the commands speak HTTP: through the proxies of the environment, under a name of their own, bounded in time and size, and
+// never with a token over a wire that others can read. It knows no OAuth and no MCP.
+import {
+  Agent,
+  EnvHttpProxyAgent,
+  fetch as undiciFetch,
+  type RequestInit,
+  type Response as Answer
+} from 'undici'
+import { Failure, systemCode } from './failure.ts'
+
+export type { Answer }
+export type Fetch = (url: string, init?: RequestInit) => Promise<Answer>
+
+/** Drupal refuses agents that look like an embedded browser; this one does not. */
+export const userAgent = 'drupal-mcp-gateway-cli'
+const maxBytes = 262_144
+const timeoutMs = 15_000
+
+export interface Http {
+  /** Unbounded in time, for streams. Redirects are not followed. */
+  fetch: Fetch
+  close(): Promise<void>
+}
+
+/** Opens connections; HTTP_PROXY, HTTPS_PROXY and NO_PROXY are obeyed. */
+export function openHttp(): Http {
+  // A tool may run, and a stream be silent, for longer than undici's 300 s.
+  const options = { headersTimeout: 0, bodyTimeout: 0, connect: { timeout: 10_000 } }
+  const proxied = ['http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'].some(
+    name => process.env[name]
+  )
+  const dispatcher = proxied ? new EnvHttpProxyAgent(options) : new Agent(options)
+  return {
+    fetch: (url, init) => {
+      const headers = new Headers(init?.headers as ConstructorParameters<typeof Headers>[0])
+      headers.set('user-agent', userAgent)
+      return undiciFetch(url, { ...init, headers: [...headers], dispatcher, redirect: 'manual' })
+    },
+    close: () => dispatcher.destroy()
+  }
+}
+
+/** Whether only this machine can read what is sent there. */
+export function isLoopback(url: URL): boolean {
+  return /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(url.hostname)
+}
+
+/** The URL, when a secret may be sent to it: https, or http to this machine. Throws a Failure that names `what`. */
+export function safeUrl(value: unknown, what: string): URL {
+  if (typeof value !== 'string' || !URL.canParse(value)) throw new Failure(`${what} is no URL.`)
+  const url = new URL(value)
+  if (url.username !== '' || url.password !== '') {
+    throw new Failure(`${what} must not hold a user name or password.`)
+  }
+  if (url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(url))) return url
+  throw new Failure(
+    `${what} is ${url.origin}: secrets are sent over https only (http only to this machine).`
+  )
+}
+
+/**
+ * One bounded exchange: 15 s, 256 KiB, whole. Throws a Failure when there is no answer; `signal` ends it earlier. The global
+ * Response is what oauth4webapi takes.
+ */
+export async function ask(fetch: Fetch, url: string, init: RequestInit = {}): Promise<Response> {
+  const timeout = AbortSignal.timeout(timeoutMs)
+  const signal = init.signal ? AbortSignal.any([init.signal, timeout]) : timeout
+  const chunks: Uint8Array[] = []
+  let size = 0
+  let answer: Answer
+  try {
+    answer = await fetch(url, { ...init, signal })
+    for await (const chunk of answer.body ?? []) {
+      size += chunk.byteLength
+      if (size > maxBytes) break
+      chunks.push(chunk)
+    }
+  } catch (error) {
+    if (init.signal?.aborted) throw error
+    const why = timeout.aborted ? `no answer within ${timeoutMs / 1000} s` : systemCode(error)
+    throw new Failure(`${new URL(url).origin} cannot be reached (${why ?? 'no connection'}).`, 1, {
+      cause: error
+    })
+  }
+  if (size > maxBytes) throw new Failure(`${url} answered more than ${maxBytes} bytes.`)
+  const hasBody = ![101, 103, 204, 205, 304].includes(answer.status)
+  return new Response(hasBody ? Buffer.concat(chunks) : null, {
+    status: answer.status,
+    headers: [...answer.headers]
+  })
+}

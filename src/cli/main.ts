@@ -1,0 +1,131 @@
+#!/usr/bin/env node
+// The command line: one word says which program runs; each is loaded only when it is asked for.
+import { readFileSync, realpathSync } from 'node:fs'
+import { pathToFileURL } from 'node:url'
+import { packageRoot } from './package-root.ts'
+import type { World } from './terminal.ts'
+
+/** A command takes its own arguments and answers the exit code; a server answers when it has stopped. */
+interface Command {
+  summary: string
+  /** What the shell completes besides --help. */
+  options?: readonly string[]
+  load: () => Promise<{ run: (args: string[], world?: World) => Promise<number> }>
+}
+
+export const commands: Readonly<Record<string, Command>> = {
+  serve: {
+    summary: 'run the gateway from file and environment',
+    options: ['--config', '--check'],
+    load: () => import('./serve.ts')
+  },
+  demo: {
+    summary: 'run the gateway, a Drupal double and the whole trip of a client',
+    options: ['--once', '--gateway-port', '--drupal-port', '--only'],
+    load: () => import('./demo.ts')
+  },
+  login: {
+    summary: 'sign in at the Drupal behind a gateway URL',
+    options: [
+      '--device',
+      '--browser',
+      '--scope',
+      '--client-id',
+      '--redirect-uri',
+      '--client-credentials',
+      '--client-secret-file'
+    ],
+    load: () => import('./login.ts')
+  },
+  status: {
+    summary: 'say who is signed in, where, and for how long',
+    options: ['--json'],
+    load: () => import('./status.ts')
+  },
+  logout: {
+    summary: 'revoke and forget what login has kept',
+    options: ['--all'],
+    load: () => import('./logout.ts')
+  },
+  connect: {
+    summary: 'bridge a stdio client to a gateway, signing in when needed',
+    options: [
+      '--token-file',
+      '--client-credentials',
+      '--client-id',
+      '--client-secret-file',
+      '--device',
+      '--browser',
+      '--scope'
+    ],
+    load: () => import('./connect.ts')
+  },
+  completion: {
+    summary: 'completion for bash, zsh and fish',
+    options: ['bash', 'zsh', 'fish'],
+    load: () => import('./completion.ts')
+  },
+  doctor: {
+    summary: 'find the broken link between a client and the site, and what mends it',
+    options: ['--token-file', '--gateway-config', '--only', '--json', '--strict', '--timeout'],
+    load: () => import('./doctor.ts')
+  }
+}
+
+/** The version of this package. */
+export function version(): string {
+  const manifest = readFileSync(new URL('package.json', packageRoot()), 'utf8')
+  return (JSON.parse(manifest) as { version: string }).version
+}
+
+function usage(): string {
+  const lines = Object.entries(commands).map(
+    ([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`
+  )
+  return `drupal-mcp-gateway: the public MCP endpoint of a Drupal site
+
+Usage: drupal-mcp-gateway <command> [options]
+
+Commands:
+${lines.join('\n')}
+
+Options:
+  --help     this text, or that of a command: drupal-mcp-gateway serve --help
+  --version  the version
+
+Exit codes: 0 done, 1 failed, 2 wrong use; login and its kin also 3 not signed in, 4 fewer scopes than asked for.
+`
+}
+
+/** Runs one command line (without node and the script) and answers its exit code. */
+export async function main(args: string[], world: World = process): Promise<number> {
+  const { stdout, stderr } = world
+  const [name = '--help', ...rest] = args
+  if (name === '--version' || name === '-v') {
+    stdout.write(`${version()}\n`)
+    return 0
+  }
+  if (name === '--help' || name === '-h' || name === 'help') {
+    stdout.write(usage())
+    return 0
+  }
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined
+  if (command === undefined) {
+    stderr.write(`"${name}" is no command. "drupal-mcp-gateway --help" lists them.\n`)
+    return 2
+  }
+  try {
+    return await (await command.load()).run(rest, world)
+  } catch (error) {
+    // A stack is for us, not for the person at the terminal.
+    stderr.write(`drupal-mcp-gateway ${name}: ${(error as Error).message}\n`)
+    const { code, exitCode = 1 } = error as { code?: string; exitCode?: number }
+    return code?.startsWith('ERR_PARSE_ARGS') ? 2 : exitCode
+  }
+}
+
+const started = process.argv[1]
+// npm starts us through a link in node_modules/.bin.
+if (started !== undefined && import.meta.url === pathToFileURL(realpathSync(started)).href) {
+  process.exitCode = await main(process.argv.slice(2))
+}

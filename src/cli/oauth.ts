@@ -1,0 +1,250 @@
+// The requests that every grant shares: registration, refresh, client credentials, revocation, and the words for what a server
+// refuses. oauth4webapi writes and reads them; what is here makes room for Drupal's ways (wire §3, §4, §8).
+import * as oauth from 'oauth4webapi'
+import { Failure, exitCodes } from './failure.ts'
+import { ask, type Fetch, isLoopback, safeUrl } from './http.ts'
+
+export const deviceGrant = 'urn:ietf:params:oauth:grant-type:device_code'
+
+export interface Client {
+  clientId: string
+  clientSecret?: string
+  registration?: { uri: string; token: string }
+}
+
+export type Tokens = Pick<
+  oauth.TokenEndpointResponse,
+  'access_token' | 'refresh_token' | 'expires_in' | 'scope'
+>
+
+/** Options of one request to `endpoint`: our fetch, and http where only this machine hears it. */
+export function requestOptions(
+  fetch: Fetch,
+  endpoint: string | undefined,
+  what: string,
+  signal?: AbortSignal
+) {
+  const url = safeUrl(endpoint, what)
+  return {
+    [oauth.customFetch]: (target: string, init: object) => ask(fetch, target, init),
+    [oauth.allowInsecureRequests]: isLoopback(url),
+    ...(signal ? { signal } : {})
+  }
+}
+
+/** The secret goes into the body: Drupal answers Basic with a challenge, and only on one of its endpoints. */
+export function authentication({ clientSecret }: Client): oauth.ClientAuth {
+  return clientSecret === undefined ? oauth.None() : oauth.ClientSecretPost(clientSecret)
+}
+
+/**
+ * Registers this program as a public client (RFC 7591) that may use every flow it has. Drupal answers 200 instead of 201 and
+ * does not repeat token_endpoint_auth_method; a secret means that it made the client confidential.
+ */
+export async function register(
+  fetch: Fetch,
+  server: oauth.AuthorizationServer,
+  redirectUri: string,
+  signal?: AbortSignal
+): Promise<Client> {
+  const endpoint = server.registration_endpoint
+  if (endpoint === undefined) {
+    throw new Failure(
+      `${server.issuer} does not let clients register. Ask its administrator for a client id and pass it with --client-id.`
+    )
+  }
+  if (URL.canParse(endpoint) && new URL(endpoint).hostname === 'default') {
+    throw new Failure(
+      `Drupal names ${endpoint} as its registration endpoint, a leftover of an installation by drush. On the site, run: drush config:set simple_oauth_server_metadata.settings registration_endpoint ''`
+    )
+  }
+  const metadata = {
+    client_name: 'drupal-mcp-gateway command line',
+    redirect_uris: [redirectUri],
+    grant_types: [
+      'authorization_code',
+      'refresh_token',
+      ...(server.device_authorization_endpoint === undefined ? [] : [deviceGrant])
+    ],
+    response_types: ['code'],
+    token_endpoint_auth_method: 'none',
+    application_type: 'native'
+  }
+  const options = requestOptions(fetch, endpoint, 'The registration endpoint', signal)
+  const answer = await oauth.dynamicClientRegistrationRequest(server, metadata, options)
+  const created =
+    answer.status === 200
+      ? new Response(await answer.text(), { status: 201, headers: answer.headers })
+      : answer
+  const made = await understood(
+    oauth.processDynamicClientRegistrationResponse(created),
+    'registration'
+  )
+  const { registration_client_uri: uri, registration_access_token: token } = made
+  return {
+    clientId: made.client_id,
+    ...(typeof made.client_secret === 'string' ? { clientSecret: made.client_secret } : {}),
+    ...(typeof uri === 'string' && typeof token === 'string'
+      ? { registration: { uri, token } }
+      : {})
+  }
+}
+
+/** The next pair of tokens (RFC 6749 §6). The refresh token is spent even when the answer gets lost. */
+export async function refresh(
+  fetch: Fetch,
+  server: oauth.AuthorizationServer,
+  client: Client,
+  refreshToken: string,
+  resource: string
+): Promise<Tokens> {
+  const answer = await oauth.refreshTokenGrantRequest(
+    server,
+    { client_id: client.clientId },
+    authentication(client),
+    refreshToken,
+    {
+      ...requestOptions(fetch, server.token_endpoint, 'The token endpoint'),
+      additionalParameters: { resource }
+    }
+  )
+  return understood(
+    oauth.processRefreshTokenResponse(server, { client_id: client.clientId }, answer),
+    'refresh'
+  )
+}
+
+/** A token for the client itself (RFC 6749 §4.4). Drupal wants a scope. */
+export async function clientCredentials(
+  fetch: Fetch,
+  server: oauth.AuthorizationServer,
+  client: Client,
+  wish: { scopes: string[]; resource: string },
+  signal?: AbortSignal
+): Promise<Tokens> {
+  const answer = await oauth.clientCredentialsGrantRequest(
+    server,
+    { client_id: client.clientId },
+    authentication(client),
+    scopeParameters(wish),
+    requestOptions(fetch, server.token_endpoint, 'The token endpoint', signal)
+  )
+  return understood(
+    oauth.processClientCredentialsResponse(server, { client_id: client.clientId }, answer),
+    'client credentials'
+  )
+}
+
+/** `scope`, where there is one, and always `resource` (R103). */
+export function scopeParameters(wish: {
+  scopes: string[]
+  resource: string
+}): Record<string, string> {
+  return {
+    resource: wish.resource,
+    ...(wish.scopes.length === 0 ? {} : { scope: wish.scopes.join(' ') })
+  }
+}
+
+/** Revokes one token (RFC 7009); true when the server said 200, which at Drupal promises nothing (wire §4.2). */
+export async function revoke(
+  fetch: Fetch,
+  server: oauth.AuthorizationServer,
+  client: Client,
+  token: string
+): Promise<boolean> {
+  const { clientId: client_id } = client
+  const options = requestOptions(fetch, server.revocation_endpoint, 'The revocation endpoint')
+  const answer = await oauth.revocationRequest(
+    server,
+    { client_id },
+    authentication(client),
+    token,
+    options
+  )
+  return answer.status === 200
+}
+
+/** Whether the site still knows this registration, for that grant and redirect URI. At Drupal a client is easily deleted. */
+export async function isRegistered(
+  fetch: Fetch,
+  { uri, token }: NonNullable<Client['registration']>,
+  grant: string,
+  redirectUri: string,
+  signal?: AbortSignal
+): Promise<boolean> {
+  safeUrl(uri, 'The registration')
+  const headers = { authorization: `Bearer ${token}`, accept: 'application/json' }
+  const answer = await ask(fetch, uri, { headers, ...(signal ? { signal } : {}) })
+  if (answer.status !== 200) return false
+  const known = (await answer.json().catch(() => ({}))) as Record<string, unknown>
+  const has = (list: unknown, item: string) => Array.isArray(list) && list.includes(item)
+  return has(known['grant_types'], grant) && has(known['redirect_uris'], redirectUri)
+}
+
+/** Takes a registration back (RFC 7592): what is left of its tokens has no client any more. */
+export async function unregister(
+  fetch: Fetch,
+  { uri, token }: NonNullable<Client['registration']>
+): Promise<boolean> {
+  safeUrl(uri, 'The registration')
+  const headers = { authorization: `Bearer ${token}` }
+  return (await ask(fetch, uri, { method: 'DELETE', headers })).status === 204
+}
+
+/** What the server refused: its error code, to decide by, and a sentence to show. */
+export class Refusal extends Failure {
+  readonly error: string
+  /** 0 where the answer was no OAuth error at all. */
+  readonly status: number
+
+  constructor(error: string, status: number, message: string, options?: ErrorOptions) {
+    super(message, exitCodes.notSignedIn, options)
+    this.name = 'Refusal'
+    this.error = error
+    this.status = status
+  }
+}
+
+/** Waits for a processed answer and gives its refusal words. Never repeats a body: it may be a page, or hold a secret. */
+export async function understood<T>(processed: Promise<T>, what: string): Promise<T> {
+  try {
+    return await processed
+  } catch (error) {
+    if (error instanceof oauth.ResponseBodyError) {
+      const { error: code, status, error_description: description } = error
+      const hint = (error.cause as Record<string, unknown>)['hint']
+      const details = [description, hint].filter(text => typeof text === 'string' && text !== '')
+      const text = `The server refused the ${what}: ${code}${details.length > 0 ? ` (${details.join(' ')})` : ''}.`
+      throw new Refusal(code, status, printable(`${text}${advice(code)}`), { cause: error })
+    }
+    const response = (error as { cause?: unknown }).cause
+    const status = response instanceof Response ? ` (status ${response.status})` : ''
+    throw new Refusal(
+      'unreadable',
+      0,
+      `The server's answer to the ${what} cannot be used${status}.`,
+      {
+        cause: error
+      }
+    )
+  }
+}
+
+/** Fit for a terminal: no control characters, no endless text. */
+export function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, ' ').slice(0, 600)
+}
+
+function advice(code: string): string {
+  switch (code) {
+    case 'invalid_client':
+      return ' The client id is unknown, disabled, or its secret is wrong.'
+    case 'unauthorized_client':
+      return ' This client may not use this flow: enable the grant for it in Drupal (Consumers), or try the other flow.'
+    case 'invalid_scope':
+      return ' The scope does not exist, or its grant type is switched off in Drupal (Simple OAuth scopes). Choose others with --scope.'
+    default:
+      return ''
+  }
+}

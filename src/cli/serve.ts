@@ -1,0 +1,98 @@
+// `serve`: the gateway as a process. Configuration in, listeners up, signals obeyed; the rest is app.ts.
+import { parseArgs } from 'node:util'
+import closeWithGrace from 'close-with-grace'
+import { buildGateway, type Gateway } from '../app.ts'
+import { ConfigError, loadConfig } from '../config/load.ts'
+import type { Config } from '../config/schema.ts'
+
+const help = `Usage: drupal-mcp-gateway serve [--config FILE]
+
+Runs the gateway. Configuration comes from FILE (YAML or JSON; or GATEWAY_CONFIG), then from the environment, then from
+*_FILE secrets. DRUPAL_URL and GATEWAY_PUBLIC_URL are what a deployment cannot do without.
+
+Options:
+  --config FILE  configuration file; config/gateway.example.yaml shows every option
+  --check        validate the configuration, say what is wrong, and end
+  --help         this text
+
+Example:
+  DRUPAL_URL=https://cms.example.org GATEWAY_PUBLIC_URL=https://mcp.example.org drupal-mcp-gateway serve
+
+Exit codes: 0 stopped cleanly, 1 failed, 2 wrong use or bad configuration.
+`
+
+/** Opens the public listener and, where configured, the admin one. Throws with what to do when a port is taken. */
+export async function listen(gateway: Gateway, config: Config): Promise<{ url: string }> {
+  const { host, port, adminHost, adminPort } = config.server
+  const on = async (app: Gateway['app'], where: { host: string; port: number }, env: string) => {
+    try {
+      return await app.listen(where)
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'EADDRINUSE') {
+        throw new Error(
+          `Port ${where.port} on ${where.host} is taken. Stop what listens there or set ${env}.`
+        )
+      }
+      if (code === 'EACCES' || code === 'EADDRNOTAVAIL') {
+        throw new Error(
+          `Cannot listen on ${where.host}:${where.port} (${code}). Set ${env} to a port and address that this user may use.`
+        )
+      }
+      throw error
+    }
+  }
+  const url = await on(gateway.app, { host, port }, 'MCP_SERVER_PORT')
+  if (gateway.admin !== undefined) {
+    await on(gateway.admin, { host: adminHost, port: adminPort }, 'ADMIN_PORT')
+  }
+  return { url }
+}
+
+/** Runs until a signal; answers the exit code. */
+export async function run(args: string[]): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      config: { type: 'string' },
+      check: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' }
+    }
+  })
+  if (values.help) {
+    process.stdout.write(help)
+    return 0
+  }
+  let config: Config
+  try {
+    config = loadConfig({
+      env: process.env,
+      ...(values.config === undefined ? {} : { file: values.config })
+    })
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    process.stderr.write(`${error.message}\n`)
+    return 2
+  }
+  if (values.check) {
+    for (const warning of config.derived.warnings) process.stdout.write(`warning: ${warning}\n`)
+    process.stdout.write(`The configuration is valid. Resource: ${config.derived.resource}\n`)
+    return 0
+  }
+
+  const gateway = await buildGateway(config)
+  await listen(gateway, config)
+  const bound = config.server.shutdownTimeoutSeconds + config.server.readinessDelaySeconds
+  // A second signal ends the process at once; that is close-with-grace's own rule.
+  return new Promise(resolve => {
+    closeWithGrace(
+      { delay: bound * 1000 + 500, logger: gateway.app.log },
+      async ({ signal, err }) => {
+        if (err) gateway.app.log.fatal({ err }, 'uncaught error: stopping')
+        else gateway.app.log.info({ signal }, 'stopping')
+        await gateway.stop()
+        resolve(err ? 1 : 0)
+      }
+    )
+  })
+}

@@ -1,0 +1,181 @@
+// One sign-in from beginning to end: discovery, the client, the flow, and the credential that is kept. It talks to people through
+// `tell` alone, so `login` and `connect` share it.
+import type { AuthorizationServer } from 'oauth4webapi'
+import { codeFlow, defaultRedirectUri } from './code-flow.ts'
+import { type Credential, type Grant, type Vault } from './credentials.ts'
+import type { Env } from './credentials-home.ts'
+import { deviceFlow, type Told } from './device-flow.ts'
+import { discover, type Discovered } from './discover.ts'
+import { exitCodes, Failure } from './failure.ts'
+import { headless } from './headless.ts'
+import type { Fetch } from './http.ts'
+import {
+  type Client,
+  clientCredentials,
+  deviceGrant,
+  isRegistered,
+  register,
+  type Tokens
+} from './oauth.ts'
+import { grantedScopes, peek } from './scopes.ts'
+
+export type SignInEvent =
+  | Told
+  | { kind: 'visit'; url: string; open: boolean }
+  | { kind: 'note'; text: string }
+
+export interface SignIn {
+  url: string
+  fetch: Fetch
+  vault: Vault
+  env: Env
+  tell: (event: SignInEvent) => void
+  /** `auto`: the browser where there is one. */
+  flow?: 'auto' | 'device' | 'browser' | 'client_credentials'
+  clientId?: string
+  /** Of a pre-registered confidential client or a service account; never kept for the latter. */
+  clientSecret?: string
+  /** Default: what the gateway asks for. */
+  scopes?: string[]
+  redirectUri?: string
+  signal?: AbortSignal
+  now?: () => number
+  sleep?: (ms: number) => Promise<unknown>
+}
+
+/** Signs in and keeps the credential. Throws a Failure that says what to do. */
+export async function signIn(wish: SignIn): Promise<Credential> {
+  const { fetch, url, vault, signal } = wish
+  const found = await discover(fetch, url, signal)
+  const grant = chooseGrant(wish, found.server)
+  const client = await chooseClient(wish, found, grant)
+  const tokens = await run(wish, found, grant, client)
+  const credential = toCredential(wish, found, grant, client, tokens)
+  await vault.locked(credential, () => vault.set(credential))
+  return credential
+}
+
+/** The client that was named, else the one that registered itself last time, else a new registration. */
+async function chooseClient(wish: SignIn, found: Discovered, grant: Grant): Promise<Client> {
+  const { fetch, vault, clientId, clientSecret, signal, redirectUri = defaultRedirectUri } = wish
+  if (clientId !== undefined)
+    return { clientId, ...(clientSecret === undefined ? {} : { clientSecret }) }
+  const { server, resource } = found
+  const known = await vault.get({ issuer: server.issuer, resource })
+  const name = grant === 'device_code' ? deviceGrant : grant
+  if (
+    known?.registration &&
+    (await isRegistered(fetch, known.registration, name, redirectUri, signal))
+  ) {
+    return known
+  }
+  return register(fetch, server, redirectUri, signal)
+}
+
+/** Which flow: what was asked for, else the one that can work here. */
+function chooseGrant(wish: SignIn, server: AuthorizationServer): Grant {
+  const { flow = 'auto', env, tell } = wish
+  if (flow === 'client_credentials') {
+    if (wish.clientId !== undefined && wish.clientSecret !== undefined) return 'client_credentials'
+    throw new Failure(
+      'A service account needs --client-id (or DRUPAL_MCP_CLIENT_ID) and its secret in DRUPAL_MCP_CLIENT_SECRET or --client-secret-file.',
+      exitCodes.usage
+    )
+  }
+  const switchedOff = /^(false|0|no|off)$/i.test(env['OAUTH_DEVICE_FLOW_ENABLED'] ?? '')
+  const obstacle = switchedOff
+    ? 'The device flow is switched off here (OAUTH_DEVICE_FLOW_ENABLED=false).'
+    : server.device_authorization_endpoint === undefined
+      ? `${server.issuer} offers no device flow (at Drupal: enable simple_oauth_device_flow).`
+      : undefined
+  if (flow === 'device') {
+    if (obstacle === undefined) return 'device_code'
+    throw new Failure(`${obstacle} Use --browser.`, exitCodes.usage)
+  }
+  if (flow === 'browser') return 'authorization_code'
+  const why = headless(env)
+  if (why === undefined) return 'authorization_code'
+  if (obstacle === undefined) {
+    tell({
+      kind: 'note',
+      text: `No browser is opened: ${why}. With --browser one is used all the same.`
+    })
+    return 'device_code'
+  }
+  tell({
+    kind: 'note',
+    text: `${obstacle} Since ${why}, open the URL below in a browser that reaches this machine's loopback, for example through "ssh -L".`
+  })
+  return 'authorization_code'
+}
+
+async function run(wish: SignIn, found: Discovered, grant: Grant, client: Client): Promise<Tokens> {
+  const { fetch, env, tell, signal } = wish
+  const { server, resource } = found
+  const scopes = wish.scopes ?? found.scopes
+  const flow = { fetch, server, client, scopes, resource, ...(signal ? { signal } : {}) }
+  switch (grant) {
+    case 'client_credentials':
+      return clientCredentials(fetch, server, client, { scopes, resource }, signal)
+    case 'device_code':
+      return deviceFlow({
+        ...flow,
+        tell,
+        ...(wish.now ? { now: wish.now } : {}),
+        ...(wish.sleep ? { sleep: wish.sleep } : {})
+      })
+    case 'authorization_code':
+      return codeFlow({
+        ...flow,
+        ...(wish.redirectUri === undefined ? {} : { redirectUri: wish.redirectUri }),
+        visit: url =>
+          tell({ kind: 'visit', url, open: wish.flow === 'browser' || headless(env) === undefined })
+      })
+  }
+}
+
+function toCredential(
+  { scopes, now = Date.now }: SignIn,
+  found: Discovered,
+  grant: Grant,
+  client: Client,
+  tokens: Tokens
+): Credential {
+  const { server, resource } = found
+  const { clientId, clientSecret, registration } = client
+  const granted = grantedScopes(tokens.access_token, tokens.scope)
+  const subject = peek(tokens.access_token)?.['sub']
+  return {
+    issuer: server.issuer,
+    resource,
+    clientId,
+    // A service account's secret stays where the administrator put it.
+    ...(clientSecret === undefined || grant === 'client_credentials' ? {} : { clientSecret }),
+    ...(registration === undefined ? {} : { registration }),
+    grant,
+    tokenEndpoint: String(server.token_endpoint),
+    ...(server.revocation_endpoint === undefined
+      ? {}
+      : { revocationEndpoint: server.revocation_endpoint }),
+    askedScopes: scopes ?? found.scopes,
+    signedInAt: now(),
+    ...(granted === undefined ? {} : { grantedScopes: granted }),
+    ...(typeof subject === 'string' ? { subject } : {}),
+    ...lifetime(tokens, now())
+  }
+}
+
+const fallbackLifetimeSeconds = 300
+
+/** The part of a credential that changes with every refresh. */
+export function lifetime(
+  tokens: Tokens,
+  now: number
+): Pick<Credential, 'accessToken' | 'refreshToken' | 'expiresAt'> {
+  const seconds = tokens.expires_in ?? fallbackLifetimeSeconds
+  return {
+    accessToken: tokens.access_token,
+    ...(tokens.refresh_token === undefined ? {} : { refreshToken: tokens.refresh_token }),
+    expiresAt: now + seconds * 1000
+  }
+}

@@ -1,0 +1,67 @@
+// What a command writes for people: lines, with a little colour where the stream is a terminal that wants it.
+import type { Env } from './credentials-home.ts'
+
+export interface Stream {
+  write(text: string): unknown
+  isTTY?: boolean
+  columns?: number
+}
+
+/** What a command touches of its process; a test brings its own. */
+export interface World {
+  env: Env
+  stdout: Stream
+  stderr: Stream
+  /** Default: the process's own. */
+  stdin?: AsyncIterable<Buffer | string>
+}
+
+export interface Terminal {
+  say: (line?: string) => void
+  /** Overwrites itself on a terminal; silent elsewhere, where progress would only fill a log. */
+  progress: (line: string) => void
+  bold: (text: string) => string
+  dim: (text: string) => string
+  readonly isTerminal: boolean
+}
+
+/** NO_COLOR (set and not empty) and TERM=dumb switch colours off, FORCE_COLOR on. */
+export function createTerminal(stream: Stream, env: Env): Terminal {
+  const isTerminal = stream.isTTY === true
+  const wanted = env['FORCE_COLOR']
+    ? env['FORCE_COLOR'] !== '0'
+    : isTerminal && env['TERM'] !== 'dumb'
+  const colours = wanted && !env['NO_COLOR']
+  const paint = (on: number, off: number) => (text: string) =>
+    colours ? `\u001b[${on}m${text}\u001b[${off}m` : text
+  let isOpen = false
+  const close = () => {
+    if (isOpen) stream.write('\r\u001b[K')
+    isOpen = false
+  }
+  return {
+    isTerminal,
+    say(line = '') {
+      close()
+      stream.write(`${line}\n`)
+    },
+    progress(line) {
+      if (!isTerminal || env['TERM'] === 'dumb') return
+      close()
+      stream.write(line.slice(0, (stream.columns ?? 80) - 1))
+      isOpen = true
+    },
+    bold: paint(1, 22),
+    dim: paint(2, 22)
+  }
+}
+
+/** Milliseconds as a person says them. */
+export function duration(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000))
+  if (seconds < 60) return `${seconds} s`
+  const minutes = Math.round(seconds / 60)
+  if (minutes < 60) return `${minutes} min`
+  const hours = Math.round(minutes / 60)
+  return hours < 48 ? `${hours} h` : `${Math.round(hours / 24)} days`
+}

@@ -1,0 +1,119 @@
+// Which token goes with the next request: a given one, or a kept one that is refreshed before it expires, by one process at a
+// time. It signs nobody in and shows nothing.
+import { readFile } from 'node:fs/promises'
+import type { AuthorizationServer } from 'oauth4webapi'
+import { type Credential, credentialFor, type Vault } from './credentials.ts'
+import type { Env } from './credentials-home.ts'
+import { exitCodes, Failure, systemCode } from './failure.ts'
+import type { Fetch } from './http.ts'
+import { clientCredentials, refresh, Refusal, type Tokens } from './oauth.ts'
+import { grantedScopes } from './scopes.ts'
+import { lifetime } from './sign-in.ts'
+
+export interface TokenSource {
+  /** A token that is good for a while; undefined when somebody has to sign in first. */
+  current(): Promise<string | undefined>
+  /** Another token than the refused one; undefined when there is none to be had without a sign-in. */
+  instead(refused: string): Promise<string | undefined>
+}
+
+/** Refreshed this long before the end; Drupal's tokens live 300 s by default. */
+const marginMs = 30_000
+
+/** A token from DRUPAL_MCP_TOKEN or a file, which is read anew each time: whoever writes it may rotate it. Undefined: none given. */
+export function givenToken(env: Env, file: string | undefined): TokenSource | undefined {
+  const read = async () => {
+    if (file === undefined) return env['DRUPAL_MCP_TOKEN']?.trim()
+    const text = await readFile(file, 'utf8').catch((error: unknown) => {
+      throw new Failure(`The token file ${file} cannot be read (${systemCode(error)}).`)
+    })
+    return text.trim()
+  }
+  if (file === undefined && !env['DRUPAL_MCP_TOKEN']) return undefined
+  const current = async () => {
+    const token = await read()
+    // A newline inside would become a second header.
+    if (token && /^[\x21-\x7e]+$/.test(token)) return token
+    throw new Failure(`${file ?? 'DRUPAL_MCP_TOKEN'} does not hold one token.`, exitCodes.usage)
+  }
+  return {
+    current,
+    async instead(refused) {
+      const token = await current()
+      if (token !== refused) return token
+      throw new Failure(
+        `The token from ${file ?? 'DRUPAL_MCP_TOKEN'} was refused: it is expired, revoked, or not for this site. Bring a new one.`,
+        exitCodes.notSignedIn
+      )
+    }
+  }
+}
+
+interface KeptTokens {
+  vault: Vault
+  url: string
+  fetch: Fetch
+  /** Of a service account, for its next token. */
+  clientSecret?: string
+  now?: () => number
+}
+
+/** Tokens of whoever signed in for `url`. */
+export function keptTokens({
+  vault,
+  url,
+  fetch,
+  clientSecret,
+  now = Date.now
+}: KeptTokens): TokenSource {
+  const isFresh = ({ expiresAt }: Credential) => expiresAt - now() > marginMs
+  const usable = (credential: Credential, refused: string | undefined) =>
+    isFresh(credential) && credential.accessToken !== refused
+
+  async function next(refused?: string): Promise<string | undefined> {
+    const seen = await credentialFor(vault, url)
+    if (seen === undefined) return undefined
+    if (usable(seen, refused)) return seen.accessToken
+    // Read again inside: while we waited, another process may have spent the refresh token and kept its successor.
+    return vault.locked(seen, async () => {
+      const kept = await vault.get(seen)
+      if (kept === undefined) return undefined
+      if (usable(kept, refused)) return kept.accessToken
+      const tokens = await renewed(kept)
+      if (tokens === undefined)
+        return kept.accessToken !== refused && kept.expiresAt > now() ? kept.accessToken : undefined
+      const { refreshToken: _spent, ...rest } = kept
+      const granted = grantedScopes(tokens.access_token, tokens.scope)
+      await vault.set({
+        ...rest,
+        ...(granted === undefined ? {} : { grantedScopes: granted }),
+        // A server that does not rotate sends none: the old one stays good (RFC 6749 §6).
+        ...(kept.refreshToken === undefined ? {} : { refreshToken: kept.refreshToken }),
+        ...lifetime(tokens, now())
+      })
+      return tokens.access_token
+    })
+  }
+
+  /** Undefined when only a person can help. A server that is merely down is a Failure: the credential may still be good. */
+  async function renewed(kept: Credential): Promise<Tokens | undefined> {
+    const server: AuthorizationServer = { issuer: kept.issuer, token_endpoint: kept.tokenEndpoint }
+    try {
+      if (kept.grant === 'client_credentials') {
+        if (clientSecret === undefined) return undefined
+        const client = { clientId: kept.clientId, clientSecret }
+        return await clientCredentials(fetch, server, client, {
+          scopes: kept.askedScopes,
+          resource: kept.resource
+        })
+      }
+      if (kept.refreshToken === undefined) return undefined
+      return await refresh(fetch, server, kept, kept.refreshToken, kept.resource)
+    } catch (error) {
+      if (error instanceof Refusal && [400, 401, 403].includes(error.status)) return undefined
+      throw error
+    }
+  }
+
+  return { current: () => next(), instead: next }
+}

@@ -1,0 +1,60 @@
+// Is this text a URL, an issuer, a proxy address that may stand in the configuration, and how far away is its host? Pure: no
+// name is resolved.
+import { BlockList, isIP } from 'node:net'
+
+/** Why a text is not a URL that may be configured, in words that follow the option's name; undefined when it is one. */
+export function urlProblem(text: string): string | undefined {
+  if (!/^https?:\/\/[^\s\\/]/i.test(text) || /[\s\\]/.test(text) || !URL.canParse(text))
+    return 'must be an absolute URL that begins with https:// or http://'
+  const authority = text.split('/', 3)[2] as string
+  if (authority.includes('@')) return 'must not hold a user name or password: remove all before @'
+  if (/[?#]/.test(text)) return 'must not have a query or fragment: remove all from ? or # on'
+  return undefined
+}
+
+/** Canonical form: scheme and host in lower case, no default port, no slash at the end. Path kept. */
+export function normaliseUrl(text: string): string {
+  const url = new URL(text)
+  return url.origin + url.pathname.replace(/\/+$/, '')
+}
+
+/** An address, a CIDR block or one of the names that stand for blocks. */
+export function isProxy(text: string): boolean {
+  if (['loopback', 'linklocal', 'uniquelocal'].includes(text)) return true
+  const [address = '', prefix, ...rest] = text.split('/')
+  const family = isIP(address)
+  if (family === 0 || rest.length > 0) return false
+  return (
+    prefix === undefined ||
+    (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128))
+  )
+}
+
+const loopback = new BlockList()
+loopback.addSubnet('127.0.0.0', 8, 'ipv4')
+loopback.addAddress('::1', 'ipv6')
+
+const privateNetworks = new BlockList()
+privateNetworks.addSubnet('10.0.0.0', 8, 'ipv4')
+privateNetworks.addSubnet('172.16.0.0', 12, 'ipv4')
+privateNetworks.addSubnet('192.168.0.0', 16, 'ipv4')
+privateNetworks.addSubnet('169.254.0.0', 16, 'ipv4')
+privateNetworks.addSubnet('fc00::', 7, 'ipv6')
+privateNetworks.addSubnet('fe80::', 10, 'ipv6')
+
+/**
+ * How far the host of a URL is away: this machine, a private network (RFC 1918, RFC 4193, link-local, or a name that only a
+ * cluster or a local network resolves), or anywhere.
+ */
+export function reach(url: string): 'loopback' | 'private' | 'public' {
+  const host = new URL(url).hostname.replace(/^\[|\]$|\.$/g, '')
+  const version = isIP(host)
+  if (version !== 0) {
+    const family = version === 4 ? 'ipv4' : 'ipv6'
+    if (loopback.check(host, family)) return 'loopback'
+    return privateNetworks.check(host, family) ? 'private' : 'public'
+  }
+  if (host === 'localhost' || host.endsWith('.localhost')) return 'loopback'
+  const serviceName = !host.includes('.') || /\.(svc|cluster\.local|internal|local)$/.test(host)
+  return serviceName ? 'private' : 'public'
+}

@@ -1,0 +1,104 @@
+// What does the configuration file say? YAML or JSON (which YAML reads) to a plain tree, without secrets. It refuses to know
+// whether the values are legal.
+import { LineCounter, parseDocument } from 'yaml'
+import { type Option, label, options, rootSchema } from './options.ts'
+
+export type Tree = Record<string, unknown>
+
+export type Sources = {
+  tree: Tree
+  problems: string[]
+  /** False: nothing is known of the file, so that a missing option says nothing. */
+  readable: boolean
+}
+
+/** Reads a file by `read`. Problems name the place, never an excerpt: somebody may have put a secret there. */
+export function readFileTree(path: string, read: (path: string) => string): Sources {
+  const failed = (problem: string): Sources => ({
+    tree: {},
+    problems: [`configuration file ${path}: ${problem}`],
+    readable: false
+  })
+  let source: string
+  try {
+    source = read(path)
+  } catch (error) {
+    return failed(`cannot be read (${errorCode(error)}). Check GATEWAY_CONFIG and the permissions.`)
+  }
+  const lines = new LineCounter()
+  const document = parseDocument(source, { prettyErrors: false, lineCounter: lines })
+  const [error] = document.errors
+  if (error) {
+    const { line, col } = lines.linePos(error.pos[0])
+    const kind = error.code.toLowerCase().replaceAll('_', ' ')
+    return failed(`is not valid YAML or JSON at line ${line}, column ${col} (${kind}).`)
+  }
+  let tree: unknown
+  try {
+    // Aliases could make a tree that is endless or explodes.
+    tree = document.toJS({ maxAliasCount: 0 })
+  } catch {
+    return failed('must not use YAML aliases (*name): write the value out.')
+  }
+  if (tree === null) return { tree: {}, problems: [], readable: true }
+  if (!isTree(tree)) return failed(`must hold options, such as drupal: { url: … }.`)
+  const problems: string[] = []
+  dropBlanks(tree)
+  straightenGroups(tree, problems)
+  removeSecrets(tree, problems)
+  return { tree, problems, readable: true }
+}
+
+export function isTree(value: unknown): value is Tree {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** `ENOENT`, `EACCES`, …: the message of a file error may say more than a log should. */
+export function errorCode(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code ?? 'unknown error'
+}
+
+/** A key without a value (`server:` with every line below commented out) counts as unset, as an empty variable does. */
+function dropBlanks(tree: Tree): void {
+  for (const [key, value] of Object.entries(tree)) {
+    if (value === null) delete tree[key]
+    else if (isTree(value)) dropBlanks(value)
+  }
+}
+
+/** Something other than a group where a group is due would hide the environment's options below it. */
+function straightenGroups(tree: Tree, problems: string[]): void {
+  for (const [key, schema] of Object.entries(rootSchema.properties)) {
+    if (!schema.properties || tree[key] === undefined || isTree(tree[key])) continue
+    problems.push(
+      `${key}: must be a group of options, one per line, such as "${key}:" and below it "  ${Object.keys(schema.properties)[0]}: …".`
+    )
+    delete tree[key]
+  }
+}
+
+function removeSecrets(tree: Tree, problems: string[]): void {
+  for (const option of options) {
+    if (!option.schema.secret || valueAt(tree, option) === undefined) continue
+    problems.push(
+      `${label(option.path)}: a secret is given only by environment or *_FILE: remove it from the file, and replace the secret if others can read the file.`
+    )
+    setAt(tree, option, undefined)
+  }
+}
+
+export function valueAt(tree: Tree, option: Option): unknown {
+  return option.keys.reduce<unknown>(
+    (node, key) => (isTree(node) && Object.hasOwn(node, key) ? node[key] : undefined),
+    tree
+  )
+}
+
+/** Sets an option, making its group where it is missing; undefined removes it. */
+export function setAt(tree: Tree, option: Option, value: unknown): void {
+  const groups = option.keys.slice(0, -1)
+  const last = option.keys.at(-1) as string
+  const group = groups.reduce<Tree>((node, key) => (node[key] ??= {}) as Tree, tree)
+  if (value === undefined) delete group[last]
+  else group[last] = value
+}

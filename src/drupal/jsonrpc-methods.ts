@@ -1,0 +1,247 @@
+// What the gateway answers as the MCP server in front of jsonrpc_mcp: initialize, ping, discover, the list of tools and their
+// calls, in both eras, each as JSON text of the result. It refuses to know bodies, batches and status codes.
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Config } from '../config/schema.ts'
+import { gatewayError } from '../errors.ts'
+import type { RpcRequest, SessionState } from '../mcp/call.ts'
+import {
+  discoverResult,
+  gatewayInfo,
+  initializeResult,
+  toolsCapabilities
+} from '../mcp/server-info.ts'
+import type { Sessions } from '../mcp/session.ts'
+import { memberText } from '../mcp/json-members.ts'
+import { metaKey } from '../mcp/envelope.ts'
+import { negotiate } from '../mcp/version.ts'
+import { isListed } from '../policy/authorize.ts'
+import type { ToolPolicy } from '../policy/tools.ts'
+import { traceHeaders } from '../telemetry/tracing.ts'
+import type { GetCatalogue } from './catalogue.ts'
+import type { Signal } from './exchange.ts'
+import { gatewayVersion } from './headers.ts'
+import { cancelled, type InFlight, Stop } from './in-flight.ts'
+import type { DrupalPool } from './pool.ts'
+import { createCallTool } from './tool-call.ts'
+import type { Catalogue, CatalogueTool } from './upstream.ts'
+
+export interface MethodOptions {
+  config: Config
+  pool: DrupalPool
+  catalogue: GetCatalogue
+  toolPolicy: ToolPolicy
+  sessions: Pick<Sessions, 'seal'>
+  inFlight: InFlight
+  /** Whether clients are told when their tools change. */
+  listChanged: boolean
+  log?: { warn(details: object, text: string): void }
+  now?: () => number
+}
+
+/** The result of one request; undefined when there is none to give. Throws or rejects with GatewayErrors. */
+export type AnswerRequest = (
+  request: FastifyRequest,
+  reply: FastifyReply,
+  message: RpcRequest
+) => string | Promise<string | undefined>
+
+/** What modern clients may ask; admit.ts answers 404 to everything else (R61). */
+export const modernMethods: ReadonlySet<string> = new Set([
+  'server/discover',
+  'tools/list',
+  'tools/call'
+])
+
+/** How long a modern client may keep what discover says. */
+const DISCOVER_TTL_MS = 300_000
+
+/** What the client cancelled: there is no answer to give (R49). */
+const NO_ANSWER = undefined
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+const unknownTool = (name: unknown) =>
+  gatewayError('GW_INVALID_PARAMS', { hint: `Unknown tool: ${String(name).slice(0, 128)}` })
+
+/** Makes the answers. Tools are called with the caller's own token; what the caller may was decided before. */
+export function createMethods(options: MethodOptions): AnswerRequest {
+  const { config, catalogue, toolPolicy, sessions, inFlight } = options
+  const { missingScope } = config.policy
+  const callTool = createCallTool(options)
+  const server = {
+    info: { ...gatewayInfo(gatewayVersion), title: config.siteName },
+    capabilities: toolsCapabilities(options.listChanged),
+    instructions: undefined
+  }
+  const listings = new WeakMap<CatalogueTool, string>()
+  const wholeLists = new WeakMap<Catalogue, string>()
+
+  function isShown(tool: CatalogueTool, request: FastifyRequest): boolean {
+    if (missingScope === 'step-up') return true
+    return isListed(toolPolicy.rule(tool.name, tool.auth), request.principal, missingScope)
+  }
+
+  function initialize(request: FastifyRequest, reply: FastifyReply, message: RpcRequest): string {
+    const requested = message.params?.['protocolVersion']
+    if (typeof requested !== 'string') {
+      throw gatewayError('GW_INVALID_PARAMS', { hint: 'initialize needs "protocolVersion".' })
+    }
+    const version = negotiate(requested)
+    const principal = request.principal?.key ?? ''
+    reply.header(
+      'mcp-session-id',
+      sessions.seal({ principal, version, upstream: undefined }).sealed
+    )
+    return JSON.stringify(initializeResult(server, requested))
+  }
+
+  function listingOf(tool: CatalogueTool): string {
+    let text = listings.get(tool)
+    if (text === undefined) {
+      text = JSON.stringify(tool.listing)
+      listings.set(tool, text)
+    }
+    return text
+  }
+
+  const listText = (tools: readonly CatalogueTool[]) =>
+    `{"tools":[${tools.map(listingOf).join(',')}]}`
+
+  /** All tools at once: there are no pages, so every cursor is an invalid one. */
+  async function listTools(request: FastifyRequest, message: RpcRequest): Promise<string> {
+    if (message.params?.['cursor'] !== undefined) {
+      throw gatewayError('GW_INVALID_PARAMS', { hint: 'There is no such cursor.' })
+    }
+    const mine = await catalogue(request.principal, request.token)
+    if (missingScope === 'hide') {
+      return listText(mine.tools.filter(tool => isShown(tool, request)))
+    }
+    let text = wholeLists.get(mine)
+    if (text === undefined) {
+      text = listText(mine.tools)
+      wholeLists.set(mine, text)
+    }
+    return text
+  }
+
+  async function call(
+    request: FastifyRequest,
+    { params }: RpcRequest,
+    signal: Signal
+  ): Promise<string> {
+    const name = params?.['name']
+    const args = params?.['arguments']
+    if (args !== undefined && !isObject(args)) {
+      throw gatewayError('GW_INVALID_PARAMS', { hint: '"arguments" must be an object.' })
+    }
+    const known = catalogue(request.principal, request.token)
+    const mine = known instanceof Promise ? await known : known
+    const tool = typeof name === 'string' ? mine.byName.get(name) : undefined
+    if (tool === undefined || !isShown(tool, request)) throw unknownTool(name)
+    const { principal, token } = request
+    if (tool.answer !== undefined) return tool.answer(principal, mine)
+    const { json, isError } = await callTool({
+      tool,
+      argsText: args === undefined ? undefined : textOfArguments(request, args),
+      principal,
+      token,
+      requestId: request.id,
+      ...traceHeaders(request.trace),
+      signal,
+      timing: request
+    })
+    if (isError) request.outcome = 'tool-error'
+    return json
+  }
+
+  /** A client that cancels gets no answer; one that only went away does not stop the work (R45). */
+  async function callInSession(
+    request: FastifyRequest,
+    message: RpcRequest,
+    session: SessionState
+  ): Promise<string | undefined> {
+    const stop = inFlight.start(session, message.id)
+    try {
+      const result = await call(request, message, stop)
+      inFlight.end(session, message.id, stop)
+      return result
+    } catch (error) {
+      inFlight.end(session, message.id, stop)
+      if (stop.reason !== cancelled) throw error
+      request.outcome = 'aborted'
+      return NO_ANSWER
+    }
+  }
+
+  function legacy(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    message: RpcRequest
+  ): ReturnType<AnswerRequest> {
+    switch (message.method) {
+      case 'initialize':
+        return initialize(request, reply, message)
+      case 'ping':
+        return '{}'
+      case 'tools/list':
+        return listTools(request, message)
+      case 'tools/call':
+        return callInSession(request, message, request.call.session as SessionState)
+      default:
+        throw gatewayError('GW_METHOD_NOT_FOUND')
+    }
+  }
+
+  /** R62–R64: what a modern result says beyond the legacy one stands in front of it. What Drupal lists is the caller's own (R65). */
+  const meta = JSON.stringify({ [metaKey.serverInfo]: server.info })
+  const complete = (result: string) => `{"resultType":"complete","_meta":${meta},${result.slice(1)}`
+  const cacheable = (result: string, ttlMs: number) =>
+    complete(`{"ttlMs":${Math.round(ttlMs)},"cacheScope":"private",${result.slice(1)}`)
+  const discovered = JSON.stringify(discoverResult(server, DISCOVER_TTL_MS))
+
+  async function modern(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    message: RpcRequest
+  ): Promise<string> {
+    switch (message.method) {
+      case 'server/discover':
+        return discovered
+      case 'tools/list':
+        return cacheable(
+          await listTools(request, message),
+          config.drupal.catalogueTtlSeconds * 1000
+        )
+      case 'tools/call':
+        return complete(await call(request, message, untilGone(reply)))
+      default:
+        throw gatewayError('GW_METHOD_NOT_FOUND', { status: 404 })
+    }
+  }
+
+  return function answer(request, reply, message) {
+    return request.call.era === 'modern'
+      ? modern(request, reply, message)
+      : legacy(request, reply, message)
+  }
+}
+
+/**
+ * Ends when the client goes away before it was answered. Fastify's own request.signal does not serve: it ends as soon as the body
+ * is read, because that closes the IncomingMessage.
+ */
+function untilGone({ raw }: FastifyReply): Signal {
+  const stop = new Stop()
+  raw.once('close', () => {
+    if (!raw.writableEnded) stop.stop(new Error('the client went away'))
+  })
+  return stop
+}
+
+/** As the client wrote them: 1.0 stays a float for PHP and a 20-digit number keeps its digits. A batch is written anew. */
+function textOfArguments({ call }: FastifyRequest, args: Record<string, unknown>): string {
+  const params = call.batch ? undefined : memberText(call.bytes.toString(), 'params')
+  return (params && memberText(params, 'arguments')) ?? JSON.stringify(args)
+}

@@ -1,0 +1,167 @@
+// The upstream where Drupal is jsonrpc_mcp and the gateway is the MCP server: single messages and batches in, one JSON answer
+// out, 202 where there is nothing to say. It refuses to know what the methods answer (jsonrpc-methods.ts).
+import type { FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify'
+import type { Verifier } from '../auth/verdict.ts'
+import type { Config } from '../config/schema.ts'
+import { errorTable, gatewayError, isGatewayError } from '../errors.ts'
+import type { RpcNotification, RpcRequest } from '../mcp/call.ts'
+import { rpcErrorBody, rpcResult } from '../mcp/rpc-error.ts'
+import type { Sessions } from '../mcp/session.ts'
+import type { ToolPolicy } from '../policy/tools.ts'
+import type { GetCatalogue } from './catalogue.ts'
+import { createInFlight } from './in-flight.ts'
+import { createMethods, modernMethods } from './jsonrpc-methods.ts'
+import { createListening } from './mcp-listening.ts'
+import { createStreams } from './mcp-streams.ts'
+import type { DrupalPool } from './pool.ts'
+import type { Upstream } from './upstream.ts'
+
+export interface JsonrpcOptions {
+  config: Config
+  pool: DrupalPool
+  catalogue: GetCatalogue
+  toolPolicy: ToolPolicy
+  sessions: Pick<Sessions, 'seal' | 'end'>
+  verifier: Pick<Verifier, 'refuse'>
+  log?: { warn(details: object, text: string): void }
+  /** Milliseconds since epoch. */
+  now?: () => number
+}
+
+const isListen = (request: FastifyRequest, { method }: RpcRequest) =>
+  request.call.era === 'modern' && method === 'subscriptions/listen'
+
+/** The upstream for jsonrpc_mcp. */
+export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
+  const { config, pool, sessions, verifier } = options
+  const inFlight = createInFlight()
+  const streams = createStreams(config, options.now)
+  const { watchSeconds } = config.streams
+  const listening = createListening({ streams, fresh: options.catalogue, watchSeconds })
+  const answer = createMethods({ ...options, inFlight, listChanged: listening.isOffered })
+
+  /** Drupal has the last word on a token: from now on it is refused here. */
+  function refuseToken(error: unknown, token: string | undefined): void {
+    if (isGatewayError(error) && error.code === 'GW_INVALID_TOKEN' && token !== undefined) {
+      verifier.refuse(token)
+    }
+  }
+
+  function notice(request: FastifyRequest, message: RpcNotification): void {
+    const { session } = request.call
+    if (message.method === 'notifications/cancelled' && session !== undefined) {
+      inFlight.cancel(session, message.params?.['requestId'])
+    }
+  }
+
+  /** One element of a batch: a refusal is that element's own, unless it is about the token, which is the request's. */
+  async function element(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    message: RpcRequest
+  ): Promise<string | undefined> {
+    const { idText } = message
+    try {
+      const result = await answer(request, reply, message)
+      return result && rpcResult(idText, result)
+    } catch (error) {
+      if (!isGatewayError(error)) throw error
+      const entry: { rpc: number; oauth?: string } = errorTable[error.code]
+      if (entry.oauth !== undefined) throw error
+      request.outcome = 'rpc-error'
+      return rpcErrorBody({ idText, code: entry.rpc, message: error.message, data: error.data })
+    }
+  }
+
+  async function respond(
+    request: FastifyRequest,
+    reply: FastifyReply
+  ): Promise<string | undefined> {
+    const { messages, batch } = request.call
+    const pending: Promise<string | undefined>[] = []
+    for (const message of messages) {
+      if (message.kind === 'notification') notice(request, message)
+      if (message.kind !== 'request') continue
+      if (!batch) {
+        const result = await answer(request, reply, message)
+        return result && rpcResult(message.idText, result)
+      }
+      pending.push(element(request, reply, message))
+    }
+    const answers = (await Promise.all(pending)).filter(text => text !== undefined)
+    return answers.length === 0 ? undefined : `[${answers.join(',')}]`
+  }
+
+  const plugin: FastifyPluginCallback = function jsonrpc(app, _options, done) {
+    app.post('/', async function post(request, reply) {
+      const [first] = request.call.messages
+      if (first?.kind === 'request' && isListen(request, first)) {
+        listening.subscribe(request, reply, first)
+        return reply
+      }
+      try {
+        const text = await respond(request, reply)
+        if (text === undefined) return reply.code(202).send()
+        return reply.header('content-type', 'application/json; charset=utf-8').send(text)
+      } catch (error) {
+        // A modern client that went away has cancelled (R69): nobody is there to be told.
+        if (request.call.era === 'modern' && reply.raw.destroyed) {
+          request.outcome = 'aborted'
+          return reply.code(499).send()
+        }
+        refuseToken(error, request.token)
+        throw error
+      }
+    })
+
+    app.get('/', async function get(request, reply) {
+      const { session } = request.call
+      // Whoever is not signed in hears nothing: all of them together would have the streams of one principal.
+      if (!listening.isOffered || session === undefined || request.principal === undefined) {
+        throw gatewayError('GW_METHOD_NOT_ALLOWED', {
+          allow: 'POST, DELETE',
+          reason: 'there is no stream for this caller'
+        })
+      }
+      listening.open(request, reply)
+      return reply
+    })
+
+    app.addHook('preClose', function endStreams(next) {
+      streams.drain(0)
+      next()
+    })
+
+    app.delete('/', async function end(request, reply) {
+      const { session } = request.call
+      if (session === undefined) throw gatewayError('GW_SESSION_REQUIRED')
+      await sessions.end(session)
+      return reply.code(204).send()
+    })
+    done()
+  }
+
+  return {
+    modernMethods: listening.isOffered
+      ? new Set([...modernMethods, 'subscriptions/listen'])
+      : modernMethods,
+    plugin,
+    catalogue(principal, token, signal) {
+      const mine = options.catalogue(principal, token, signal)
+      if (!(mine instanceof Promise)) return mine
+      return mine.catch((error: unknown) => {
+        refuseToken(error, token)
+        throw error
+      })
+    },
+    async check(signal) {
+      const url = `${config.drupal.url.replace(/\/+$/, '')}/.well-known/oauth-authorization-server`
+      const { status } = await pool.fetch(url, { method: 'HEAD', signal })
+      if (status >= 500) {
+        throw gatewayError('GW_UPSTREAM_UNAVAILABLE', {
+          reason: `Drupal answers ${status}${status === 503 ? ': maintenance or overload' : ''}`
+        })
+      }
+    }
+  }
+}

@@ -1,0 +1,149 @@
+// One question to an upstream that speaks MCP, with a place in Drupal's queue for as long as it works on it: the whole answer, or
+// its events as they come. It refuses to know sessions, eras and what is asked.
+import type { Readable } from 'node:stream'
+import type { Config } from '../config/schema.ts'
+import { type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
+import type { Params } from '../mcp/call.ts'
+import { type Asked, refusal } from './answers.ts'
+import { type Answer, exchange, type Signal } from './exchange.ts'
+import { upstreamHeaders } from './headers.ts'
+import type { DrupalPool, Outcome, Timing } from './pool.ts'
+
+/** Who asks, as every request to the upstream must say. */
+export interface Caller {
+  principalKey: string | undefined
+  /** Undefined: anonymous. */
+  scopes: readonly string[] | undefined
+  token: string | undefined
+  requestId: string | undefined
+  traceparent?: string | undefined
+  tracestate?: string | undefined
+  /** Receives the milliseconds in the queue and in Drupal. */
+  timing?: Timing | undefined
+}
+
+export interface Question {
+  method: 'POST' | 'DELETE'
+  body?: string | Buffer
+  /** Beside those that every request has: of MCP. */
+  headers?: Record<string, string>
+  signal?: Signal | undefined
+  /** The events are news and no work: they hold no place among Drupal's workers. */
+  isListening?: boolean
+}
+
+/** Rejects with GatewayErrors, or with the signal's reason. */
+export type Ask = (caller: Caller, question: Question) => Promise<Answer>
+
+const bothTypes = 'application/json, text/event-stream'
+
+/** The headers of a request to the upstream; `more` are of MCP. */
+export function requestHeaders(
+  caller: Caller,
+  host: string,
+  more: Record<string, string> = {},
+  accept = bothTypes
+): Record<string, string> {
+  return Object.assign(upstreamHeaders({ ...caller, host, accept }), more)
+}
+
+function outcomeOf(error: unknown): Outcome {
+  if (!isGatewayError(error)) return 'unknown'
+  return error.code === 'GW_UPSTREAM_TOO_LARGE' ? 'success' : 'failure'
+}
+
+export function createAsk(config: Config, pool: DrupalPool): Ask {
+  const { drupal } = config
+  const path = pool.basePath + drupal.mcpPath
+  const bounds = {
+    origin: pool.origin,
+    path,
+    maxBytes: drupal.maxResponseBytes,
+    headersTimeoutMs: drupal.headersTimeoutSeconds * 1000,
+    callTimeoutMs: drupal.callTimeoutSeconds * 1000
+  }
+
+  return async function ask(caller, { method, body, headers, signal, isListening = false }) {
+    const { timing } = caller
+    const began = performance.now()
+    const release = await pool.acquire(caller.principalKey ?? '', signal)
+    const sent = performance.now()
+    if (timing !== undefined) timing.queueMs += sent - began
+    let answer: Answer
+    try {
+      answer = await exchange(pool.dispatcher, {
+        ...bounds,
+        method,
+        headers: requestHeaders(caller, pool.host, {
+          ...(body !== undefined && { 'content-type': 'application/json' }),
+          ...headers
+        }),
+        body: body ?? null,
+        signal,
+        streams: method === 'POST'
+      })
+    } catch (error) {
+      release.report(outcomeOf(error))
+      release()
+      throw error
+    } finally {
+      if (timing !== undefined) timing.drupalMs += performance.now() - sent
+    }
+    release.report(answer.status === 502 || answer.status === 504 ? 'failure' : 'success')
+    if (answer.stream === undefined || isListening) release()
+    else answer.stream.once('close', release)
+    return answer
+  }
+}
+
+function isObject(value: unknown): value is Params {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** The media type without its parameters, in lower case. */
+export function typeOf(answer: Pick<Answer, 'headers'>): string {
+  const type = answer.headers['content-type']
+  return typeof type === 'string' ? (type.split(';', 1)[0] as string).trim().toLowerCase() : ''
+}
+
+/** The JSON-RPC answer in a body; undefined when it is none. */
+export function readRpc(answer: Answer): Params | undefined {
+  if (typeOf(answer) !== 'application/json') return undefined
+  try {
+    const body: unknown = JSON.parse(answer.body.toString())
+    return isObject(body) && body['jsonrpc'] === '2.0' ? body : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** The code of a JSON-RPC error; undefined when the body is none. */
+export function rpcCode(answer: Answer): number | undefined {
+  const error = readRpc(answer)?.['error']
+  return isObject(error) && Number.isInteger(error['code']) ? (error['code'] as number) : undefined
+}
+
+const translated: ReadonlySet<number> = new Set([401, 403, 429])
+
+/**
+ * Throws what an answer other than 2xx means to a client (architecture §5). A JSON-RPC error of MCP itself, such as 400 for a
+ * bad header or 404 for a lost session, is no refusal of Drupal's: it passes.
+ */
+export function refuseOrPass(answer: Answer, caller: Caller, nowMs: number): void {
+  const { status } = answer
+  if (status >= 200 && status < 300) return
+  const isProtocol = status >= 400 && status < 500 && !translated.has(status)
+  if (isProtocol && rpcCode(answer) !== undefined) return
+  const asked: Asked = { scopes: caller.scopes, missing: 'list', now: nowMs }
+  throw refusal(answer, asked) ?? unusable(`Drupal: status ${status}`)
+}
+
+export function unusable(reason: string): GatewayError {
+  return gatewayError('GW_UPSTREAM_INVALID', { reason })
+}
+
+/** The rest of a stream, unread: what nobody waits for any more is finished all the same (R45). */
+export function finish(stream: Readable): void {
+  stream.on('error', () => {})
+  stream.resume()
+}

@@ -1,0 +1,171 @@
+// A client of the modern era before an upstream of the legacy one (§A14): the upstream's session is opened in the gateway's own
+// name, one per principal, and every request goes into it under an id that no other client uses.
+import { LRUCache } from 'lru-cache'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { gatewayError } from '../errors.ts'
+import {
+  describeUpstream,
+  mayReachModernClient,
+  toLegacyRequest,
+  toModernAnswer
+} from '../mcp/bridge.ts'
+import type { Params, RpcRequest } from '../mcp/call.ts'
+import { setMembers } from '../mcp/json-members.ts'
+import { withoutMirroredParams } from '../mcp/mirrored-headers.ts'
+import { rpcResult } from '../mcp/rpc-error.ts'
+import { discoverResult, gatewayInfo, type ServerDescription } from '../mcp/server-info.ts'
+import { LEGACY_VERSIONS } from '../mcp/version.ts'
+import { gatewayVersion } from './headers.ts'
+import { type Caller, refuseOrPass, unusable } from './mcp-ask.ts'
+import { callerOf } from './mcp-legacy.ts'
+import { untilGone } from './mcp-modern.ts'
+import type { Listening } from './mcp-listening.ts'
+import type { Streams } from './mcp-streams.ts'
+import { sendJson, sendTranslated } from './mcp-translate.ts'
+import { type ReadBounds, readAnswer } from './mcp-read.ts'
+import { type Holder, type UpstreamSession, type UpstreamSessions } from './mcp-upstream-session.ts'
+
+export interface ModernBridgeOptions {
+  upstreamSessions: UpstreamSessions
+  listening: Listening
+  streams: Streams
+  bounds: ReadBounds
+  /** Milliseconds for which clients may keep a list, and what discover says. */
+  listTtlMs: number
+  /** Milliseconds since epoch. */
+  now: () => number
+}
+
+export interface ModernBridge {
+  post(request: FastifyRequest, reply: FastifyReply): Promise<void>
+  /** One page of tools for the gateway itself; undefined where the upstream has no such list. */
+  listTools(caller: Caller, cursor: string | undefined): Promise<Params | undefined>
+}
+
+/** What a legacy upstream can be asked in a modern client's name; the rest is 404 (R61). */
+const bridged: ReadonlySet<string> = new Set([
+  'tools/list',
+  'tools/call',
+  'prompts/list',
+  'prompts/get',
+  'resources/list',
+  'resources/templates/list',
+  'resources/read',
+  'completion/complete'
+])
+
+const discoverTtlMs = 300_000
+const maxPrincipals = 10_000
+
+interface Kept {
+  holder: Holder
+  description: ServerDescription
+}
+
+const hello = JSON.stringify({
+  protocolVersion: LEGACY_VERSIONS[0],
+  // What the upstream would ask back has no way to the client.
+  capabilities: {},
+  clientInfo: gatewayInfo(gatewayVersion)
+})
+
+export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
+  const { upstreamSessions, listening, streams, bounds, listTtlMs, now } = options
+  const kept = new LRUCache<string, Promise<Kept>>({ max: maxPrincipals })
+  let count = 0
+
+  /** One session of the upstream per principal, whoever of its clients asks. */
+  function sessionOf(caller: Caller): Promise<Kept> {
+    const key = caller.principalKey ?? ''
+    let found = kept.get(key)
+    if (found === undefined) {
+      found = open(key, caller)
+      kept.set(key, found)
+      found.catch(() => kept.delete(key))
+    }
+    return found
+  }
+
+  async function open(key: string, caller: Caller): Promise<Kept> {
+    const { session, result } = await upstreamSessions.open(hello, caller)
+    let current: UpstreamSession = session
+    const watches = { tools: listening.isOffered }
+    return {
+      description: describeUpstream(result, gatewayInfo(gatewayVersion), watches),
+      holder: {
+        key: `principal ${key}`,
+        get: () => current,
+        move(moved) {
+          current = moved
+        }
+      }
+    }
+  }
+
+  /** Sends a request under an id of the gateway's own; a client that goes away has it cancelled there (R52, R69). */
+  async function ask(holder: Holder, caller: Caller, text: string, signal?: AbortSignal) {
+    const id = JSON.stringify(`gateway-${count++}`)
+    const cancel = () => {
+      const body = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":${id}}}`
+      upstreamSessions.post(holder, caller, { body, isUrgent: true }).catch(() => {})
+    }
+    signal?.addEventListener('abort', cancel)
+    const body = setMembers(text, { id })
+    const answer = await upstreamSessions.post(holder, caller, { body, signal })
+    refuseOrPass(answer, caller, now())
+    if (answer.status === 404)
+      throw unusable('the upstream has lost a session that was just opened')
+    return answer
+  }
+
+  async function call(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    message: RpcRequest
+  ): Promise<void> {
+    const caller = callerOf(request)
+    const { holder, description } = await sessionOf(caller)
+    const text = toLegacyRequest(request.call.bytes.toString())
+    const answer = await ask(holder, caller, text, untilGone(reply))
+    const asModern = { method: message.method, info: description.info, ttlMs: listTtlMs }
+    await sendTranslated(request, reply, answer, {
+      streams,
+      bounds,
+      whenGone: 'abort',
+      passes: news => mayReachModernClient(news, message),
+      finish: answered =>
+        toModernAnswer(withoutAnnotations(setMembers(answered, { id: message.idText })), asModern)
+    })
+  }
+
+  return {
+    async post(request, reply) {
+      const message = request.call.messages[0] as RpcRequest
+      if (message.kind !== 'request') {
+        // The era defines none that would concern the upstream (R16).
+        void reply.code(202).send()
+      } else if (message.method === 'server/discover') {
+        const { description } = await sessionOf(callerOf(request))
+        const result = JSON.stringify(discoverResult(description, discoverTtlMs))
+        sendJson(request, reply, { status: 200, body: rpcResult(message.idText, result) })
+      } else if (message.method === 'subscriptions/listen' && listening.isOffered) {
+        listening.subscribe(request, reply, message)
+      } else if (bridged.has(message.method)) await call(request, reply, message)
+      else throw gatewayError('GW_METHOD_NOT_FOUND', { status: 404 })
+    },
+
+    async listTools(caller, cursor) {
+      const { holder } = await sessionOf(caller)
+      const params = cursor === undefined ? {} : { cursor }
+      const text = JSON.stringify({ jsonrpc: '2.0', method: 'tools/list', params })
+      const { message } = await readAnswer(await ask(holder, caller, text), bounds)
+      return message['result'] as Params | undefined
+    }
+  }
+}
+
+/** Nobody checks headers against annotations of a legacy upstream, so clients are not asked to send them (R60). */
+function withoutAnnotations(text: string): string {
+  if (!text.includes('x-mcp-header')) return text
+  return JSON.stringify(withoutMirroredParams(JSON.parse(text) as Params))
+}

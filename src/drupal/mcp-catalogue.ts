@@ -1,0 +1,134 @@
+// The tools of a caller, for an upstream that speaks MCP: read from the lists that pass by, else asked for with the caller's own
+// token. For policy only: clients are shown the upstream's own list. One caller's tools are never another's (R65).
+import { LRUCache } from 'lru-cache'
+import type { Principal } from '../auth/principal.ts'
+import { isGatewayError } from '../errors.ts'
+import type { Params } from '../mcp/call.ts'
+import { type MirroredParam, mirroredParams } from '../mcp/mirrored-headers.ts'
+import { readTool } from './tool-listing.ts'
+import type { Catalogue, CatalogueTool } from './upstream.ts'
+
+const MAX_PAGES = 100
+const MAX_TOOLS = 5000
+const MAX_CALLERS = 10_000
+
+/** A catalogue that also knows which arguments a tool wants mirrored in headers (R60). */
+export interface McpCatalogue extends Catalogue {
+  mirrored: ReadonlyMap<string, readonly MirroredParam[]>
+}
+
+/** One page: the result of tools/list, or undefined where the upstream has no such list. */
+export type ListTools = (
+  principal: Principal | undefined,
+  token: string | undefined,
+  cursor: string | undefined
+) => Promise<Params | undefined>
+
+export interface McpCatalogues {
+  get(
+    principal: Principal | undefined,
+    token: string | undefined
+  ): McpCatalogue | Promise<McpCatalogue>
+  /** Asks the upstream whatever is known. */
+  fresh(principal: Principal | undefined, token: string | undefined): Promise<McpCatalogue>
+  /** A whole list that passed by on its way to this caller. */
+  learn(principal: Principal | undefined, result: Params): void
+}
+
+function read(tools: readonly unknown[]): McpCatalogue {
+  const byName = new Map<string, CatalogueTool>()
+  const mirrored = new Map<string, readonly MirroredParam[]>()
+  for (const listed of tools.slice(0, MAX_TOOLS)) {
+    const tool = readTool(listed)
+    if (tool === undefined || byName.has(tool.name)) continue
+    byName.set(tool.name, tool)
+    const params = mirroredParams((listed as Params)['inputSchema'])
+    if (params.length > 0) mirrored.set(tool.name, params)
+  }
+  return { tools: [...byName.values()], byName, mirrored }
+}
+
+/** Refusals that mean "no list for you": Drupal still decides each call. */
+const withoutList: ReadonlySet<string> = new Set(['GW_UPSTREAM_FORBIDDEN', 'GW_INSUFFICIENT_SCOPE'])
+
+export function createMcpCatalogues(options: {
+  list: ListTools
+  /** Seconds; 0 keeps nothing. */
+  ttlSeconds: number
+  /** Told of every list. */
+  learned: (catalogue: Catalogue) => void
+  /** Milliseconds. */
+  now: () => number
+}): McpCatalogues {
+  const { list, learned, now } = options
+  const ttlMs = options.ttlSeconds * 1000
+  const kept = new LRUCache<string, { catalogue: McpCatalogue; until: number }>({
+    max: MAX_CALLERS
+  })
+  const asking = new Map<string, Promise<McpCatalogue>>()
+  const keys = new WeakMap<Principal, string>()
+
+  function keyOf(principal: Principal | undefined): string {
+    if (principal === undefined) return ''
+    let key = keys.get(principal)
+    if (key === undefined) {
+      key = `${principal.key} ${[...principal.scopes].sort().join(' ')}`
+      keys.set(principal, key)
+    }
+    return key
+  }
+
+  function keep(key: string, catalogue: McpCatalogue): McpCatalogue {
+    learned(catalogue)
+    if (ttlMs > 0) kept.set(key, { catalogue, until: now() + ttlMs })
+    return catalogue
+  }
+
+  async function ask(
+    principal: Principal | undefined,
+    token: string | undefined
+  ): Promise<McpCatalogue> {
+    const all: unknown[] = []
+    let cursor: string | undefined
+    for (let pages = 0; pages < MAX_PAGES && all.length < MAX_TOOLS; pages++) {
+      const result = await list(principal, token, cursor).catch((error: unknown) => {
+        if (isGatewayError(error) && withoutList.has(error.code)) return undefined
+        throw error
+      })
+      const { tools, nextCursor } = result ?? {}
+      if (Array.isArray(tools)) all.push(...(tools as unknown[]))
+      if (typeof nextCursor !== 'string' || nextCursor === cursor) break
+      cursor = nextCursor
+    }
+    return read(all)
+  }
+
+  function fresh(
+    principal: Principal | undefined,
+    token: string | undefined
+  ): Promise<McpCatalogue> {
+    const key = keyOf(principal)
+    // By token: one token's refusal is not the answer to another of the same principal.
+    const question = `${key} ${token ?? ''}`
+    let answer = asking.get(question)
+    if (answer === undefined) {
+      answer = ask(principal, token)
+        .then(catalogue => keep(key, catalogue))
+        .finally(() => asking.delete(question))
+      asking.set(question, answer)
+    }
+    return answer
+  }
+
+  return {
+    fresh,
+    get(principal, token) {
+      const entry = kept.get(keyOf(principal))
+      return entry !== undefined && now() < entry.until ? entry.catalogue : fresh(principal, token)
+    },
+    learn(principal, result) {
+      const { tools, nextCursor } = result
+      if (Array.isArray(tools) && nextCursor === undefined) keep(keyOf(principal), read(tools))
+    }
+  }
+}

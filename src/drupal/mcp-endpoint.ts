@@ -1,0 +1,182 @@
+// The upstream that speaks MCP itself: whichever era a client and it have, the one is brought to the other, by bytes where they
+// agree and by translation where not. It refuses to know how either is done.
+import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { Principal } from '../auth/principal.ts'
+import type { Verifier } from '../auth/verdict.ts'
+import type { Config } from '../config/schema.ts'
+import { gatewayError, isGatewayError } from '../errors.ts'
+import type { Params, RpcRequest } from '../mcp/call.ts'
+import type { Sessions } from '../mcp/session.ts'
+import { type Caller, createAsk, refuseOrPass } from './mcp-ask.ts'
+import { createLegacyBridge } from './mcp-bridge-legacy.ts'
+import { createModernBridge } from './mcp-bridge-modern.ts'
+import { createMcpCatalogues } from './mcp-catalogue.ts'
+import { createEras, modernRequest } from './mcp-eras.ts'
+import { callerOf, createLegacyRelay, sendRead, sendWhole } from './mcp-legacy.ts'
+import { createListening } from './mcp-listening.ts'
+import { createModernRelay, mirroredHeaders } from './mcp-modern.ts'
+import { createProxy } from './mcp-proxy.ts'
+import { createStreams } from './mcp-streams.ts'
+import { readAnswer, readBounds } from './mcp-read.ts'
+import { createUpstreamSessions } from './mcp-upstream-session.ts'
+import type { DrupalPool } from './pool.ts'
+import type { Catalogue, Upstream } from './upstream.ts'
+
+export interface McpOptions {
+  config: Config
+  pool: DrupalPool
+  sessions: Sessions
+  verifier: Pick<Verifier, 'refuse'>
+  /** Told of every list of tools that came from Drupal. */
+  learned?: (catalogue: Catalogue) => void
+  /** Milliseconds since epoch. */
+  now?: () => number
+}
+
+/** The upstream for a Drupal that speaks MCP Streamable HTTP. */
+export function createMcpUpstream(options: McpOptions): Upstream {
+  const { config, pool, sessions, verifier, learned = () => {}, now = Date.now } = options
+  const ask = createAsk(config, pool)
+  const bounds = readBounds(config)
+  const streams = createStreams(config, now)
+  const upstreamSessions = createUpstreamSessions({ ask, config, now })
+  const eras = createEras({ ask, bounds, now })
+  const ttlSeconds = config.drupal.catalogueTtlSeconds
+  const catalogues = createMcpCatalogues({ list: listTools, ttlSeconds, learned, now })
+  const { watchSeconds } = config.streams
+  const listening = createListening({ streams, fresh: catalogues.fresh, watchSeconds })
+  const parts = { config, ask, bounds, streams, upstreamSessions, eras, catalogues, listening, now }
+  const legacy = createLegacyRelay({ ...parts, sessions })
+  const modern = createModernRelay(parts)
+  const modernBridge = createModernBridge({ ...parts, listTtlMs: ttlSeconds * 1000 })
+  const legacyBridge = createLegacyBridge({ ...parts, sessions })
+
+  /** The gateway's own question, for policy, in whichever era the upstream speaks. */
+  async function listTools(
+    principal: Principal | undefined,
+    token: string | undefined,
+    cursor: string | undefined
+  ): Promise<Params | undefined> {
+    const { key: principalKey, scopes } = principal ?? {}
+    const caller: Caller = { principalKey, scopes, token, requestId: undefined }
+    if ((await eras.discovered(caller)) === undefined) return modernBridge.listTools(caller, cursor)
+    const question = modernRequest('tools/list', cursor === undefined ? {} : { cursor })
+    const answer = await ask(caller, { method: 'POST', ...question })
+    refuseOrPass(answer, caller, now())
+    return (await readAnswer(answer, bounds)).message['result'] as Params | undefined
+  }
+
+  /** Drupal has the last word on a token: from now on it is refused here. */
+  function refuseToken(error: unknown, token: string | undefined): void {
+    if (isGatewayError(error) && error.code === 'GW_INVALID_TOKEN' && token !== undefined) {
+      verifier.refuse(token)
+    }
+  }
+
+  async function modernPost(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const caller = callerOf(request)
+    const { bytes: body, messages } = request.call
+    if ((messages[0] as RpcRequest).method === 'server/discover' && eras.isUnknown()) {
+      const { isModern, answer, bytes } = await eras.probe(caller, {
+        body,
+        headers: mirroredHeaders(request)
+      })
+      if (isModern) sendRead(reply.code(answer.status), answer, bytes)
+      else await modernBridge.post(request, reply)
+    } else if ((await eras.discovered(caller)) === undefined)
+      await modernBridge.post(request, reply)
+    else await modern(request, reply)
+  }
+
+  async function initialize(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const refused = await legacy.initialize(request, reply)
+    if (refused === undefined) return
+    const discovered = await eras.discovered(callerOf(request))
+    if (discovered === undefined) sendWhole(request, reply, refused)
+    else legacyBridge.initialize(request, reply, discovered)
+  }
+
+  async function answer(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const { era, session } = request.call
+    if (era === 'modern') await modernPost(request, reply)
+    else if (session === undefined) await initialize(request, reply)
+    else if (session.upstream === undefined) await legacyBridge.post(request, reply)
+    else await legacy.post(request, reply)
+  }
+
+  const plugin: FastifyPluginAsync = async function mcpEndpoint(app) {
+    app.post('/', async function post(request, reply) {
+      try {
+        await answer(request, reply)
+        // A reply is a promise of its own: awaited, it would wait for the client.
+        return reply
+      } catch (error) {
+        // A modern client that went away has cancelled (R69): nobody is there to be told.
+        if (request.call.era === 'modern' && reply.raw.destroyed) {
+          request.outcome = 'aborted'
+          return reply.code(499).send()
+        }
+        refuseToken(error, request.token)
+        throw error
+      }
+    })
+    app.delete('/', async function end(request, reply) {
+      const { session } = request.call
+      if (session === undefined) throw gatewayError('GW_SESSION_REQUIRED')
+      await sessions.end(session)
+      // The client's session is over whatever the upstream says.
+      if (session.upstream !== undefined) {
+        await legacy.end(session, callerOf(request)).catch((error: Error) => {
+          request.log.debug(
+            { requestId: request.id, reason: error.message },
+            'the upstream session was not ended'
+          )
+        })
+      }
+      return reply.code(204).send()
+    })
+    // Streams must end before the listener waits for its connections.
+    app.addHook('preClose', function endStreams(done) {
+      streams.drain(config.server.shutdownTimeoutSeconds * 900)
+      done()
+    })
+    await app.register(
+      createProxy({
+        config,
+        pool,
+        streams,
+        legacy,
+        upstreamSessions,
+        refused: refuseToken,
+        own(request, reply) {
+          if (listening.isOffered && request.principal !== undefined) listening.open(request, reply)
+          else throw gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'POST, DELETE' })
+        },
+        now
+      })
+    )
+  }
+
+  return {
+    modernMethods: undefined,
+    allowsUnlisted: true,
+    plugin,
+    catalogue(principal, token) {
+      const mine = catalogues.get(principal, token)
+      if (!(mine instanceof Promise)) return mine
+      return mine.catch((error: unknown) => {
+        refuseToken(error, token)
+        throw error
+      })
+    },
+    async check(signal) {
+      const url = `${config.drupal.url.replace(/\/+$/, '')}/.well-known/oauth-authorization-server`
+      const { status } = await pool.fetch(url, { method: 'HEAD', signal })
+      if (status >= 500) {
+        throw gatewayError('GW_UPSTREAM_UNAVAILABLE', {
+          reason: `Drupal answers ${status}${status === 503 ? ': maintenance or overload' : ''}`
+        })
+      }
+    }
+  }
+}

@@ -1,0 +1,123 @@
+// Which era does the upstream speak? Asked once by server/discover, kept for a while, asked again when an answer contradicts.
+// It refuses to know what is done about it.
+import type { Params } from '../mcp/call.ts'
+import { metaKey } from '../mcp/envelope.ts'
+import { gatewayInfo } from '../mcp/server-info.ts'
+import { isSupportedModern, MODERN_VERSIONS } from '../mcp/version.ts'
+import type { Answer } from './exchange.ts'
+import { gatewayVersion } from './headers.ts'
+import { type Ask, type Caller, refuseOrPass, rpcCode } from './mcp-ask.ts'
+import { type ReadBounds, readAnswer } from './mcp-read.ts'
+
+export interface Probed {
+  isModern: boolean
+  /** What it says of itself; undefined also where a modern upstream refused. */
+  found: Params | undefined
+  answer: Answer
+  bytes: Buffer
+}
+
+export interface Eras {
+  /** What the upstream says of itself where it speaks 2026-07-28; undefined where it does not. Asks when nobody knows. */
+  discovered(caller: Caller): Promise<Params | undefined>
+  /** Whether `discovered` would have to ask. */
+  isUnknown(): boolean
+  /** Asks with a client's own server/discover, so that the upstream is asked once. The answer is that client's. */
+  probe(
+    caller: Caller,
+    question: { body: Buffer | string; headers: Record<string, string> }
+  ): Promise<Probed>
+  /** An answer in the modern era: a refusal that the envelope cannot have earned means that the upstream has changed. */
+  judge(answer: Answer): void
+}
+
+/** How long a verdict is believed. */
+const trustMs = 300_000
+
+/** What a modern upstream may answer to an envelope that was checked here; -32020 and -32021 depend on the tool. */
+const earned: ReadonlySet<number> = new Set([-32601, -32602, -32603, -32020, -32021])
+
+const version = MODERN_VERSIONS[0]
+
+/** The envelope of the gateway's own modern requests. */
+export const ownEnvelope = {
+  [metaKey.protocolVersion]: version,
+  [metaKey.clientCapabilities]: {},
+  [metaKey.clientInfo]: gatewayInfo(gatewayVersion)
+}
+
+/** A request of the gateway's own, in the modern era. */
+export function modernRequest(method: string, params: Params = {}) {
+  return {
+    body: JSON.stringify({
+      jsonrpc: '2.0',
+      id: `gateway-${method}`,
+      method,
+      params: { ...params, _meta: ownEnvelope }
+    }),
+    headers: { 'mcp-protocol-version': version, 'mcp-method': method } as Record<string, string>
+  }
+}
+
+export function createEras(options: { ask: Ask; bounds: ReadBounds; now: () => number }): Eras {
+  const { ask, bounds, now } = options
+  let verdict: { found: Params | undefined; until: number } | undefined
+  let asking: Promise<Params | undefined> | undefined
+
+  const isUnknown = () => verdict === undefined || now() >= verdict.until
+
+  async function probe(
+    caller: Caller,
+    question: { body: Buffer | string; headers: Record<string, string> }
+  ): Promise<Probed> {
+    const answer = await ask(caller, { method: 'POST', ...question })
+    // Only an answer about the protocol says anything about it.
+    refuseUnlessProtocol(answer, caller, now())
+    const { message, bytes } = await readAnswer(answer, bounds).catch(() => ({
+      message: {} as Params,
+      bytes: answer.body
+    }))
+    const result = message['result'] as Params | undefined
+    if (lists(result?.['supportedVersions'])) {
+      verdict = { found: result, until: now() + trustMs }
+      return { isModern: true, found: result, answer, bytes }
+    }
+    // Such a refusal is itself of the modern era: whoever asked may try again (R56).
+    const { code, data } = (message['error'] ?? {}) as { code?: unknown; data?: Params }
+    const isModern = code === -32022 && lists(data?.['supported'])
+    if (!isModern) verdict = { found: undefined, until: now() + trustMs }
+    return { isModern, found: undefined, answer, bytes }
+  }
+
+  async function discover(caller: Caller): Promise<Params | undefined> {
+    const question = modernRequest('server/discover')
+    const { isModern, found } = await probe(caller, question)
+    return isModern && found === undefined ? (await probe(caller, question)).found : found
+  }
+
+  return {
+    isUnknown,
+    probe,
+    discovered(caller) {
+      if (verdict !== undefined && !isUnknown()) return Promise.resolve(verdict.found)
+      asking ??= discover(caller).finally(() => {
+        asking = undefined
+      })
+      return asking
+    },
+    judge(answer) {
+      const code = answer.status >= 400 ? rpcCode(answer) : undefined
+      if (code !== undefined && !earned.has(code)) verdict = undefined
+    }
+  }
+}
+
+const lists = (versions: unknown): boolean =>
+  Array.isArray(versions) && versions.some(isSupportedModern)
+
+/** A 4xx is how an older server says that it does not understand, in whatever form; the rest is about something else. */
+function refuseUnlessProtocol(answer: Answer, caller: Caller, nowMs: number): void {
+  const { status } = answer
+  const isAnswer = status < 300 || [400, 404, 405, 406, 415, 422].includes(status)
+  if (!isAnswer) refuseOrPass(answer, caller, nowMs)
+}

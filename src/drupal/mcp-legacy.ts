@@ -1,0 +1,180 @@
+// A client of the legacy era before an upstream of the same era: bytes through, both ways, in a session of the upstream that the
+// client never sees. It refuses to know the modern era.
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Config } from '../config/schema.ts'
+import type { Message, Params, RpcRequest, SessionState } from '../mcp/call.ts'
+import { rpcResult } from '../mcp/rpc-error.ts'
+import type { Sessions } from '../mcp/session.ts'
+import { isSupportedLegacy, negotiate } from '../mcp/version.ts'
+import type { Answer } from './exchange.ts'
+import { type Ask, type Caller, refuseOrPass, rpcCode, typeOf, unusable } from './mcp-ask.ts'
+import type { McpCatalogues } from './mcp-catalogue.ts'
+import { type Streams, streamHeaders } from './mcp-streams.ts'
+import { readAnswer, readBounds } from './mcp-read.ts'
+import {
+  type Holder,
+  readSession,
+  sessionHeaders,
+  shortHello,
+  type UpstreamSessions,
+  writeSession
+} from './mcp-upstream-session.ts'
+
+export interface LegacyOptions {
+  config: Config
+  ask: Ask
+  sessions: Sessions
+  upstreamSessions: UpstreamSessions
+  catalogues: Pick<McpCatalogues, 'learn'>
+  streams: Streams
+  /** Milliseconds since epoch. */
+  now: () => number
+}
+
+export interface LegacyRelay {
+  /** Nothing is sent where it gives an answer: the refusal of an upstream that may be of the other era. */
+  initialize(request: FastifyRequest, reply: FastifyReply): Promise<Answer | undefined>
+  post(request: FastifyRequest, reply: FastifyReply): Promise<void>
+  /** Tells the upstream that its session is over; what it answers changes nothing. */
+  end(session: SessionState, caller: Caller): Promise<void>
+  holderOf(session: SessionState): Holder
+}
+
+/** W3C trace context, where it is well-formed. */
+function traceOf({ traceparent, tracestate }: FastifyRequest['headers']) {
+  if (typeof traceparent !== 'string' || !/^[0-9a-f]{2}(-[0-9a-f]+){3}$/.test(traceparent))
+    return {}
+  const isShort = typeof tracestate === 'string' && tracestate.length <= 512
+  return { traceparent, ...(isShort && { tracestate }) }
+}
+
+/** Who asks the upstream, from an admitted request. */
+export function callerOf(request: FastifyRequest): Caller {
+  return {
+    principalKey: request.principal?.key,
+    scopes: request.principal?.scopes,
+    token: request.token,
+    requestId: request.id,
+    timing: request,
+    ...traceOf(request.headers)
+  }
+}
+
+const isUrgent = (message: Message) =>
+  message.kind === 'response' ||
+  (message.kind === 'notification' && message.method === 'notifications/cancelled')
+
+/** Whether the message is a question for the first page of tools: the answer is also read here. */
+export const isToolList = (message: Message | undefined): boolean =>
+  message?.kind === 'request' &&
+  message.method === 'tools/list' &&
+  message.params?.['cursor'] === undefined
+
+/** Sends a whole answer on: JSON-RPC as it is, 202 for what needs no answer (R15). */
+export function sendWhole(request: FastifyRequest, reply: FastifyReply, answer: Answer): void {
+  const { status, body } = answer
+  const isGood = status < 300
+  if (isGood && !request.call.messages.some(({ kind }) => kind === 'request')) {
+    void reply.code(202).send()
+    return
+  }
+  if (typeOf(answer) !== 'application/json' || body.length === 0) {
+    throw unusable('Drupal: an answer that is no JSON')
+  }
+  if (!isGood) request.outcome = 'rpc-error'
+  void reply
+    .code(isGood ? 200 : status)
+    .header('content-type', answer.headers['content-type'])
+    .send(body)
+}
+
+/** Sends on what `readAnswer` read, as it came. */
+export function sendRead(reply: FastifyReply, answer: Answer, bytes: Buffer): void {
+  if (answer.stream === undefined) {
+    reply.header('content-type', answer.headers['content-type'])
+  } else reply.headers(streamHeaders)
+  void reply.send(bytes)
+}
+
+export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
+  const { config, ask, sessions, upstreamSessions, catalogues, streams, now } = options
+  const bounds = readBounds(config)
+
+  function holderOf(session: SessionState): Holder {
+    return {
+      key: session.id,
+      async get() {
+        // Only sessions that were sealed with one have a holder.
+        return readSession((await sessions.upstreamOf(session)) as string)
+      },
+      move: moved => sessions.moveUpstream(session, writeSession(moved))
+    }
+  }
+
+  async function initialize(
+    request: FastifyRequest,
+    reply: FastifyReply
+  ): Promise<Answer | undefined> {
+    const { messages, bytes: body } = request.call
+    const [message] = messages as [RpcRequest]
+    const { idText, params = {} } = message
+    const caller = callerOf(request)
+    const answer = await ask(caller, { method: 'POST', body })
+    if (answer.status >= 400 && rpcCode(answer) !== undefined) return answer
+    refuseOrPass(answer, caller, now())
+    const { message: rpc, bytes } = await readAnswer(answer, bounds)
+    const result = rpc['result'] as Params | undefined
+    if (result === undefined) {
+      sendRead(reply, answer, bytes)
+      return undefined
+    }
+
+    const id = answer.headers['mcp-session-id'] ?? ''
+    const version = result['protocolVersion']
+    if (typeof id !== 'string' || !/^[\x21-\x7e]*$/.test(id) || typeof version !== 'string') {
+      throw unusable('the upstream initialized with an unusable session id or version')
+    }
+    // An upstream may speak an older version than any that is spoken here; what it does not know, it does not send.
+    const shown = isSupportedLegacy(version) ? version : negotiate(params['protocolVersion'])
+    const { sealed } = sessions.seal({
+      principal: request.principal?.key ?? '',
+      version: shown,
+      upstream: writeSession({ id, version, hello: shortHello(params) })
+    })
+    reply.header('mcp-session-id', sealed)
+    if (shown === version) sendRead(reply, answer, bytes)
+    else {
+      const rewritten = rpcResult(idText, JSON.stringify({ ...result, protocolVersion: shown }))
+      void reply.header('content-type', 'application/json').send(rewritten)
+    }
+    return undefined
+  }
+
+  return {
+    holderOf,
+    initialize,
+
+    async post(request, reply) {
+      const { messages, bytes, session, batch } = request.call
+      const caller = callerOf(request)
+      const answer = await upstreamSessions.post(holderOf(session as SessionState), caller, {
+        body: bytes,
+        isUrgent: messages.every(isUrgent)
+      })
+      refuseOrPass(answer, caller, now())
+      if (!batch && answer.status === 200 && isToolList(messages[0])) {
+        const { message, bytes: read } = await readAnswer(answer, bounds)
+        const { result } = message
+        if (result !== undefined) catalogues.learn(request.principal, result as Params)
+        sendRead(reply, answer, read)
+      } else if (answer.stream === undefined) sendWhole(request, reply, answer)
+      else streams.relay(request, reply, answer.stream, { whenGone: 'finish' })
+    },
+
+    async end(session, caller) {
+      const current = await holderOf(session).get()
+      if (current.id === '') return
+      await ask(caller, { method: 'DELETE', headers: sessionHeaders(current) })
+    }
+  }
+}

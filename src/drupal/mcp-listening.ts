@@ -1,0 +1,133 @@
+// Who wants to hear when the tools change, of an upstream that does not tell by itself: streams of the gateway's own, for both
+// eras, and the question to Drupal at an interval, asked only while somebody listens and with that one's own token.
+import { PassThrough } from 'node:stream'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Principal } from '../auth/principal.ts'
+import { isGatewayError } from '../errors.ts'
+import type { RpcRequest } from '../mcp/call.ts'
+import { writeEvent } from '../mcp/sse-events.ts'
+import { acknowledged, changed, ended, honoured } from '../mcp/subscription.ts'
+import type { Streams } from './mcp-streams.ts'
+import type { Catalogue } from './upstream.ts'
+
+export interface ListeningOptions {
+  streams: Streams
+  /** Asks Drupal for a caller's tools, whatever is kept. */
+  fresh: (
+    principal: Principal | undefined,
+    token: string | undefined
+  ) => Catalogue | Promise<Catalogue>
+  /** 0: nobody is told anything. */
+  watchSeconds: number
+}
+
+export interface Listening {
+  /** Whether there will be any news: else nothing must be promised. */
+  isOffered: boolean
+  /** Answers `subscriptions/listen` (R71). Throws GW_RATE_LIMITED where too many streams are open. */
+  subscribe(request: FastifyRequest, reply: FastifyReply, message: RpcRequest): void
+  /** Answers a legacy client's GET. */
+  open(request: FastifyRequest, reply: FastifyReply): void
+}
+
+interface Watch {
+  /** Told when the tools have changed. */
+  listeners: Map<symbol, { tell: () => void; end: () => void }>
+  timer: NodeJS.Timeout
+  principal: Principal | undefined
+  token: string | undefined
+  /** Their JSON; undefined until they were read once. */
+  last: string | undefined
+}
+
+const listChanged = 'notifications/tools/list_changed'
+
+export function createListening({ streams, fresh, watchSeconds }: ListeningOptions): Listening {
+  const watches = new Map<string, Watch>()
+
+  async function look(watch: Watch): Promise<void> {
+    try {
+      const { tools } = await fresh(watch.principal, watch.token)
+      const found = JSON.stringify(tools)
+      const isNews = watch.last !== undefined && watch.last !== found
+      watch.last = found
+      if (isNews) for (const { tell } of watch.listeners.values()) tell()
+    } catch (error) {
+      // A token that is worth nothing any more hears nothing any more; other failures pass.
+      if (isGatewayError(error) && error.code === 'GW_INVALID_TOKEN') {
+        for (const { end } of watch.listeners.values()) end()
+      }
+    }
+  }
+
+  /** From now on `tell` is called after changes; the answer ends it. */
+  function follow(
+    principal: Principal | undefined,
+    token: string | undefined,
+    listener: { tell: () => void; end: () => void }
+  ): () => void {
+    const key = `${principal?.key} ${principal?.scopes.toSorted().join(' ')}`
+    let watch = watches.get(key)
+    if (watch === undefined) {
+      const begun: Watch = {
+        listeners: new Map(),
+        timer: setInterval(() => void look(begun), watchSeconds * 1000),
+        principal,
+        token,
+        last: undefined
+      }
+      watches.set(key, begun)
+      watch = begun
+    }
+    // The newest token lives longest.
+    watch.token = token
+    if (watch.last === undefined) void look(watch)
+    const { listeners, timer } = watch
+    const name = Symbol()
+    listeners.set(name, listener)
+    return () => {
+      listeners.delete(name)
+      if (listeners.size > 0) return
+      clearInterval(timer)
+      watches.delete(key)
+    }
+  }
+
+  function stream(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    news: string | undefined,
+    farewell?: string
+  ): PassThrough {
+    const { principal, token } = request
+    const place = streams.reserve(principal?.key)
+    const source = new PassThrough()
+    if (news !== undefined) {
+      const stop = follow(principal, token, {
+        tell: () => source.write(writeEvent(news)),
+        end: () => source.end(farewell)
+      })
+      source.once('close', stop)
+    }
+    streams.relay(request, reply, source, {
+      whenGone: 'abort',
+      place,
+      until: principal?.expiresAt,
+      ...(farewell !== undefined && { farewell })
+    })
+    return source
+  }
+
+  return {
+    isOffered: watchSeconds > 0,
+    subscribe(request, reply, { idText, params }) {
+      const filter = honoured(params?.['notifications'], { toolsListChanged: watchSeconds > 0 })
+      const news = filter.toolsListChanged ? changed(idText, listChanged) : undefined
+      const source = stream(request, reply, news, writeEvent(ended(idText)))
+      source.write(writeEvent(acknowledged(idText, filter)))
+    },
+    open(request, reply) {
+      stream(request, reply, `{"jsonrpc":"2.0","method":"${listChanged}"}`)
+    }
+  }
+}

@@ -1,0 +1,100 @@
+// A client of the modern era before an upstream of the same era: bytes through, both ways, and nothing is remembered. It refuses
+// to know sessions.
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { gatewayError } from '../errors.ts'
+import type { Params, RpcRequest } from '../mcp/call.ts'
+import { paramMismatch } from '../mcp/mirrored-headers.ts'
+import type { Ask } from './mcp-ask.ts'
+import { refuseOrPass } from './mcp-ask.ts'
+import type { McpCatalogues } from './mcp-catalogue.ts'
+import type { Eras } from './mcp-eras.ts'
+import { callerOf, isToolList, sendRead, sendWhole } from './mcp-legacy.ts'
+import type { Streams } from './mcp-streams.ts'
+import { type ReadBounds, readAnswer } from './mcp-read.ts'
+
+export interface ModernOptions {
+  ask: Ask
+  eras: Pick<Eras, 'judge'>
+  catalogues: McpCatalogues
+  streams: Streams
+  bounds: ReadBounds
+  /** Milliseconds since epoch. */
+  now: () => number
+}
+
+/** The headers that mirror the body, as the client sent them: admit.ts has held them against it (R58, R60). */
+export function mirroredHeaders(request: FastifyRequest): Record<string, string> {
+  const headers: Record<string, string> = { 'mcp-protocol-version': request.call.version }
+  for (const [name, value] of Object.entries(request.headers)) {
+    const isMirror = name === 'mcp-method' || name === 'mcp-name' || name.startsWith('mcp-param-')
+    if (isMirror && typeof value === 'string') headers[name] = value
+  }
+  return headers
+}
+
+/** Ends when the client goes away before it was answered: then nobody wants the answer (R69). */
+export function untilGone({ raw }: FastifyReply): AbortSignal {
+  const controller = new AbortController()
+  if (raw.destroyed) controller.abort()
+  else {
+    raw.once('close', () => {
+      if (!raw.writableFinished) controller.abort()
+    })
+  }
+  return controller.signal
+}
+
+/** R60: whoever processes the body holds the headers against it, also where the upstream does not. */
+export async function checkParams(
+  request: FastifyRequest,
+  message: RpcRequest,
+  catalogues: Pick<McpCatalogues, 'get'>
+): Promise<void> {
+  if (message.method !== 'tools/call') return
+  const { mirrored } = await catalogues.get(request.principal, request.token)
+  const declared = mirrored.get(String(message.params?.['name']))
+  if (declared === undefined) return
+  const wrong = paramMismatch(declared, message.params?.['arguments'], request.headers)
+  if (wrong !== undefined)
+    throw gatewayError('GW_HEADER_MISMATCH', { reason: wrong, hint: `${wrong}.` })
+}
+
+/** Sends a modern client's POST to a modern upstream and its answer back. */
+export function createModernRelay(options: ModernOptions) {
+  const { ask, eras, catalogues, streams, bounds, now } = options
+
+  return async function post(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const { messages, bytes } = request.call
+    const message = messages[0] as RpcRequest
+    const caller = callerOf(request)
+    if (message.kind === 'request') await checkParams(request, message, catalogues)
+    const isListening = message.method === 'subscriptions/listen'
+    const place = isListening ? streams.reserve(request.principal?.key) : undefined
+    try {
+      const answer = await ask(caller, {
+        method: 'POST',
+        body: bytes,
+        headers: mirroredHeaders(request),
+        signal: untilGone(reply),
+        isListening
+      })
+      eras.judge(answer)
+      refuseOrPass(answer, caller, now())
+      if (answer.status === 200 && isToolList(message)) {
+        const { message: rpc, bytes: read } = await readAnswer(answer, bounds)
+        const { result } = rpc
+        if (result !== undefined) catalogues.learn(request.principal, result as Params)
+        sendRead(reply, answer, read)
+      } else if (answer.stream === undefined) sendWhole(request, reply, answer)
+      else {
+        const until = isListening ? request.principal?.expiresAt : undefined
+        streams.relay(request, reply, answer.stream, { whenGone: 'abort', place, until })
+        return
+      }
+    } catch (error) {
+      place?.()
+      throw error
+    }
+    place?.()
+  }
+}

@@ -1,0 +1,207 @@
+// The stream that a legacy client opens by GET, for news and to resume (R40–R43): it rides on @fastify/http-proxy, in the session
+// of the upstream that belongs to the client's. It refuses to know what is sent on it.
+import httpProxy from '@fastify/http-proxy'
+import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { Readable } from 'node:stream'
+import type { Config } from '../config/schema.ts'
+import { gatewayError, isGatewayError } from '../errors.ts'
+import type { SessionState } from '../mcp/call.ts'
+import { refuseOrPass, requestHeaders, rpcCode, typeOf } from './mcp-ask.ts'
+import type { Answer } from './exchange.ts'
+import { callerOf, type LegacyRelay } from './mcp-legacy.ts'
+import type { Streams } from './mcp-streams.ts'
+import { sessionHeaders, type UpstreamSessions } from './mcp-upstream-session.ts'
+import type { DrupalPool, Release } from './pool.ts'
+
+export interface ProxyOptions {
+  config: Config
+  pool: DrupalPool
+  streams: Streams
+  legacy: Pick<LegacyRelay, 'holderOf'>
+  upstreamSessions: Pick<UpstreamSessions, 'reopen'>
+  /** Answers GET where the upstream has no stream for this client. */
+  own: (request: FastifyRequest, reply: FastifyReply) => Promise<void> | void
+  /** Told of every refusal, before it is answered. */
+  refused: (error: unknown, token: string | undefined) => void
+  /** Milliseconds since epoch. */
+  now: () => number
+}
+
+type Requestable = Parameters<DrupalPool['dispatcher']['request']>
+type Callback = (error: Error | null, data: unknown) => void
+
+/** Larger refusals are no refusals. */
+const maxRefusal = 65_536
+
+async function readAll(stream: Readable): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let length = 0
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    length += chunk.length
+    if (length > maxRefusal) break
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks)
+}
+
+/** What a stream that did not come about means. */
+function failure(error: NodeJS.ErrnoException): Error {
+  if (isGatewayError(error)) return error
+  const code = (error.cause as NodeJS.ErrnoException | undefined)?.code ?? error.code
+  return error.code === 'FST_REPLY_FROM_GATEWAY_TIMEOUT'
+    ? gatewayError('GW_UPSTREAM_TIMEOUT', { reason: 'no answer within the headers time-out' })
+    : gatewayError('GW_UPSTREAM_UNAVAILABLE', { reason: `connection failed: ${code}` })
+}
+
+/** GET on '/'. */
+export function createProxy(options: ProxyOptions): FastifyPluginAsync {
+  const { config, pool, streams, legacy, upstreamSessions, now } = options
+
+  /** The pool's connections, which verify TLS (http-proxy's own do not). Errors go on without the address in their text. */
+  const requestable = {
+    headersTimeout: config.drupal.headersTimeoutSeconds * 1000,
+    // A quiet stream is none that has died: its life is bounded by streams.maxSeconds.
+    bodyTimeout: 0,
+    request(asked: Requestable[0], callback: Callback) {
+      pool.dispatcher.request(asked, (error, data) => {
+        const { code = error?.name } = (error ?? {}) as NodeJS.ErrnoException
+        callback(error && Object.assign(new Error('no answer'), { code }), data)
+      })
+    }
+  }
+
+  async function open(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    dest: string,
+    proxyOptions: Parameters<FastifyReply['from']>[1]
+  ): Promise<void> {
+    const { session } = request.call
+    if (session === undefined) throw gatewayError('GW_SESSION_REQUIRED', { reason: 'GET' })
+    if (session.upstream === undefined) {
+      await options.own(request, reply)
+      return
+    }
+    const place = streams.reserve(request.principal?.key)
+    // A client that goes before the upstream answers is seen here only.
+    reply.raw.once('close', place)
+    try {
+      await follow(request, reply, dest, proxyOptions, session, place, false)
+    } catch (error) {
+      place()
+      throw error
+    }
+  }
+
+  async function follow(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    dest: string,
+    proxyOptions: Parameters<FastifyReply['from']>[1],
+    session: SessionState,
+    place: () => void,
+    isReopened: boolean
+  ): Promise<void> {
+    const holder = legacy.holderOf(session)
+    const current = await holder.get()
+    const caller = callerOf(request)
+    const lastEventId = request.headers['last-event-id']
+    const headers = requestHeaders(
+      caller,
+      pool.host,
+      {
+        ...sessionHeaders(current),
+        ...(typeof lastEventId === 'string' && { 'last-event-id': lastEventId })
+      },
+      'text/event-stream'
+    )
+    const release: Release = await pool.acquire(caller.principalKey ?? '')
+    reply.raw.once('close', release)
+    const refuse = (error: unknown) => {
+      place()
+      options.refused(error, request.token)
+      void reply.send(error)
+    }
+
+    async function refused(answer: Answer, stream: Readable): Promise<void> {
+      answer.body = await readAll(stream)
+      if (answer.status === 404 && current.id !== '' && !isReopened) {
+        await upstreamSessions.reopen(holder, caller, current)
+        await follow(request, reply, dest, proxyOptions, session, place, true)
+        return
+      }
+      // What has no GET says so in many ways; to a client there is one (R40).
+      if (answer.status === 404 || answer.status === 405 || answer.status === 406) {
+        throw gatewayError('GW_METHOD_NOT_ALLOWED', {
+          allow: 'POST, DELETE',
+          reason: `the upstream has no stream: status ${answer.status}`
+        })
+      }
+      refuseOrPass(answer, caller, now())
+      if (rpcCode(answer) === undefined) {
+        throw gatewayError('GW_UPSTREAM_INVALID', {
+          reason: 'the upstream answered GET with no events'
+        })
+      }
+      place()
+      void reply.code(answer.status).header('content-type', 'application/json').send(answer.body)
+    }
+
+    reply.from(dest, {
+      ...proxyOptions,
+      // Nothing of the client's query reaches Drupal.
+      queryString: () => '',
+      rewriteRequestHeaders: () => headers,
+      rewriteHeaders: () => ({}),
+      onError(_reply, { error }) {
+        release.report('failure')
+        release()
+        refuse(failure(error))
+      },
+      onResponse(_request, _reply, response) {
+        // A stream holds a place until it is there, and none while it waits for news.
+        const {
+          statusCode: status,
+          stream,
+          headers: found
+        } = response as unknown as {
+          statusCode: number
+          stream: Readable
+          headers: Answer['headers']
+        }
+        release.report(status === 502 || status === 504 ? 'failure' : 'success')
+        release()
+        const answer = { status, headers: found, body: Buffer.alloc(0) }
+        if (status !== 200 || typeOf(answer) !== 'text/event-stream') {
+          refused(answer, stream).catch(refuse)
+          return
+        }
+        streams.relay(request, reply.code(200), stream, {
+          whenGone: 'abort',
+          place,
+          until: request.principal?.expiresAt
+        })
+      }
+    })
+  }
+
+  return async function proxy(scope) {
+    await scope.register(httpProxy, {
+      upstream: pool.origin,
+      rewritePrefix: pool.basePath + config.drupal.mcpPath,
+      httpMethods: ['GET'],
+      // No path below the endpoint leads into Drupal.
+      routes: ['/'],
+      undici: requestable as never,
+      // Its default sends a GET that was answered 503 eleven times.
+      retryMethods: [],
+      proxyPayloads: false,
+      disableRequestLogging: true,
+      internalRewriteLocationHeader: false,
+      handler: async (request, reply, dest, given) => {
+        await open(request, reply, dest, given)
+        return reply
+      }
+    })
+  }
+}

@@ -1,0 +1,77 @@
+// The JSON-RPC answer inside an upstream's answer, whether it came whole or as the last event of a stream. It refuses to know what is
+// done with it.
+import type { Config } from '../config/schema.ts'
+import { gatewayError } from '../errors.ts'
+import type { Params } from '../mcp/call.ts'
+import { readEvents } from '../mcp/sse-events.ts'
+import type { Answer } from './exchange.ts'
+import { readRpc, unusable } from './mcp-ask.ts'
+
+/** What the configuration grants an answer that is read here. */
+export function readBounds({ drupal }: Config): ReadBounds {
+  return { maxBytes: drupal.maxResponseBytes, timeoutMs: drupal.callTimeoutSeconds * 1000 }
+}
+
+export interface ReadBounds {
+  /** In all, up to the answer. */
+  maxBytes: number
+  /** Milliseconds. */
+  timeoutMs: number
+}
+
+/**
+ * The JSON-RPC answer in a body or on a stream, read until it comes, and the bytes up to there. Throws GW_UPSTREAM_INVALID where
+ * none comes, GW_UPSTREAM_TOO_LARGE and GW_UPSTREAM_TIMEOUT.
+ */
+export async function readAnswer(
+  answer: Answer,
+  { maxBytes, timeoutMs }: ReadBounds
+): Promise<{ message: Params; bytes: Buffer }> {
+  const { stream } = answer
+  if (stream === undefined) {
+    const message = readRpc(answer)
+    if (message === undefined) throw unusable('the answer is no JSON-RPC')
+    return { message, bytes: answer.body }
+  }
+  const chunks: Buffer[] = []
+  let length = 0
+  async function* kept(): AsyncGenerator<Buffer> {
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      length += chunk.length
+      if (length > maxBytes) {
+        throw gatewayError('GW_UPSTREAM_TOO_LARGE', { reason: `more than ${maxBytes} bytes` })
+      }
+      chunks.push(chunk)
+      yield chunk
+    }
+  }
+  const late = setTimeout(() => {
+    const reason = `no answer on the stream within ${timeoutMs} ms`
+    stream.destroy(gatewayError('GW_UPSTREAM_TIMEOUT', { reason }))
+  }, timeoutMs)
+  try {
+    for await (const { data } of readEvents(kept(), { maxLength: maxBytes })) {
+      const message = data === '' ? undefined : parse(data)
+      if (message !== undefined && ('result' in message || 'error' in message)) {
+        return { message, bytes: Buffer.concat(chunks) }
+      }
+    }
+  } finally {
+    clearTimeout(late)
+  }
+  throw unusable('the stream ended without an answer')
+}
+
+function parse(data: string): Params | undefined {
+  try {
+    const value: unknown = JSON.parse(data)
+    return isObject(value) ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Whether a JSON value is an object. */
+export function isObject(value: unknown): value is Params {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

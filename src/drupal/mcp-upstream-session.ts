@@ -1,0 +1,206 @@
+// The sessions that the upstream itself keeps: opened, opened anew when it has forgotten them (R31), and used by one request at
+// a time where it locks them. It refuses to know which client stands behind a session.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { LRUCache } from 'lru-cache'
+import type { Config } from '../config/schema.ts'
+import type { Params } from '../mcp/call.ts'
+import { retryAfterSeconds } from './answers.ts'
+import type { Answer } from './exchange.ts'
+import { type Ask, type Caller, refuseOrPass, unusable } from './mcp-ask.ts'
+import { isObject, readAnswer, readBounds } from './mcp-read.ts'
+import { createFairQueue, type FairQueue } from './queue.ts'
+
+/** What must be known to use a session of the upstream, and to open it anew. */
+export interface UpstreamSession {
+  /** Empty where the upstream has no sessions (drupal/mcp 1.x). */
+  id: string
+  /** The version that the upstream negotiated: this is what it is told (R38), whatever the client was. */
+  version: string
+  /** The client's params of `initialize` in short, as JSON. */
+  hello: string
+}
+
+/** Whoever keeps an upstream session between requests. */
+export interface Holder {
+  /** Names the one who keeps it; one re-opening at a time. */
+  key: string
+  get(): UpstreamSession | Promise<UpstreamSession>
+  move(session: UpstreamSession): void | Promise<void>
+}
+
+/** As one text, for the sealed session id: versions and ids have no blanks. */
+export function writeSession({ id, version, hello }: UpstreamSession): string {
+  return `${version} ${id} ${hello}`
+}
+
+export function readSession(text: string): UpstreamSession {
+  const [version = '', id = ''] = text.split(' ', 2)
+  return { id, version, hello: text.slice(version.length + id.length + 2) }
+}
+
+/** Bytes in the sealed id, which may have 1024 characters in all. */
+const maxHello = 400
+
+/**
+ * What is kept of a client's `initialize` for the day on which the upstream forgets the session: capabilities and name. Where
+ * they are long, the capabilities are kept by name only.
+ */
+export function shortHello(params: Params): string {
+  const { protocolVersion } = params
+  const capabilities = isObject(params['capabilities']) ? params['capabilities'] : {}
+  const info = isObject(params['clientInfo']) ? params['clientInfo'] : {}
+  const clientInfo = { name: cut(info['name']), version: cut(info['version']) }
+  const names = ['roots', 'sampling', 'elicitation', 'tasks'].filter(name => name in capabilities)
+  const short = Object.fromEntries(names.map(name => [name, {}]))
+  const whole = JSON.stringify({ protocolVersion, capabilities, clientInfo })
+  return Buffer.byteLength(JSON.stringify(whole)) <= maxHello
+    ? whole
+    : JSON.stringify({ protocolVersion: cut(protocolVersion), capabilities: short, clientInfo })
+}
+
+const cut = (text: unknown) => (typeof text === 'string' ? text.slice(0, 24) : '')
+
+/** The headers that name a session to the upstream. */
+export function sessionHeaders({ id, version }: UpstreamSession): Record<string, string> {
+  return { 'mcp-protocol-version': version, ...(id !== '' && { 'mcp-session-id': id }) }
+}
+
+export interface Sent {
+  body: Buffer | string
+  signal?: AbortSignal | undefined
+  headers?: Record<string, string>
+  /** Passes by those that wait for the session: the answer that a call at work waits for, or its cancellation. */
+  isUrgent?: boolean
+}
+
+export interface UpstreamSessions {
+  /** POSTs in a session. The answer is judged by nobody yet, but a lost session was opened anew and a lock waited for. */
+  post(holder: Holder, caller: Caller, sent: Sent): Promise<Answer>
+  /** Opens a session for a client that says `hello`, the params of `initialize` as JSON; also sends `initialized`. */
+  open(hello: string, caller: Caller): Promise<{ session: UpstreamSession; result: Params }>
+  /** Opens the holder's session anew, unless that has happened since `lost` was read. */
+  reopen(holder: Holder, caller: Caller, lost: UpstreamSession): Promise<void>
+}
+
+const maxWaiting = 64
+const maxLockRetries = 10
+
+function isLocked(answer: Answer): boolean {
+  return answer.status === 503 && /\block/i.test(answer.body.subarray(0, 4096).toString())
+}
+
+export function createUpstreamSessions(options: {
+  ask: Ask
+  config: Config
+  /** Milliseconds since epoch. */
+  now: () => number
+}): UpstreamSessions {
+  const { ask, config, now } = options
+  const reopening = new Map<string, Promise<void>>()
+  // Learned from the first 503 that says so: from then on nobody runs into the lock.
+  let locks = false
+  const queues = new LRUCache<string, FairQueue>({ max: 10_000 })
+
+  function queueOf(id: string): FairQueue {
+    let queue = queues.get(id)
+    if (queue === undefined) {
+      const timeoutMs = config.drupal.callTimeoutSeconds * 1000
+      queue = createFairQueue({ maxActive: 1, maxQueue: maxWaiting, timeoutMs })
+      queues.set(id, queue)
+    }
+    return queue
+  }
+
+  /** One request in the session; where the upstream locks, alone in it until its last byte. */
+  async function inTurn(session: UpstreamSession, caller: Caller, sent: Sent): Promise<Answer> {
+    const { body, signal, headers } = sent
+    const question = {
+      method: 'POST' as const,
+      body,
+      signal,
+      headers: { ...sessionHeaders(session), ...headers }
+    }
+    if (!locks || sent.isUrgent || session.id === '') return ask(caller, question)
+    const queue = queueOf(session.id)
+    await queue.enter('', signal)
+    const leave = () => queue.leave('')
+    try {
+      const answer = await ask(caller, question)
+      if (answer.stream === undefined) leave()
+      else answer.stream.once('close', leave)
+      return answer
+    } catch (error) {
+      leave()
+      throw error
+    }
+  }
+
+  async function open(
+    hello: string,
+    caller: Caller
+  ): Promise<{ session: UpstreamSession; result: Params }> {
+    const answer = await ask(caller, {
+      method: 'POST',
+      body: `{"jsonrpc":"2.0","id":"gateway-initialize","method":"initialize","params":${hello}}`
+    })
+    refuseOrPass(answer, caller, now())
+    const { message } = await readAnswer(answer, readBounds(config))
+    const { result } = message
+    if (!isObject(result)) throw unusable('the upstream refused to initialize a session')
+    const id = answer.headers['mcp-session-id']
+    const version = result['protocolVersion']
+    const session = {
+      id: typeof id === 'string' ? id : '',
+      version: typeof version === 'string' ? version : '',
+      hello
+    }
+    const initialized = await ask(caller, {
+      method: 'POST',
+      body: '{"jsonrpc":"2.0","method":"notifications/initialized"}',
+      headers: sessionHeaders(session)
+    })
+    initialized.stream?.destroy()
+    return { session, result }
+  }
+
+  function reopen(holder: Holder, caller: Caller, lost: UpstreamSession): Promise<void> {
+    let under = reopening.get(holder.key)
+    if (under === undefined) {
+      under = (async () => {
+        // Another request of the same client may have done it already.
+        const current = await holder.get()
+        if (current.id !== lost.id) return
+        const { session } = await open(current.hello, caller)
+        await holder.move(session)
+      })().finally(() => reopening.delete(holder.key))
+      reopening.set(holder.key, under)
+    }
+    return under
+  }
+
+  return {
+    open,
+    reopen,
+    async post(holder, caller, sent) {
+      let isReopened = false
+      for (let retries = 0; ; retries++) {
+        const session = await holder.get()
+        const answer = await inTurn(session, caller, sent)
+        // Neither was carried out: these two are safe to send again.
+        if (isLocked(answer) && retries < maxLockRetries) {
+          locks = true
+          const seconds = retryAfterSeconds(answer.headers['retry-after'], now()) ?? 1
+          await sleep(
+            Math.min(seconds, 5) * 1000,
+            undefined,
+            sent.signal && { signal: sent.signal }
+          )
+          continue
+        }
+        if (answer.status !== 404 || session.id === '' || isReopened) return answer
+        isReopened = true
+        await reopen(holder, caller, session)
+      }
+    }
+  }
+}

@@ -1,0 +1,208 @@
+// The connections to Drupal and what protects it: never more calls at work than its workers can take, fairly shared; a breaker
+// that stops asking when it is down. It refuses to know what is asked and what an answer means.
+import { Agent, type Dispatcher, Pool } from 'undici'
+import type { Config } from '../config/schema.ts'
+import { type GatewayError, gatewayError } from '../errors.ts'
+import { createBackChannel } from './back-channel.ts'
+import { type BreakerState, createBreaker, type Ticket } from './breaker.ts'
+import { type Answer, exchange, type Signal } from './exchange.ts'
+import { createFairQueue } from './queue.ts'
+
+export type { Answer } from './exchange.ts'
+
+export interface Timing {
+  queueMs: number
+  drupalMs: number
+}
+
+export interface DrupalRequest {
+  method: 'GET' | 'HEAD' | 'POST' | 'DELETE'
+  /** Below the site's base path; built by the gateway, never taken from a client unchecked. */
+  path: string
+  /** From `upstreamHeaders`. */
+  headers: Record<string, string>
+  body?: string | Buffer
+  signal?: Signal | undefined
+  /** Principal.key; calls without one share a line. */
+  principalKey?: string | undefined
+  /** Default: drupal.maxResponseBytes. */
+  maxBytes?: number
+  /** Default: drupal.headersTimeoutSeconds. */
+  headersTimeoutMs?: number
+  /** Default: drupal.callTimeoutSeconds; the wait in the queue comes before. */
+  callTimeoutMs?: number
+  /** The milliseconds in the queue and in Drupal are added to it, whatever comes of the request. */
+  timing?: Timing
+}
+
+export type Outcome = 'success' | 'failure' | 'unknown'
+
+/** Gives a place back; once. `report` tells the breaker how it went, as soon as that is known (a stream's first byte). */
+export type Release = (() => void) & { report(outcome: Outcome): void }
+
+export interface DrupalPool {
+  /** The whole answer, whatever its status. Rejects with GatewayErrors, or with the signal's reason. */
+  request(request: DrupalRequest): Promise<Answer>
+  /** A place among Drupal's workers, for those who hold a stream. Rejects as `request` does. */
+  acquire(principalKey: string, signal?: Signal): Promise<Release>
+  /** For the authorization server's endpoints; bounded apart from the calls. */
+  fetch: typeof fetch
+  /** The connections themselves, for those who relay bytes. Take a place by `acquire` first. */
+  dispatcher: Dispatcher
+  /** The origin that `dispatcher` connects to, the path below which the site lives there, and Drupal's canonical Host. */
+  origin: string
+  basePath: string
+  host: string
+  stats(): { active: number; queued: number; breaker: BreakerState }
+  close(): Promise<void>
+}
+
+export interface PoolOptions {
+  log?: { warn(details: object, text: string): void; info(details: object, text: string): void }
+  events?: {
+    breaker?(state: BreakerState): void
+    shed?(why: 'full' | 'timeout' | 'breaker'): void
+  }
+  /** Milliseconds; for the breaker. */
+  now?: () => number
+}
+
+/** 502 and 504 come from a server in front of Drupal: nobody is behind it. */
+const isDown = (status: number) => status === 502 || status === 504
+
+/** A site that sends too much is up; a caller who gives up says nothing about the site. */
+function outcomeOf(error: unknown, signal: Signal | undefined): Outcome {
+  if (signal?.aborted) return 'unknown'
+  return (error as GatewayError).code === 'GW_UPSTREAM_TOO_LARGE' ? 'success' : 'failure'
+}
+
+/** Makes the pool. Connections are opened when needed and TLS is verified, against the name in drupal.url. */
+export function createDrupalPool(config: Config, options: PoolOptions = {}): DrupalPool {
+  const { log, events, now = Date.now } = options
+  const { drupal } = config
+  const connectUrl = new URL(config.derived.drupalConnectUrl)
+  const origin = connectUrl.origin
+  const basePath = connectUrl.pathname.replace(/\/+$/, '')
+  const tuning = {
+    connect: { timeout: drupal.connectTimeoutSeconds * 1000, rejectUnauthorized: true },
+    // One request on a connection at a time; shorter than the idle time of nginx, Apache and PHP's own server.
+    pipelining: 1,
+    keepAliveTimeout: 4000
+  }
+  // The queue bounds how many connections there are.
+  const dispatcher = new Pool(origin, { ...tuning, connections: null })
+  const others = new Agent(tuning)
+  const queue = createFairQueue({
+    maxActive: drupal.maxConcurrency,
+    maxQueue: drupal.maxQueue,
+    timeoutMs: drupal.queueTimeoutSeconds * 1000,
+    onShed: why => events?.shed?.(why)
+  })
+  const breaker = createBreaker({
+    failures: drupal.breakerFailures,
+    openMs: drupal.breakerOpenSeconds * 1000,
+    now,
+    onChange(state) {
+      if (state === 'open') log?.warn({ breaker: state }, 'Drupal fails: calls are refused')
+      if (state === 'closed') log?.info({ breaker: state }, 'Drupal answers again')
+      events?.breaker?.(state)
+    }
+  })
+
+  function refusedByBreaker(): GatewayError {
+    events?.shed?.('breaker')
+    return gatewayError('GW_UPSTREAM_UNAVAILABLE', {
+      status: 503,
+      reason: 'the circuit breaker is open',
+      retryAfterSeconds: Math.max(1, Math.ceil(breaker.waitMs() / 1000))
+    })
+  }
+
+  /** A place and a ticket, at once where there is one. */
+  function admit(key: string, signal?: Signal, timing?: Timing): Ticket | Promise<Ticket> {
+    if (breaker.waitMs() > 0) throw refusedByBreaker()
+    const waiting = queue.enter(key, signal)
+    if (waiting === undefined) return ticketFor(key)
+    const since = performance.now()
+    return waiting
+      .finally(() => {
+        if (timing !== undefined) timing.queueMs += performance.now() - since
+      })
+      .then(() => ticketFor(key))
+  }
+
+  /** The breaker is asked again: it may have opened while the call waited. */
+  function ticketFor(key: string): Ticket {
+    const ticket = breaker.enter()
+    if (ticket !== undefined) return ticket
+    queue.leave(key)
+    throw refusedByBreaker()
+  }
+
+  return {
+    async request(request) {
+      const key = request.principalKey ?? ''
+      const { timing } = request
+      const admitted = admit(key, request.signal, timing)
+      const ticket = typeof admitted === 'string' ? admitted : await admitted
+      const sent = performance.now()
+      const leave = (outcome: Outcome) => {
+        queue.leave(key)
+        breaker.report(ticket, outcome)
+        if (timing !== undefined) timing.drupalMs += performance.now() - sent
+      }
+      let answer: Answer
+      try {
+        answer = await exchange(dispatcher, {
+          origin,
+          method: request.method,
+          path: basePath + request.path,
+          headers: request.headers,
+          body: request.body ?? null,
+          maxBytes: request.maxBytes ?? drupal.maxResponseBytes,
+          headersTimeoutMs: request.headersTimeoutMs ?? drupal.headersTimeoutSeconds * 1000,
+          callTimeoutMs: request.callTimeoutMs ?? drupal.callTimeoutSeconds * 1000,
+          signal: request.signal
+        })
+      } catch (error) {
+        leave(outcomeOf(error, request.signal))
+        throw error
+      }
+      leave(isDown(answer.status) ? 'failure' : 'success')
+      return answer
+    },
+
+    async acquire(principalKey, signal) {
+      const ticket = await admit(principalKey, signal)
+      let reported = false
+      let released = false
+      function report(outcome: Outcome): void {
+        if (!reported) breaker.report(ticket, outcome)
+        reported = true
+      }
+      function release(): void {
+        if (released) return
+        released = true
+        report('unknown')
+        queue.leave(principalKey)
+      }
+      return Object.assign(release, { report })
+    },
+
+    fetch: createBackChannel({
+      drupal: dispatcher,
+      others,
+      canonicalUrl: drupal.url,
+      connectUrl: config.derived.drupalConnectUrl,
+      timeoutMs: config.oauth.timeoutSeconds * 1000
+    }),
+    dispatcher,
+    origin,
+    basePath,
+    host: new URL(drupal.url).host,
+    stats: () => ({ ...queue.stats(), breaker: breaker.state() }),
+    async close() {
+      await Promise.all([dispatcher.destroy(), others.destroy()])
+    }
+  }
+}

@@ -1,0 +1,99 @@
+// One tools/call on its way through jsonrpc_mcp: the gateway builds URL and body, Drupal runs the tool, its answer becomes MCP
+// content. It refuses to know whether the caller may: that was decided before, and Drupal decides again.
+import type { Principal } from '../auth/principal.ts'
+import type { Config } from '../config/schema.ts'
+import { readToolAnswer, type ToolAnswer } from './answers.ts'
+import type { Signal } from './exchange.ts'
+import { upstreamHeaders } from './headers.ts'
+import type { DrupalPool, Timing } from './pool.ts'
+import type { CatalogueTool } from './upstream.ts'
+
+export interface ToolCall {
+  /** From the caller's own catalogue: its name is fit for a URL. */
+  tool: CatalogueTool
+  /** The arguments, an object as JSON text; undefined: none were sent. */
+  argsText: string | undefined
+  principal: Principal | undefined
+  token: string | undefined
+  requestId: string
+  traceparent: string
+  tracestate?: string | undefined
+  signal: Signal | undefined
+  timing: Timing
+}
+
+export interface CallToolOptions {
+  pool: DrupalPool
+  config: Config
+  log?: { warn(details: object, text: string): void }
+  now?: () => number
+}
+
+export interface ToolResult {
+  /** A CallToolResult as JSON text; it begins with `{"content":`. */
+  json: string
+  /** The tool ran and failed, or refused its arguments. */
+  isError: boolean
+}
+
+export type CallTool = (call: ToolCall) => Promise<ToolResult>
+
+/**
+ * Makes the call of tools. Rejects with the GatewayErrors of answers.ts and pool.ts; a tool that ran and failed is a result with
+ * `isError`.
+ */
+export function createCallTool(options: CallToolOptions): CallTool {
+  const { pool, config, log, now = Date.now } = options
+  let calls = 0
+
+  return async function callTool(call) {
+    const { tool, argsText, principal, token } = call
+    // Drupal checks the scopes of the URL's tool and then runs the method of the body (drupal-wire §12.1): both are this tool.
+    const id = `c${++calls}`
+    const params = argsText === undefined ? '' : `,"params":${argsText}`
+    const answer = await pool.request({
+      method: 'POST',
+      path: `${config.drupal.mcpPath}/${encodeURIComponent(tool.name)}`,
+      headers: upstreamHeaders({
+        host: pool.host,
+        token,
+        requestId: call.requestId,
+        accept: 'application/json',
+        contentType: 'application/json',
+        traceparent: call.traceparent,
+        tracestate: call.tracestate
+      }),
+      body: `{"jsonrpc":"2.0","id":"${id}","method":"${tool.name}"${params}}`,
+      principalKey: principal?.key,
+      signal: call.signal,
+      timing: call.timing
+    })
+    const read = readToolAnswer(answer, id, {
+      scopes: principal?.scopes,
+      missing: 'tool',
+      now: now()
+    })
+    if (read.ok) {
+      const json = resultJson(read, tool.listing['outputSchema'] !== undefined)
+      return { json, isError: false }
+    }
+    log?.warn({ tool: tool.name, requestId: call.requestId, reason: read.reason }, 'a tool failed')
+    const json = `{"content":[{"type":"text","text":${JSON.stringify(read.text)}}],"isError":true}`
+    return { json, isError: true }
+  }
+}
+
+/**
+ * The result as MCP content. The text is what a model reads, so PHP's `\/` and `\u00e9` are undone; structuredContent keeps
+ * Drupal's own bytes. Only objects can be structured; PHP writes an empty one as `[]`.
+ */
+function resultJson(
+  { raw, value }: Extract<ToolAnswer, { ok: true }>,
+  promisesObject: boolean
+): string {
+  const text = typeof value === 'string' ? value : raw.includes('\\') ? JSON.stringify(value) : raw
+  const content = `{"content":[{"type":"text","text":${JSON.stringify(text)}}]`
+  if (typeof value !== 'object' || value === null) return `${content}}`
+  if (!Array.isArray(value)) return `${content},"structuredContent":${raw}}`
+  return promisesObject && value.length === 0 ? `${content},"structuredContent":{}}` : `${content}}`
+}

@@ -1,0 +1,81 @@
+// A tool as Drupal lists it → a tool as MCP wants it. Drupal writes empty objects as arrays, result schemas that are no objects,
+// and annotations of its own; one such tool would make strict clients refuse the whole list. Pure.
+import { readAuthAnnotation } from '../policy/tools.ts'
+import type { CatalogueTool } from './upstream.ts'
+
+type Json = Record<string, unknown>
+
+/** Nested deeper than this, a schema is cut off: it says "anything" there. */
+const MAX_DEPTH = 32
+
+/** Routes of jsonrpc_mcp itself at the place of a tool's name. */
+const reserved = new Set(['list', 'describe', 'invoke'])
+
+/** Members of a schema that hold schemas by name: `[]` there is PHP for `{}`. */
+const schemaMaps = new Set(['properties', 'patternProperties', '$defs', 'definitions'])
+
+const hints = new Set(['readOnlyHint', 'destructiveHint', 'idempotentHint', 'openWorldHint'])
+
+function isObject(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/**
+ * Whether a name can be a tool: 1–128 of A–Z a–z 0–9 . _ -, and no name that would lead elsewhere when it stands in a URL (`.`
+ * and `..`, or a route of jsonrpc_mcp).
+ */
+export function isToolName(name: unknown): name is string {
+  return (
+    typeof name === 'string' &&
+    /^[A-Za-z0-9._-]{1,128}$/.test(name) &&
+    !/^\.+$/.test(name) &&
+    !reserved.has(name)
+  )
+}
+
+/** A JSON schema with PHP's empty arrays made objects, and without `x-mcp-header`: no header mirrors an argument here (R60). */
+function cleanSchema(schema: unknown, depth = 0): unknown {
+  if (Array.isArray(schema)) return schema.map(item => cleanSchema(item, depth + 1))
+  if (!isObject(schema)) return schema
+  if (depth > MAX_DEPTH) return {}
+  const clean: Json = {}
+  for (const [key, value] of Object.entries(schema)) {
+    if (key === 'x-mcp-header' || key === '__proto__') continue
+    clean[key] = schemaMaps.has(key) && !isObject(value) ? {} : cleanSchema(value, depth + 1)
+  }
+  return clean
+}
+
+function inputSchema(schema: unknown): Json {
+  if (!isObject(schema) || (schema['type'] ?? 'object') !== 'object') {
+    return { type: 'object', properties: {} }
+  }
+  return { ...(cleanSchema(schema) as Json), type: 'object' }
+}
+
+function annotationsOf(annotations: unknown): Json | undefined {
+  if (!isObject(annotations)) return undefined
+  const kept = Object.entries(annotations).filter(
+    ([key, value]) =>
+      (!hints.has(key) || typeof value === 'boolean') &&
+      (key !== 'title' || typeof value === 'string')
+  )
+  return Object.fromEntries(kept)
+}
+
+/** The normalised tool; undefined when its name cannot be one. Members that MCP does not know are left out. */
+export function readTool(tool: unknown): CatalogueTool | undefined {
+  if (!isObject(tool) || !isToolName(tool['name'])) return undefined
+  const { name, title, description, outputSchema } = tool
+  const annotations = annotationsOf(tool['annotations'])
+  const listing: Json = { name }
+  if (typeof title === 'string') listing['title'] = title
+  if (typeof description === 'string') listing['description'] = description
+  listing['inputSchema'] = inputSchema(tool['inputSchema'])
+  // MCP allows objects only. A result of another type goes as text, so its schema would be a broken promise.
+  if (isObject(outputSchema) && outputSchema['type'] === 'object') {
+    listing['outputSchema'] = cleanSchema(outputSchema)
+  }
+  if (annotations !== undefined) listing['annotations'] = annotations
+  return { name, listing, auth: readAuthAnnotation(annotations) }
+}

@@ -1,0 +1,173 @@
+// What is asked, in which era, in whose session? The bytes are read once and kept; the parsed copy is only looked at. Here a
+// request becomes a Call or a refusal (R10–R15, R25–R29, R33–R36, R46, R47, §A14). It refuses to know tools and budgets.
+import type { FastifyPluginCallback, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { gatewayError } from '../errors.ts'
+import type { Call, SessionState } from '../mcp/call.ts'
+import { classify } from '../mcp/envelope.ts'
+import { readMessage } from '../mcp/message.ts'
+import type { Sessions } from '../mcp/session.ts'
+import {
+  FIRST_LEGACY,
+  isModernVersion,
+  legacyVersion,
+  supportedVersionsHint
+} from '../mcp/version.ts'
+
+const NO_BYTES = Buffer.alloc(0)
+const METHODS = new Set(['POST', 'GET', 'DELETE'])
+
+interface Options {
+  sessions: Sessions
+  maxBatch: number
+  /** What is served to modern clients; undefined leaves it to an upstream that speaks the modern era itself. */
+  modernMethods: ReadonlySet<string> | undefined
+}
+
+/** R10, leniently: some listed type, or a wildcard that covers one, must be acceptable. Pure. */
+export function isAcceptable(accept: string | undefined): boolean {
+  if (accept === undefined) return true
+  return /(^|[,\s])(\*\/\*|application\/(json|\*)|text\/(event-stream|\*))\s*($|[;,])/i.test(accept)
+}
+
+function one(header: string | string[] | undefined): string | undefined {
+  return Array.isArray(header) ? header.join(', ') : header
+}
+
+const plugin: FastifyPluginCallback<Options> = function admit(app, options, done) {
+  const { sessions, maxBatch, modernMethods } = options
+
+  async function openSession(request: FastifyRequest): Promise<SessionState> {
+    const sealed = one(request.headers['mcp-session-id'])
+    if (sealed === undefined) throw gatewayError('GW_SESSION_REQUIRED', { reason: 'no session id' })
+    const own = await sessions.open(sealed, request.principal?.key ?? '')
+    if (own !== undefined) return own
+    // Anonymous callers never open a principal's session. But who signs in on the way keeps the one begun before: clients send
+    // the refused call again with its old id, and a 404 would end them (R27, R93). Not where Drupal keeps a session for it.
+    const begun = request.principal && (await sessions.open(sealed, ''))
+    if (begun !== undefined && begun.upstream === undefined) return begun
+    throw gatewayError('GW_SESSION_NOT_FOUND', { reason: 'tampered, expired, foreign or ended' })
+  }
+
+  /** The version that governs a legacy request, or 400 (R35). */
+  function versionOf(request: FastifyRequest, session: SessionState | undefined): string {
+    const version = legacyVersion(one(request.headers['mcp-protocol-version']), session?.version)
+    if (version === undefined) {
+      throw gatewayError('GW_UNSUPPORTED_VERSION', {
+        reason: 'version header',
+        hint: supportedVersionsHint()
+      })
+    }
+    return version
+  }
+
+  async function legacyPost(request: FastifyRequest, bytes: Buffer): Promise<Call> {
+    const { messages, batch } = request
+    const initialize = messages.find(m => m.kind === 'request' && m.method === 'initialize')
+    const base = { era: 'legacy', messages, batch, bytes } as const
+    if (initialize !== undefined) {
+      if (batch) throw gatewayError('GW_INVALID_MESSAGE', { hint: '"initialize" stands alone.' })
+      versionOf(request, undefined)
+      // A dead id is no obstacle to starting anew; a live one is a mistake of the client (R29).
+      if (request.headers['mcp-session-id'] !== undefined) {
+        const live = await openSession(request).catch(() => undefined)
+        if (live !== undefined) {
+          throw gatewayError('GW_INVALID_MESSAGE', { hint: 'This session is initialized already.' })
+        }
+      }
+      return { ...base, version: FIRST_LEGACY, session: undefined }
+    }
+    versionOf(request, undefined)
+    const session = await openSession(request)
+    const version = versionOf(request, session)
+    if (batch && version !== FIRST_LEGACY) {
+      throw gatewayError('GW_INVALID_MESSAGE', { hint: `Batches ended with ${FIRST_LEGACY}.` })
+    }
+    return { ...base, version, session }
+  }
+
+  async function post(request: FastifyRequest, bytes: Buffer): Promise<Call> {
+    const { messages, batch, headers } = request
+    const found = classify({
+      messages,
+      batch,
+      headers: {
+        protocolVersion: one(headers['mcp-protocol-version']),
+        mcpMethod: one(headers['mcp-method']),
+        mcpName: one(headers['mcp-name'])
+      },
+      ...(modernMethods === undefined ? {} : { methods: modernMethods })
+    })
+    if ('reject' in found) throw gatewayError(found.reject, found.details)
+    if (found.era === 'legacy') return legacyPost(request, bytes)
+    return { era: 'modern', messages, batch, bytes, version: found.version, session: undefined }
+  }
+
+  /** GET and DELETE are of the legacy era; a session id that is sent must be good. */
+  async function streamOrEnd(request: FastifyRequest): Promise<Call> {
+    if (isModernVersion(one(request.headers['mcp-protocol-version']))) {
+      throw gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'POST' })
+    }
+    const version = versionOf(request, undefined)
+    const optional = request.method === 'GET' && request.headers['mcp-session-id'] === undefined
+    const session = optional ? undefined : await openSession(request)
+    return {
+      era: 'legacy',
+      messages: [],
+      batch: false,
+      bytes: NO_BYTES,
+      version: session?.version ?? version,
+      session
+    }
+  }
+
+  app.decorateRequest('batch', false)
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser(
+    'application/json',
+    { parseAs: 'buffer' },
+    function read(request, body, next) {
+      const bytes = body as Buffer
+      // Some clients name a content type on a DELETE that has no content.
+      if (request.method !== 'POST') {
+        next(null)
+        return
+      }
+      request.bytesIn = bytes.length
+      const reading = readMessage(bytes, { maxBatch })
+      if (!reading.ok) {
+        const { reason, idText } = reading
+        next(gatewayError(reading.code, { reason, ...(idText === undefined ? {} : { idText }) }))
+        return
+      }
+      request.messages = reading.messages
+      request.batch = reading.batch
+      next(null, bytes)
+    }
+  )
+
+  // Other methods have a route too: the caller learns of the 405 only after the 401 (R8, R39).
+  app.route({ method: ['HEAD', 'PUT', 'PATCH'], url: '/', handler: async () => {} })
+  app.addHook('preParsing', function method(request, _reply, payload, next) {
+    if (METHODS.has(request.method)) next(null, payload)
+    else next(gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'GET, POST, DELETE, OPTIONS' }))
+  })
+  app.addHook('preHandler', async function admit(request) {
+    if (request.method === 'POST') {
+      if (request.body === undefined) throw gatewayError('GW_UNSUPPORTED_MEDIA_TYPE')
+      if (!isAcceptable(request.headers.accept)) throw gatewayError('GW_NOT_ACCEPTABLE')
+      request.call = await post(request, request.body as Buffer)
+    } else request.call = await streamOrEnd(request)
+  })
+  done()
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Whether the body was an array. */
+    batch: boolean
+  }
+}
+
+/** Sets request.call, or refuses as the status table says (R-A12). */
+export const admit = fp(plugin, { name: 'admit', dependencies: ['authenticate'] })

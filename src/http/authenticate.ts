@@ -1,0 +1,67 @@
+// Who calls? One answer for POST, GET and DELETE alike, before the body is read and before 404, 405 and 406 (R39, R80–R84).
+// Registered inside the MCP scope only; it refuses to know what is being asked.
+import type { FastifyPluginCallback, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { readBearer } from '../auth/bearer.ts'
+import type { Verdict, Verifier } from '../auth/verdict.ts'
+import { type GatewayError, gatewayError } from '../errors.ts'
+
+/** How many Authorization headers came: Node keeps the first and hides the rest, which another hop might prefer. */
+function countAuthorization(raw: readonly string[]): number {
+  let count = 0
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] as string
+    if (name.length === 13 && name.toLowerCase() === 'authorization') count++
+  }
+  return count
+}
+
+function admit(request: FastifyRequest, token: string, verdict: Verdict): GatewayError | undefined {
+  if (!verdict.ok) {
+    return gatewayError('GW_INVALID_TOKEN', { reason: `${verdict.reason}: ${verdict.detail}` })
+  }
+  request.principal = verdict.principal
+  request.token = token
+  return undefined
+}
+
+interface Options {
+  verifier: Verifier
+  /** Whether a call without a token may go on: the policy then decides what it may do. */
+  anonymous: boolean
+}
+
+const plugin: FastifyPluginCallback<Options> = function authenticate(app, options, done) {
+  const { verifier, anonymous } = options
+
+  // preParsing: the address budget has been asked, the body is still unread.
+  app.addHook('preParsing', function authenticate(request, _reply, payload, next) {
+    const bearer = readBearer(
+      request.headers.authorization,
+      countAuthorization(request.raw.rawHeaders)
+    )
+    switch (bearer.kind) {
+      case 'malformed':
+        next(gatewayError('GW_MALFORMED_AUTHORIZATION', { reason: bearer.reason }))
+        return
+      case 'none':
+        if (anonymous) next(null, payload)
+        else next(gatewayError('GW_TOKEN_MISSING', { reason: 'no token' }))
+        return
+      case 'token': {
+        const { token } = bearer
+        const verdict = verifier.verify(token)
+        if (verdict instanceof Promise) {
+          verdict.then(
+            late => next(admit(request, token, late) ?? null, payload),
+            (error: Error) => next(error)
+          )
+        } else next(admit(request, token, verdict) ?? null, payload)
+      }
+    }
+  })
+  done()
+}
+
+/** Sets request.principal and request.token, or answers 401 with the challenge, 400, or 503 when nobody can be asked. */
+export const authenticate = fp(plugin, { name: 'authenticate', dependencies: ['request'] })

@@ -1,0 +1,88 @@
+// Is the process alive, and can it serve? Probes and load balancers ask; the answer names what is missing in general words and
+// never an address.
+import type { FastifyPluginCallback } from 'fastify'
+import { type GatewayError, isGatewayError } from '../errors.ts'
+
+export interface HealthCheck {
+  name: string
+  /** Rejects with the reason when the part is not well. */
+  check(signal: AbortSignal): Promise<unknown>
+}
+
+interface Options {
+  checks: readonly HealthCheck[]
+  /** True from the moment that the process was asked to stop. */
+  stopping: () => boolean
+  /** Milliseconds that an answer is kept: probes must not become load on Drupal. Default 1000. */
+  keepMs?: number
+  /** Milliseconds that one check may take. Default 5000. */
+  timeoutMs?: number
+  now?: () => number
+}
+
+interface Report {
+  ready: boolean
+  checks: Record<string, string>
+}
+
+async function ask(
+  checks: readonly HealthCheck[],
+  timeoutMs: number,
+  failed: (name: string, error: unknown) => void
+): Promise<Report> {
+  const signal = AbortSignal.timeout(timeoutMs)
+  const results = await Promise.all(
+    checks.map(async ({ name, check }) => {
+      try {
+        await check(signal)
+        failed(name, undefined)
+        return [name, 'ok'] as const
+      } catch (error) {
+        failed(name, error)
+        // Only the public text of our own errors: a reason may hold an internal address.
+        return [name, isGatewayError(error) ? error.message : 'not available'] as const
+      }
+    })
+  )
+  return {
+    ready: results.every(([, state]) => state === 'ok'),
+    checks: Object.fromEntries(results)
+  }
+}
+
+/** `/livez`: the process runs. `/readyz`: everything that a call needs can be asked; 503 with the reasons when not. */
+export const health: FastifyPluginCallback<Options> = function health(app, options, done) {
+  const { checks, stopping, keepMs = 1000, timeoutMs = 5000, now = Date.now } = options
+  const known = new Map<string, string | undefined>()
+  let last: { at: number; report: Promise<Report> } | undefined
+
+  /** To the log with the reason that probes are not told, once for as long as it stays the same. */
+  function say(name: string, error: unknown): void {
+    const { reason: inside, message } = (error ?? {}) as Partial<GatewayError>
+    const reason = inside ?? message
+    if (reason !== undefined && reason !== known.get(name)) {
+      app.log.warn({ check: name, reason }, 'not ready')
+    } else if (reason === undefined && known.get(name) !== undefined) {
+      app.log.info({ check: name }, 'ready again')
+    }
+    known.set(name, reason)
+  }
+
+  app.get('/livez', { config: { anyHost: true } }, async (_request, reply) => {
+    reply.header('cache-control', 'no-store')
+    return { status: 'ok' }
+  })
+
+  app.get('/readyz', { config: { anyHost: true } }, async (_request, reply) => {
+    reply.header('cache-control', 'no-store')
+    if (stopping()) return reply.code(503).send({ status: 'stopping', checks: {} })
+    if (last === undefined || now() - last.at >= keepMs) {
+      last = { at: now(), report: ask(checks, timeoutMs, say) }
+    }
+    const { ready, checks: states } = await last.report
+    return reply
+      .code(ready ? 200 : 503)
+      .send({ status: ready ? 'ready' : 'not ready', checks: states })
+  })
+  done()
+}

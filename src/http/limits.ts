@@ -1,0 +1,128 @@
+// The crowd and the budgets: an address with too many failed attempts is held back before any key or Drupal is asked; sessions,
+// principals and tools draw on their budgets after sign-in. Which key draws on what is policy's business (policy/budgets.ts).
+import rateLimit, { type FastifyRateLimitStore, normalizeIP } from '@fastify/rate-limit'
+import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Config } from '../config/schema.ts'
+import { type ErrorCode, gatewayError } from '../errors.ts'
+import {
+  type Draw,
+  isExceeded,
+  rateLimited,
+  rateLimitFields,
+  takenDraw,
+  type TakenDraw
+} from '../policy/budgets.ts'
+import type { Store, Taken } from '../store/store.ts'
+
+export interface LimitEvents {
+  budget?(name: string, outcome: 'allowed' | 'refused'): void
+}
+
+/**
+ * What the limiter is given in the place of a request, and as its key: everything that one request draws. Asked once a draw, with
+ * functions for max and window, it costs a call twice as much.
+ */
+interface Asked {
+  draws: readonly Draw[]
+  taken: TakenDraw[]
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Draws every unit and sets the RateLimit fields; throws GW_RATE_LIMITED when a budget is exceeded. */
+    drawBudgets(draws: readonly Draw[], reply: FastifyReply): Promise<void>
+    /** Counts a failed attempt against the caller's address. */
+    countFailure(request: FastifyRequest): void
+  }
+}
+
+/** Refusals that look like an attack on tokens; a missing token is how every sign-in begins and does not count. */
+const FAILURES: ReadonlySet<string> = new Set<ErrorCode>([
+  'GW_INVALID_TOKEN',
+  'GW_MALFORMED_AUTHORIZATION',
+  'GW_FORBIDDEN_HOST',
+  'GW_FORBIDDEN_ORIGIN'
+])
+
+/** Whether a refusal draws on the address budget. Pure. */
+export function isFailedAttempt(code: string): boolean {
+  return FAILURES.has(code)
+}
+
+/** Lets @fastify/rate-limit keep its counts in our store. What it counts is how many of the asked budgets are exceeded. */
+function bridge(store: Store): new () => FastifyRateLimitStore {
+  type Callback = Parameters<FastifyRateLimitStore['incr']>[1]
+  return class SharedStore implements FastifyRateLimitStore {
+    incr(key: string, callback: Callback) {
+      const asked = key as unknown as Asked
+      // All at once: a store behind a network answers them in one round trip.
+      const answers = asked.draws.map(draw => store.take(draw.key, draw.cost, draw.windowMs))
+      const settle = (states: readonly Taken[]) => {
+        asked.taken = states.map((taken, index) => takenDraw(asked.draws[index] as Draw, taken))
+        callback(null, { current: asked.taken.filter(isExceeded).length, ttl: 0 })
+      }
+      if (answers.some(answer => answer instanceof Promise)) {
+        Promise.all(answers.map(answer => Promise.resolve(answer))).then(settle, callback)
+      } else settle(answers as Taken[])
+    }
+    child() {
+      return this
+    }
+  }
+}
+
+interface Options {
+  config: Config
+  /** Shared by the replicas: sessions, principals, clients, tools. */
+  store: Store
+  /** Always this process's own: it is asked before sign-in, so it must cost nothing. */
+  local: Store
+  events?: LimitEvents
+}
+
+const plugin: FastifyPluginAsync<Options> = async function limits(app, options) {
+  const { config, store, local, events } = options
+  const { failures } = config.derived.budgets
+  await app.register(rateLimit, { global: false, store: bridge(store) })
+  const limit = app.createRateLimit({
+    keyGenerator: asked => asked as unknown as string,
+    max: 0
+  })
+  const addressKey = (request: FastifyRequest) => `address:${normalizeIP(request.ip)}`
+
+  app.decorate('countFailure', function countFailure(request) {
+    if (failures !== null) void local.take(addressKey(request), 1, failures.windowMs)
+  })
+  app.decorate('drawBudgets', async function drawBudgets(draws, reply) {
+    const asked: Asked & { routeOptions: object } = { routeOptions: {}, draws, taken: [] }
+    await limit(asked as unknown as FastifyRequest)
+    const { taken } = asked
+    for (const draw of taken) {
+      events?.budget?.(draw.budget, isExceeded(draw) ? 'refused' : 'allowed')
+    }
+    reply.headers(rateLimitFields(taken) as Record<string, string>)
+    const refusal = rateLimited(taken)
+    if (refusal !== undefined) throw refusal
+  })
+
+  if (failures === null) return
+  app.addHook('onRequest', function holdBack(request, _reply, next) {
+    // Probes come from the address of the proxy that also brings the callers: an attack must not end the process.
+    const taken = local.take(addressKey(request), 0, failures.windowMs) as Taken
+    if (taken.used < failures.max || request.routeOptions.config.anyHost) {
+      next()
+      return
+    }
+    events?.budget?.('address', 'refused')
+    next(
+      gatewayError('GW_TOO_MANY_FAILURES', {
+        reason: 'address budget of failures',
+        retryAfterSeconds: Math.max(1, Math.ceil(taken.resetMs / 1000))
+      })
+    )
+  })
+}
+
+/** Registers the address budget (before sign-in) and `drawBudgets` (after it). Errors: GW_TOO_MANY_FAILURES, GW_RATE_LIMITED. */
+export const limits = fp(plugin, { name: 'limits', dependencies: ['request'] })

@@ -1,0 +1,104 @@
+// Which Host and Origin are served, and CORS. The first thing asked of any request (R3, R4, R7); a preflight is answered here,
+// before anybody asks for a token (R9). It refuses to know who calls.
+import type { FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Config } from '../config/schema.ts'
+import { gatewayError } from '../errors.ts'
+
+const ALLOW_HEADERS = [
+  'Authorization',
+  'Content-Type',
+  'Accept',
+  'Mcp-Session-Id',
+  'MCP-Protocol-Version',
+  'Last-Event-ID',
+  'Mcp-Method',
+  'Mcp-Name',
+  'traceparent',
+  'tracestate'
+].join(', ')
+const EXPOSE_HEADERS =
+  'Mcp-Session-Id, WWW-Authenticate, MCP-Protocol-Version, Retry-After, RateLimit, RateLimit-Policy'
+const LOOPBACK = ['localhost', '127.0.0.1', '[::1]']
+
+/** The host name of a Host header value, lower case, without port; undefined when it is not one. Pure. */
+export function hostName(host: string | undefined): string | undefined {
+  return /^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?$/.exec(host ?? '')?.[1]?.toLowerCase()
+}
+
+interface Allowed {
+  hosts: ReadonlySet<string>
+  /** Exact origins; undefined: every origin. */
+  origins: ReadonlySet<string> | undefined
+  loopback: boolean
+}
+
+/** The allow-lists that follow from the configuration; a loopback public URL lets loopback names and origins in. */
+export function allowLists(config: Config): Allowed {
+  const own = new URL(config.publicUrl)
+  const loopback = LOOPBACK.includes(own.hostname)
+  const hosts = new Set(
+    config.server.allowedHosts.map(name => hostName(name) ?? name.toLowerCase())
+  )
+  hosts.add(own.hostname)
+  if (loopback) for (const name of LOOPBACK) hosts.add(name)
+  const origins = config.server.allowedOrigins.includes('*')
+    ? undefined
+    : new Set([own.origin, ...config.server.allowedOrigins.map(origin => origin.toLowerCase())])
+  return { hosts, origins, loopback }
+}
+
+function originAllowed(origin: string, { origins, loopback }: Allowed): boolean {
+  if (!URL.canParse(origin)) return false // "null" and garbage (R4)
+  if (origins === undefined || origins.has(origin.toLowerCase())) return true
+  return loopback && LOOPBACK.includes(new URL(origin).hostname)
+}
+
+function answerPreflight(request: FastifyRequest, reply: FastifyReply): void {
+  const asked = String(request.headers['access-control-request-headers'] ?? '')
+  const params = asked.match(/(?<=^|[,\s])mcp-param-[a-z0-9_-]{1,64}(?=$|[,\s])/gi) ?? []
+  reply
+    .header('access-control-allow-methods', 'GET, POST, DELETE, OPTIONS')
+    .header('access-control-allow-headers', [ALLOW_HEADERS, ...params.slice(0, 32)].join(', '))
+    .header('access-control-max-age', '600')
+    .code(204)
+    .send()
+}
+
+const plugin: FastifyPluginCallback<{ config: Config }> = function origin(app, { config }, done) {
+  const allowed = allowLists(config)
+
+  app.addHook('onRequest', function origin(request, reply, next) {
+    const { anyHost = false, anyOrigin = false } = request.routeOptions.config
+    if (!anyHost) {
+      const host = hostName(request.headers.host)
+      if (host === undefined || !allowed.hosts.has(host)) {
+        next(
+          gatewayError('GW_FORBIDDEN_HOST', { reason: `Host ${host ?? 'missing or malformed'}` })
+        )
+        return
+      }
+    }
+    const origin = request.headers.origin
+    // Public documents are read by browsers of any origin, also on the preflight's route, which has no config of its own.
+    if (anyOrigin || request.url.startsWith('/.well-known/')) {
+      reply.header('access-control-allow-origin', '*')
+    } else if (origin !== undefined) {
+      if (!originAllowed(origin, allowed)) {
+        next(gatewayError('GW_FORBIDDEN_ORIGIN', { reason: 'Origin is not on the list' }))
+        return
+      }
+      reply.header('access-control-allow-origin', origin).header('vary', 'Origin')
+    }
+    if (request.method === 'OPTIONS') {
+      answerPreflight(request, reply)
+      return
+    }
+    if (origin !== undefined) reply.header('access-control-expose-headers', EXPOSE_HEADERS)
+    next()
+  })
+  done()
+}
+
+/** Refuses foreign Hosts and Origins with 403, answers every OPTIONS, sets CORS headers (R3, R4, R7, R9). */
+export const origin = fp(plugin, { name: 'origin' })

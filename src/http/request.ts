@@ -1,0 +1,59 @@
+// What a request carries on its way: declared once, filled in by the steps of app.ts. It refuses to judge anything.
+import type { FastifyPluginCallback } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Principal } from '../auth/principal.ts'
+import type { Call } from '../mcp/call.ts'
+import type { Message } from '../mcp/call.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who calls; set by authenticate, undefined before it and for anonymous callers. */
+    principal: Principal | undefined
+    /** The caller's bearer token, validated: goes to Drupal and nowhere else. */
+    token: string | undefined
+    /** The admitted call; set by admit. */
+    call: Call
+    /** The messages as the parser read them; set before they are judged, so that refusals can name the id. */
+    messages: readonly Message[]
+    /** Why the request was refused, for the audit line; undefined when it was not. */
+    refusal: { code: string; reason: string | undefined } | undefined
+    /** performance.now() at arrival. */
+    arrivedAt: number
+    /** Milliseconds spent waiting for, and waiting on, Drupal. */
+    queueMs: number
+    drupalMs: number
+    /** Bytes read from the client's body, and written of an answer that has no Content-Length. */
+    bytesIn: number
+    bytesOut: number
+    /** How an allowed call went, as the upstream knows it. */
+    outcome: 'ok' | 'tool-error' | 'rpc-error' | 'aborted'
+  }
+  interface FastifyContextConfig {
+    /** Probes come by address: the Host and Origin lists do not hold for this route. */
+    anyHost?: boolean
+    /** Public documents: any origin may read them. */
+    anyOrigin?: boolean
+  }
+}
+
+const plugin: FastifyPluginCallback = function request(app, _options, done) {
+  app.decorateRequest('principal', undefined)
+  app.decorateRequest('token', undefined)
+  app.decorateRequest('call')
+  app.decorateRequest('messages')
+  app.decorateRequest('refusal', undefined)
+  app.decorateRequest('arrivedAt', 0)
+  app.decorateRequest('queueMs', 0)
+  app.decorateRequest('drupalMs', 0)
+  app.decorateRequest('bytesIn', 0)
+  app.decorateRequest('bytesOut', 0)
+  app.decorateRequest('outcome', 'ok')
+  app.addHook('onRequest', function arrive(request, _reply, next) {
+    request.arrivedAt = performance.now()
+    next()
+  })
+  done()
+}
+
+/** Declares the fields above on every request. */
+export const request = fp(plugin, { name: 'request' })

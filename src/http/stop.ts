@@ -1,0 +1,49 @@
+// How the public listener ends: calls in flight finish within a bound, then nothing is left open.
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Server } from 'node:http'
+import type { Socket } from 'node:net'
+import type { FastifyInstance } from 'fastify'
+import type { Config } from '../config/schema.ts'
+
+/**
+ * The connections that have not carried a request yet. Browsers and fetch open some in advance, and to Node they are neither idle
+ * nor at work: nobody would end them before they time out. Call it before the listener listens.
+ */
+export function watchUnused(server: Server): ReadonlySet<Socket> {
+  const unused = new Set<Socket>()
+  const isTls = 'setSecureContext' in server
+  server.on(isTls ? 'secureConnection' : 'connection', (socket: Socket) => {
+    unused.add(socket)
+    socket.once('close', () => unused.delete(socket))
+  })
+  server.on('request', ({ socket }) => unused.delete(socket))
+  return unused
+}
+
+/**
+ * Closes the listener after `readinessDelaySeconds` (readiness is down already, so balancers have looked away) and waits at most
+ * `shutdownTimeoutSeconds` for calls in flight; what is still open then is cut.
+ */
+export async function stopGracefully(
+  app: FastifyInstance,
+  config: Config,
+  unused: ReadonlySet<Socket>
+): Promise<void> {
+  const { readinessDelaySeconds, shutdownTimeoutSeconds } = config.server
+  await sleep(readinessDelaySeconds * 1000)
+  const late = new AbortController()
+  const bound = sleep(shutdownTimeoutSeconds * 1000, 'late', { signal: late.signal })
+  // A connection whose last call has finished is idle, but was not when close() looked: without this it would keep the process.
+  const sweep = setInterval(() => {
+    app.server.closeIdleConnections()
+    for (const socket of unused) socket.destroy()
+  }, 50)
+  const closed = app.close().then(() => 'closed')
+  if ((await Promise.race([closed, bound])) === 'late') {
+    app.log.warn('calls in flight did not finish in time: closing their connections')
+    app.server.closeAllConnections()
+    await closed
+  }
+  clearInterval(sweep)
+  late.abort()
+}

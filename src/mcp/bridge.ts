@@ -1,0 +1,194 @@
+// How does a client of one era talk to an upstream of the other? The translation of §A14, message by message, as text: ids and
+// arguments stay as they were written. What cannot be translated is not advertised. No streams, no sessions, no HTTP here.
+import { gatewayError } from '../errors.ts'
+import type { Message, Params, RpcRequest } from './call.ts'
+import { metaKey } from './envelope.ts'
+import { memberText, setMembers } from './json-members.ts'
+import { encodeHeaderValue, mirroredName } from './mirrored-headers.ts'
+import { rpcErrorBody } from './rpc-error.ts'
+import type { ServerDescription, ServerInfo } from './server-info.ts'
+
+/** A JSON-RPC answer and the HTTP status that goes with it. */
+export interface Answer {
+  status: number
+  body: string
+}
+
+/** Whether the gateway itself watches the upstream's tools and tells listening clients. */
+export interface Watches {
+  tools: boolean
+}
+
+/** What an upstream of the other era is said to offer, from its `initialize` result or its `server/discover` result. */
+export function describeUpstream(
+  result: Params,
+  fallback: ServerInfo,
+  watches: Watches
+): ServerDescription {
+  const named = result['serverInfo'] ?? asObject(result['_meta'])[metaKey.serverInfo]
+  const instructions = result['instructions']
+  return {
+    info: isObject(named) ? named : fallback,
+    capabilities: bridgeable(asObject(result['capabilities']), watches),
+    instructions: typeof instructions === 'string' ? instructions : undefined
+  }
+}
+
+/** Subscriptions, logging and tasks need a server that remembers, which the other era does not have. */
+function bridgeable(capabilities: Params, watches: Watches): Params {
+  const offered: Params = {}
+  for (const name of ['tools', 'prompts', 'resources', 'completions', 'experimental']) {
+    const capability = capabilities[name]
+    if (!isObject(capability)) continue
+    const { listChanged: _listChanged, subscribe: _subscribe, ...rest } = capability
+    offered[name] = name === 'tools' && watches.tools ? { ...rest, listChanged: true } : rest
+  }
+  return offered
+}
+
+/** Modern request → legacy upstream: without the envelope in `_meta`; progress token and trace keys stay (R77). */
+export function toLegacyRequest(request: string): string {
+  const params = memberText(request, 'params') ?? '{}'
+  const meta = memberText(params, '_meta') ?? '{}'
+  const dropped = Object.keys(JSON.parse(meta) as Params).filter(name =>
+    name.startsWith('io.modelcontextprotocol/')
+  )
+  const kept = setMembers(meta, Object.fromEntries(dropped.map(name => [name, undefined])))
+  return setMembers(request, {
+    params: setMembers(params, { _meta: kept === '{}' ? undefined : kept })
+  })
+}
+
+const cacheable: ReadonlySet<string> = new Set([
+  'server/discover',
+  'tools/list',
+  'prompts/list',
+  'resources/list',
+  'resources/templates/list',
+  'resources/read'
+])
+
+export interface ModernAnswerOptions {
+  /** The method of the request that is answered. */
+  method: string
+  info: Params | ServerInfo
+  /** Milliseconds for which a list may be kept by the client. */
+  ttlMs: number
+}
+
+/**
+ * Legacy answer → modern client: what every modern result must have (R62–R64), error codes that it may see (R74, R75). Throws
+ * GW_UPSTREAM_INVALID for text that is no answer.
+ */
+export function toModernAnswer(answer: string, options: ModernAnswerOptions): Answer {
+  const { result: parsed, error } = parseAnswer(answer)
+  if (parsed === undefined) return toModernError(answer, (error as RpcError).code)
+  const result = memberText(answer, 'result') as string
+  const meta = isObject(parsed['_meta']) ? (memberText(result, '_meta') as string) : '{}'
+  // What Drupal lists depends on who asks: never public (R65).
+  const caching = cacheable.has(options.method)
+    ? { ttlMs: String(options.ttlMs), cacheScope: '"private"' }
+    : {}
+  const completed = setMembers(result, {
+    resultType: '"complete"',
+    ...caching,
+    _meta: setMembers(meta, { [metaKey.serverInfo]: JSON.stringify(options.info) })
+  })
+  return { status: 200, body: setMembers(answer, { result: completed }) }
+}
+
+function toModernError(answer: string, code: number): Answer {
+  if (code === -32601) return { status: 404, body: answer }
+  const renamed = code === -32002 ? '-32602' : code === -32042 ? '-32603' : undefined
+  if (renamed === undefined) return { status: 200, body: answer }
+  const error = setMembers(memberText(answer, 'error') as string, { code: renamed })
+  return { status: 200, body: setMembers(answer, { error }) }
+}
+
+/**
+ * Whether a message that a legacy upstream sends on the stream of a request may reach a modern client: no requests, log lines only
+ * where the request asked for them (R68), and no news of lists, which have streams of their own (R71).
+ */
+export function mayReachModernClient(message: Message, request: RpcRequest): boolean {
+  if (message.kind === 'response') return true
+  if (message.kind === 'request') return false
+  if (message.method === 'notifications/message')
+    return asObject(request.params?.['_meta'])['io.modelcontextprotocol/logLevel'] !== undefined
+  return message.method === 'notifications/progress'
+}
+
+export interface ModernEnvelopeOptions {
+  version: string
+  info: ServerInfo
+}
+
+/**
+ * Legacy request → modern upstream: with the envelope in `_meta`, and the headers that repeat it (R55–R58). No client capability is
+ * declared: what the upstream would then ask back has no way to the client.
+ */
+export function toModernRequest(
+  text: string,
+  request: RpcRequest,
+  { version, info }: ModernEnvelopeOptions
+): { body: string; headers: Record<string, string> } {
+  const params = memberText(text, 'params') ?? '{}'
+  const meta = isObject(request.params?.['_meta']) ? memberText(params, '_meta') : undefined
+  const envelope = setMembers(meta ?? '{}', {
+    [metaKey.protocolVersion]: JSON.stringify(version),
+    [metaKey.clientCapabilities]: '{}',
+    [metaKey.clientInfo]: JSON.stringify(info)
+  })
+  const name = mirroredName(request.method, request.params)
+  return {
+    body: setMembers(text, { params: setMembers(params, { _meta: envelope }) }),
+    headers: {
+      'mcp-protocol-version': version,
+      'mcp-method': request.method,
+      ...(name !== undefined && { 'mcp-name': encodeHeaderValue(name) })
+    }
+  }
+}
+
+/**
+ * Modern answer → legacy client. Legacy clients ignore the members they do not know, so results go as they are; a 404 would tell them
+ * that the session is gone, so errors are 200 (R61). Throws GW_UPSTREAM_INVALID for text that is no answer.
+ */
+export function toLegacyAnswer(answer: string, request: RpcRequest): Answer {
+  const { result, error } = parseAnswer(answer)
+  const asksBack = result?.['resultType'] === 'input_required'
+  const code = error?.code ?? 0
+  // Our own envelope was refused: nothing the client could mend.
+  const envelopeRefused = code <= -32020 && code >= -32022
+  if (!asksBack && !envelopeRefused) return { status: 200, body: answer }
+  const message = asksBack
+    ? 'This call needs input from the user, which this protocol version cannot carry. Use a client that speaks 2026-07-28.'
+    : 'The site and the gateway do not agree on the protocol.'
+  return { status: 200, body: rpcErrorBody({ idText: request.idText, code: -32603, message }) }
+}
+
+interface RpcError {
+  code: number
+}
+
+/** One of the two, or GW_UPSTREAM_INVALID. */
+function parseAnswer(text: string): { result?: Params; error?: RpcError } {
+  let answer: unknown
+  try {
+    answer = JSON.parse(text)
+  } catch {
+    throw gatewayError('GW_UPSTREAM_INVALID', { reason: 'the answer is not JSON' })
+  }
+  const { result, error } = asObject(answer)
+  if (isObject(result)) return { result }
+  const code = asObject(error)['code']
+  if (typeof code === 'number') return { error: { code } }
+  throw gatewayError('GW_UPSTREAM_INVALID', { reason: 'the answer has no result and no error' })
+}
+
+function asObject(value: unknown): Params {
+  return isObject(value) ? value : {}
+}
+
+function isObject(value: unknown): value is Params {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -1,0 +1,58 @@
+// The vocabulary of one MCP exchange: messages as read from the bytes, the session they belong to, and the call that the
+// checks hand to the upstream. Types only; how they come to be is message.ts, version.ts and session.ts.
+
+/** JSON-RPC request id (R18). */
+export type RequestId = string | number
+export type Params = Record<string, unknown>
+
+export interface RpcRequest {
+  kind: 'request'
+  id: RequestId
+  /** The id as JSON text, exactly as sent: a 20-digit number survives. */
+  idText: string
+  method: string
+  /** Parsed copy, to look at only; undefined when absent. */
+  params: Params | undefined
+}
+export interface RpcNotification {
+  kind: 'notification'
+  method: string
+  params: Params | undefined
+}
+export interface RpcResponse {
+  kind: 'response'
+  /** Undefined for an error about a request whose id the client could not read (schema 2025-11-25). */
+  id: RequestId | undefined
+}
+export type Message = RpcRequest | RpcNotification | RpcResponse
+
+/** `modern` is 2026-07-28 and later (stateless); `legacy` is 2025-03-26 to 2025-11-25 (sessions). */
+export type Era = 'legacy' | 'modern'
+
+/** What a sealed session id holds (R93): nothing else is remembered of a session. */
+export interface SessionState {
+  /** 16 random bytes, base64url: names the tombstone and the session's budget. */
+  id: string
+  /** Principal.key of the owner. */
+  principal: string
+  /** The protocol version that initialize negotiated. */
+  version: string
+  /** The upstream's own session id, where it has one. */
+  upstream: string | undefined
+  /** Seconds since epoch. */
+  issuedAt: number
+}
+
+/** An admitted POST: what http/admit.ts hands to the upstream. */
+export interface Call {
+  era: Era
+  /** One message, or several for a 2025-03-26 batch. */
+  messages: readonly Message[]
+  batch: boolean
+  /** The bytes as received: these are what an upstream that speaks MCP is sent. */
+  bytes: Buffer
+  /** Negotiated (legacy) or claimed and checked (modern). For `initialize`: the version asked for. */
+  version: string
+  /** Undefined for `initialize` and for the modern era. */
+  session: SessionState | undefined
+}

@@ -1,0 +1,107 @@
+// How is one member of a JSON object read or replaced without touching the rest? Numbers beyond a double, spacing and the order of
+// members survive, which parsing and writing anew would not give. For text that JSON.parse has accepted; any other throws or gives nonsense.
+
+const quote = 0x22
+const backslash = 0x5c
+
+interface Member {
+  name: string
+  /** Where the name's opening quote stands. */
+  start: number
+  valueStart: number
+  valueEnd: number
+}
+
+/** The text of a member's value, or undefined. */
+export function memberText(object: string, name: string): string | undefined {
+  const member = membersOf(object).findLast(each => each.name === name)
+  return member && object.slice(member.valueStart, member.valueEnd)
+}
+
+/** The object with members set to the given JSON text, each in its place or at the end, or removed where it is undefined. */
+export function setMembers(
+  object: string,
+  changes: Readonly<Record<string, string | undefined>>
+): string {
+  const members = membersOf(object)
+  const pieces = members
+    .filter(({ name }) => !(Object.hasOwn(changes, name) && changes[name] === undefined))
+    .map(({ name, start, valueStart, valueEnd }) =>
+      Object.hasOwn(changes, name)
+        ? object.slice(start, valueStart) + changes[name]
+        : object.slice(start, valueEnd)
+    )
+  const known = new Set(members.map(({ name }) => name))
+  for (const [name, value] of Object.entries(changes))
+    if (value !== undefined && !known.has(name)) pieces.push(`${JSON.stringify(name)}:${value}`)
+  return `{${pieces.join(',')}}`
+}
+
+function membersOf(object: string): Member[] {
+  const members: Member[] = []
+  let at = skipTo(object, skipSpace(object, 0), '{') + 1
+  for (;;) {
+    at = skipSpace(object, at)
+    if (object[at] === '}') return members
+    if (object[at] === ',') at = skipSpace(object, at + 1)
+    const start = at
+    const nameEnd = endOfString(object, start)
+    const valueStart = skipSpace(object, skipTo(object, nameEnd, ':') + 1)
+    const valueEnd = endOfValue(object, valueStart)
+    const name = JSON.parse(object.slice(start, nameEnd)) as string
+    members.push({ name, start, valueStart, valueEnd })
+    at = valueEnd
+  }
+}
+
+function endOfValue(text: string, start: number): number {
+  let depth = 0
+  let at = start
+  do {
+    const char = text.charCodeAt(at)
+    if (char === quote) {
+      at = endOfString(text, at)
+      continue
+    }
+    // "{" and "[" differ from each other, and "}" from "]", by 0x20 alone.
+    const folded = char | 0x20
+    if (folded === 0x7b) depth += 1
+    else if (folded === 0x7d) depth -= 1
+    else if (depth === 0) return endOfScalar(text, at)
+    at += 1
+  } while (depth > 0 && at < text.length)
+  return at
+}
+
+function endOfScalar(text: string, start: number): number {
+  let at = start
+  while (/[-+.\w]/.test(text.charAt(at))) at += 1
+  return at
+}
+
+/** Looks for quotes instead of at every character: strings are most of a message. */
+function endOfString(text: string, start: number): number {
+  let at = start + 1
+  for (;;) {
+    const found = text.indexOf('"', at)
+    if (found === -1) return text.length + 1
+    let before = found - 1
+    while (before > start && text.charCodeAt(before) === backslash) before -= 1
+    // An even number of backslashes escapes nothing.
+    if ((found - before) % 2 === 1) return found + 1
+    at = found + 1
+  }
+}
+
+function skipSpace(text: string, start: number): number {
+  let at = start
+  while (text.charCodeAt(at) <= 0x20) at += 1
+  return at
+}
+
+/** The position of `char`, the next after blanks; throws for text that is no object. */
+function skipTo(text: string, start: number, char: string): number {
+  const at = skipSpace(text, start)
+  if (text[at] !== char) throw new SyntaxError(`expected "${char}" in JSON`)
+  return at
+}

@@ -1,0 +1,110 @@
+// What JSON.parse hides and the text shows: a member that stands twice in one object, the digits of an id too large for a
+// double, and how deep it all goes. It walks text that JSON.parse has accepted, and refuses to know what the members mean.
+
+/** What the text of a message says beyond its parsed value. */
+export interface EnvelopeText {
+  /** A member that decisions are read from stands twice in one object. */
+  repeats: boolean
+  /** How many levels of objects and arrays. */
+  depth: number
+  /** A string could name `__proto__` or `constructor`: by its length, or because letters are spelled out. */
+  suspect: boolean
+  /** Where the name `id` ends, by position of the message in the batch (0 outside one). */
+  idEnds: readonly number[]
+}
+
+// What the gateway checks and what the upstream executes must be the same value, and parsers disagree on which of two equal
+// names wins. Each name has a bit, so that what an object has shown so far is one number.
+const decisive = new Map(
+  [
+    'jsonrpc',
+    'id',
+    'method',
+    'params',
+    'result',
+    'error',
+    'name',
+    'uri',
+    'arguments',
+    '_meta',
+    'io.modelcontextprotocol/protocolVersion'
+  ].map((name, index) => [name, 1 << index])
+)
+
+const quote = 0x22
+const backslash = 0x5c
+const colon = 0x3a
+const idBit = 1 << 1
+/** Bytes: an integer beyond a double's precision may have this many digits and blanks. */
+const longestId = 256
+
+/**
+ * Walks the bytes of valid JSON once. Repeats are looked for in the message, params and _meta, one level deeper in a batch.
+ * Written for speed, since every request passes: over bytes it costs two thirds of what it does over text, and far less than a
+ * native search for each of the names.
+ */
+export function scanEnvelope(bytes: Buffer, batch: boolean): EnvelopeText {
+  const level = batch ? 2 : 1
+  const lowest = level + 2
+  const idEnds: number[] = []
+  let message = -1
+  const seen = [0, 0, 0, 0, 0]
+  let repeats = false
+  let suspect = false
+  let deepest = 0
+  let depth = 0
+  let at = 0
+  while (at < bytes.length) {
+    const byte = bytes[at] as number
+    at += 1
+    if (byte === quote) {
+      const start = at
+      let escapes = false
+      while (bytes[at] !== quote) {
+        if (bytes[at] === backslash) {
+          escapes = true
+          at += 1
+        }
+        at += 1
+      }
+      const length = at - start
+      at += 1
+      if (escapes || length === '__proto__'.length || length === 'constructor'.length)
+        suspect = true
+      if (depth <= lowest && isName(bytes, at)) {
+        const bit = decisive.get(unescaped(bytes.toString('latin1', start, start + length))) ?? 0
+        const before = seen[depth] as number
+        if ((before & bit) !== 0) repeats = true
+        seen[depth] = before | bit
+        if (bit === idBit && depth === level) idEnds[message] = at
+      }
+      continue
+    }
+    // "{" and "[" differ from each other, and "}" from "]", by 0x20 alone.
+    const folded = byte | 0x20
+    if (folded === 0x7b) {
+      depth += 1
+      if (depth > deepest) deepest = depth
+      if (depth <= lowest) seen[depth] = 0
+      if (depth === level) message += 1
+    } else if (folded === 0x7d) depth -= 1
+  }
+  return { repeats, depth: deepest, suspect, idEnds }
+}
+
+/** Whether the string that ends before `at` is a member's name: in valid JSON, a colon follows. */
+function isName(bytes: Buffer, at: number): boolean {
+  let next = at
+  while ((bytes[next] as number) <= 0x20) next += 1
+  return bytes[next] === colon
+}
+
+function unescaped(name: string): string {
+  return name.includes('\\') ? (JSON.parse(`"${name}"`) as string) : name
+}
+
+/** The whole number that follows a member's name ending before `at`, as it was written; '' when there is another value. */
+export function integerAt(bytes: Buffer, at: number): string {
+  const ahead = bytes.toString('latin1', at, at + longestId)
+  return /^\s*:\s*(-?\d+)\s*[,}]/.exec(ahead)?.[1] ?? ''
+}

@@ -1,0 +1,22 @@
+// How a JSON-RPC answer is written. The id is JSON text from the request and goes back character by character; it is never
+// parsed and written anew.
+
+/** A result for the request with this id; `resultJson` is JSON text. */
+export function rpcResult(idText: string, resultJson: string): string {
+  return `{"jsonrpc":"2.0","id":${idText},"result":${resultJson}}`
+}
+
+export interface RpcErrorParts {
+  /** Undefined when the id could not be read: then the answer has none, and not null (R21). */
+  idText?: string | undefined
+  code: number
+  message: string
+  data?: unknown
+}
+
+/** An error answer. */
+export function rpcErrorBody({ idText, code, message, data }: RpcErrorParts): string {
+  const id = idText === undefined ? '' : `"id":${idText},`
+  // JSON.stringify leaves `data` out when it is undefined.
+  return `{"jsonrpc":"2.0",${id}"error":${JSON.stringify({ code, message, data })}}`
+}

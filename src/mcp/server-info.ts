@@ -1,0 +1,52 @@
+// What does the gateway say about itself? Its name, and the answers to `initialize` and `server/discover` where it is the MCP
+// server (upstream `jsonrpc`) or speaks for one of the other era.
+import type { Params } from './call.ts'
+import { metaKey } from './envelope.ts'
+import { MODERN_VERSIONS, negotiate } from './version.ts'
+
+/** `Implementation` of the protocol. */
+export interface ServerInfo {
+  name: string
+  title?: string
+  version: string
+}
+
+/** The gateway as it introduces itself, to clients and to an upstream. */
+export function gatewayInfo(version: string): ServerInfo {
+  return { name: 'drupal-mcp-gateway', title: 'Drupal MCP Gateway', version }
+}
+
+/** What the gateway offers for an upstream that is a list of tools. `listChanged` only while it really watches the list. */
+export function toolsCapabilities(listChanged: boolean): Params {
+  return { tools: listChanged ? { listChanged } : {} }
+}
+
+export interface ServerDescription {
+  info: Params | ServerInfo
+  capabilities: Params
+  /** Undefined when there is nothing to say. */
+  instructions: string | undefined
+}
+
+/** The result of `initialize`: `requested` is params.protocolVersion, whatever it is (R32). */
+export function initializeResult(server: ServerDescription, requested: unknown): Params {
+  return {
+    protocolVersion: negotiate(requested),
+    capabilities: server.capabilities,
+    serverInfo: server.info,
+    ...(server.instructions !== undefined && { instructions: server.instructions })
+  }
+}
+
+/** The result of `server/discover` (R62, R64). It may differ by caller, so it is private; `ttlMs` is how long it may be kept. */
+export function discoverResult(server: ServerDescription, ttlMs: number): Params {
+  return {
+    resultType: 'complete',
+    supportedVersions: [...MODERN_VERSIONS],
+    capabilities: server.capabilities,
+    ...(server.instructions !== undefined && { instructions: server.instructions }),
+    ttlMs,
+    cacheScope: 'private',
+    _meta: { [metaKey.serverInfo]: server.info }
+  }
+}

@@ -1,0 +1,151 @@
+// Which budgets does a message draw on, and how is a state of budgets told to a client? Pure: it neither counts nor waits;
+// the store counts. Keys come from the verified identity and the validated body, never from a header.
+import type { Principal } from '../auth/principal.ts'
+import type { Budget } from '../config/schema.ts'
+import { type GatewayError, gatewayError } from '../errors.ts'
+import type { Message } from '../mcp/call.ts'
+import type { Taken } from '../store/store.ts'
+import type { ToolRule } from './tools.ts'
+
+export type BudgetName = 'session' | 'principal' | 'client' | 'tool'
+
+/** One draw on one budget: `store.take(key, cost, windowMs)`, refused when `used > max`. */
+export interface Draw {
+  budget: BudgetName
+  key: string
+  /** Units; never more than `max`, so that a call heavier than its budget waits for a fresh window instead of forever. */
+  cost: number
+  max: number
+  windowMs: number
+}
+
+/** A draw and what the store answered. */
+export type TakenDraw = Draw & Taken
+
+/** A draw with its answer; written out, because spreading two objects costs more than the draw. */
+export function takenDraw(draw: Draw, { used, resetMs }: Taken): TakenDraw {
+  const { budget, key, cost, max, windowMs } = draw
+  return { budget, key, cost, max, windowMs, used, resetMs }
+}
+
+export interface Drawing {
+  budgets: { readonly session: Budget; readonly principal: Budget; readonly client: Budget }
+  /** Undefined before sign-in. */
+  principal: Principal | undefined
+  /** The sealed session's own id (SessionState.id). */
+  sessionId?: string | undefined
+  /** Before sign-in only: the peer's address, so that strangers do not share one budget. */
+  address?: string | undefined
+  message: Message
+  /** The rule of the tool that `tools/call` names. */
+  rule: ToolRule | undefined
+}
+
+/**
+ * Never limited (R-A12): a 429 on these makes clients take the server for an old or a broken one. Notifications and answers
+ * draw nothing either.
+ */
+const exempt = new Set(['server/discover', 'initialize', 'ping'])
+
+/** The draws of one message; for a batch, call it for each. A repeated call with a new id draws again (R70). */
+export function draws({ budgets, principal, sessionId, address, message, rule }: Drawing): Draw[] {
+  if (message.kind !== 'request' || exempt.has(message.method)) return []
+  const weight = rule?.weight ?? 1
+  const who = principal?.key ?? `anonymous ${address ?? ''}`
+  const list: Draw[] = []
+  const draw = (budget: BudgetName, key: string, limit: Budget | undefined) => {
+    if (!limit) return
+    const { max, windowMs } = limit
+    list.push({ budget, key: `${budget}:${key}`, cost: Math.min(weight, max), max, windowMs })
+  }
+  if (sessionId !== undefined) draw('session', sessionId, budgets.session)
+  draw('principal', who, budgets.principal)
+  // An issuer has no space in it, so issuer and client id cannot be mistaken for another pair.
+  if (principal !== undefined && budgets.client !== null) {
+    draw('client', `${principal.issuer} ${principal.clientId}`, budgets.client)
+  }
+  if (rule?.budget !== undefined) draw('tool', `${rule.budget.name}:${who}`, rule.budget)
+  return list
+}
+
+export interface RateLimitFields {
+  'ratelimit-policy'?: string
+  ratelimit?: string
+  'retry-after'?: string
+}
+
+/**
+ * The fields of draft-ietf-httpapi-ratelimit-headers-11 §3 and §4 for an answer, refused or not, and `Retry-After` (RFC 9110
+ * §10.2.3) when a budget is exceeded. One item per budget: of several (a batch) the one with the least left.
+ */
+export function rateLimitFields(taken: readonly TakenDraw[]): RateLimitFields {
+  const tightest = new Map<BudgetName, TakenDraw>()
+  for (const draw of taken) {
+    const other = tightest.get(draw.budget)
+    if (other === undefined || remaining(draw) <= remaining(other)) tightest.set(draw.budget, draw)
+  }
+  if (tightest.size === 0) return {}
+  let policies = ''
+  let states = ''
+  for (const draw of tightest.values()) {
+    const comma = policies === '' ? '' : ', '
+    policies += `${comma}"${draw.budget}";q=${draw.max};w=${seconds(draw.windowMs)}`
+    states += `${comma}"${draw.budget}";r=${remaining(draw)};t=${seconds(draw.resetMs)}`
+  }
+  const fields: RateLimitFields = { 'ratelimit-policy': policies, ratelimit: states }
+  const wait = waitSeconds(taken)
+  if (wait !== undefined) fields['retry-after'] = String(wait)
+  return fields
+}
+
+/**
+ * The refusal when a budget is exceeded, undefined when none is. The text is for a model: what the limit is, how long to wait,
+ * and that the same call may be sent again.
+ */
+export function rateLimited(
+  taken: readonly TakenDraw[],
+  idText?: string
+): GatewayError | undefined {
+  const wait = waitSeconds(taken)
+  if (wait === undefined) return undefined
+  const exceeded = taken.filter(isExceeded)
+  const { budget, max, windowMs } = exceeded.toSorted((a, b) => b.resetMs - a.resetMs)[0]!
+  return gatewayError('GW_RATE_LIMITED', {
+    retryAfterSeconds: wait,
+    hint: `The limit is ${max} per ${plural(seconds(windowMs))} for ${whose[budget]}. Wait ${plural(wait)}, then send the same call again.`,
+    data: { retryAfterSeconds: wait, budgets: [...new Set(exceeded.map(draw => draw.budget))] },
+    ...(idText !== undefined && { idText })
+  })
+}
+
+const whose: Record<BudgetName, string> = {
+  session: 'this session',
+  principal: 'this user and client',
+  client: 'this client, all its users together',
+  tool: 'this tool'
+}
+
+/** Whether this draw went beyond its budget. */
+export function isExceeded(draw: TakenDraw): boolean {
+  return draw.used > draw.max
+}
+
+/** Not before the last exceeded window ends: the draft asks that Retry-After is not earlier (§6). */
+function waitSeconds(taken: readonly TakenDraw[]): number | undefined {
+  const exceeded = taken.filter(isExceeded)
+  if (exceeded.length === 0) return undefined
+  return Math.max(1, ...exceeded.map(draw => seconds(draw.resetMs)))
+}
+
+function remaining(draw: TakenDraw): number {
+  return Math.max(0, draw.max - draw.used)
+}
+
+/** Whole seconds, rounded up: both fields are integers, and a wait that is too short is a second refusal. */
+function seconds(ms: number): number {
+  return Math.ceil(ms / 1000)
+}
+
+function plural(count: number): string {
+  return count === 1 ? '1 second' : `${count} seconds`
+}

@@ -1,0 +1,142 @@
+// What does a call of this tool need, and what does it weigh? Joins the tool's own annotation with the operator's overrides.
+// It does not know who calls.
+import { LRUCache } from 'lru-cache'
+import { parseBudget } from '../config/budget.ts'
+import type { Config } from '../config/schema.ts'
+import type { Message } from '../mcp/call.ts'
+
+export type Level = 'none' | 'optional' | 'required'
+
+/** What `annotations.auth` of a tool says, understood (drupal-wire: scopes without a level mean required). */
+export interface AuthAnnotation {
+  level: Level
+  scopes: readonly string[]
+}
+
+export interface ToolRule {
+  level: Level
+  /** Sorted, without duplicates; empty for level none. All of them are needed. */
+  scopes: readonly string[]
+  /** Units that one call draws from every budget. */
+  weight: number
+  /** The budget of the tool, or the one that all tools of a pattern share; `name` is the configured name or pattern. */
+  budget: { name: string; max: number; windowMs: number } | undefined
+}
+
+export interface ToolPolicy {
+  /** The rule of a tool. `annotation`: undefined when the tool says nothing or nobody knows its listing. */
+  rule(name: string, annotation: AuthAnnotation | undefined): ToolRule
+}
+
+type Override = Config['policy']['tools'][string]
+type Overrides = {
+  level: Level | undefined
+  scopes: readonly string[] | undefined
+  weight: number
+  budget: ToolRule['budget']
+}
+
+/** RFC 6749 §3.3 scope-token: whatever else a site writes can neither be asked for nor stand in a header. */
+const scopeToken = /^[\x21\x23-\x5B\x5D-\x7E]{1,256}$/
+
+/** The tool that a `tools/call` names; undefined for every other message and when the name is no string. */
+export function toolName(message: Message): string | undefined {
+  if (message.kind !== 'request' || message.method !== 'tools/call') return undefined
+  const name = message.params?.name
+  return typeof name === 'string' ? name : undefined
+}
+
+/**
+ * Understands a tool's `annotations` as Drupal lists them. Lenient in form, strict in doubt: scopes may be an array or one
+ * spaced string, a level that nobody knows counts as required. Undefined when neither level nor scopes are stated.
+ */
+export function readAuthAnnotation(annotations: unknown): AuthAnnotation | undefined {
+  const auth = isObject(annotations) ? annotations.auth : undefined
+  if (!isObject(auth)) return undefined
+  const stated = (Array.isArray(auth.scopes) ? auth.scopes : [auth.scopes]).filter(
+    (scope): scope is string => typeof scope === 'string' && scope.trim() !== ''
+  )
+  const hasLevel = auth.level !== undefined && auth.level !== null
+  if (!hasLevel && stated.length === 0) return undefined
+  return {
+    level: auth.level === 'none' || auth.level === 'optional' ? auth.level : 'required',
+    scopes: sortScopes(stated.flatMap(scope => scope.split(/\s+/)).filter(s => scopeToken.test(s)))
+  }
+}
+
+/** Unique and in code-unit order, so that the same need is the same bytes in every challenge (R89). */
+export function sortScopes(scopes: Iterable<string>): string[] {
+  return [...new Set(scopes)].sort()
+}
+
+/**
+ * Compiles `config.policy`. For each field the most exact name or pattern that states it wins: a pattern's scopes still hold
+ * for a tool whose own entry only gives a weight.
+ */
+export function createToolPolicy(policy: Config['policy']): ToolPolicy {
+  const rules = Object.entries(policy.tools)
+    .sort(([a], [b]) => literals(b) - literals(a) || a.length - b.length || (a < b ? -1 : 1))
+    .map(([pattern, override]) => ({ pattern, override, matches: matcher(pattern) }))
+  const memo = new LRUCache<string, Overrides>({ max: 2000 })
+
+  function overridesOf(name: string): Overrides {
+    const known = memo.get(name)
+    if (known !== undefined) return known
+    const matching = rules.filter(rule => rule.matches(name))
+    const stated = <K extends keyof Override>(field: K) =>
+      matching.find(rule => rule.override[field] !== undefined)
+    const limited = stated('budget')
+    const budget = limited === undefined ? null : parseBudget(limited.override.budget!)
+    const found = {
+      level: stated('level')?.override.level,
+      scopes: stated('scopes')?.override.scopes,
+      weight: stated('weight')?.override.weight ?? 1,
+      budget: budget === null ? undefined : { name: limited!.pattern, ...budget }
+    }
+    // A name longer than MCP allows is not worth its memory.
+    if (name.length <= 128) memo.set(name, found)
+    return found
+  }
+
+  return {
+    rule(name, annotation) {
+      const override = overridesOf(name)
+      const scopes = override.scopes ?? annotation?.scopes ?? []
+      // Configured scopes without a configured level mean required, also over an annotation that says none.
+      const inferred = override.scopes?.length ? 'required' : annotation?.level
+      const level = override.level ?? inferred ?? policy.unannotated
+      return {
+        level,
+        scopes: level === 'none' ? [] : sortScopes(scopes),
+        weight: override.weight,
+        budget: override.budget
+      }
+    }
+  }
+}
+
+/** Length without stars; a name without any star beats every pattern. */
+function literals(pattern: string): number {
+  return pattern.includes('*') ? pattern.replaceAll('*', '').length : Number.MAX_SAFE_INTEGER
+}
+
+/** No regular expression: tool names are a stranger's input, and several stars would backtrack. */
+function matcher(pattern: string): (name: string) => boolean {
+  const [head, ...rest] = pattern.split('*') as [string, ...string[]]
+  const tail = rest.pop()
+  if (tail === undefined) return name => name === pattern
+  return name => {
+    if (!name.startsWith(head) || name.length < head.length + tail.length) return false
+    let at = head.length
+    for (const part of rest) {
+      const found = name.indexOf(part, at)
+      if (found < 0) return false
+      at = found + part.length
+    }
+    return name.endsWith(tail) && name.length - tail.length >= at
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -1,0 +1,54 @@
+// Remembers budgets and tombstones inside this process: the store of a single replica, and what budgets fall back to when
+// Redis is gone. It knows nothing of sessions or limits, only of keys, units and time.
+import { LRUCache } from 'lru-cache'
+import type { Store, Taken } from './store.ts'
+
+export interface MemoryStoreOptions {
+  /** Most budgets and, apart from them, most values; default 50,000 each. The least recently used go first. */
+  maxEntries?: number
+  /** Milliseconds; only differences count. Default: the monotonic clock, so that a clock step opens no budget. */
+  now?: () => number
+}
+
+/** The contract without promises: what this process knows, it knows at once. */
+export interface MemoryStore extends Store {
+  take(key: string, cost: number, windowMs: number): Taken
+  put(key: string, value: string, ttlMs: number): void
+  get(key: string): string | undefined
+}
+
+/** Makes an empty store. Windows are fixed: the first draw opens one, it ends `windowMs` later whatever happens in it. */
+export function createMemoryStore(options: MemoryStoreOptions = {}): MemoryStore {
+  const { maxEntries = 50_000, now = () => performance.now() } = options
+  // Two caches: budget keys come with every caller, and a flood of them must not push out a tombstone.
+  const budgets = new LRUCache<string, { used: number; endsAt: number }>({ max: maxEntries })
+  const values = new LRUCache<string, { value: string; endsAt: number }>({ max: maxEntries })
+
+  return {
+    take(key, cost, windowMs) {
+      const time = now()
+      const open = budgets.get(key)
+      if (open !== undefined && open.endsAt > time) {
+        open.used += cost
+        return { used: open.used, resetMs: open.endsAt - time }
+      }
+      if (cost > 0) budgets.set(key, { used: cost, endsAt: time + windowMs })
+      return { used: cost, resetMs: windowMs }
+    },
+    put(key, value, ttlMs) {
+      values.set(key, { value, endsAt: now() + ttlMs })
+    },
+    get(key) {
+      const entry = values.get(key)
+      if (entry === undefined) return undefined
+      if (entry.endsAt > now()) return entry.value
+      values.delete(key)
+      return undefined
+    },
+    async check() {},
+    async close() {
+      budgets.clear()
+      values.clear()
+    }
+  }
+}

@@ -1,0 +1,230 @@
+// Shares budgets and tombstones between replicas through one Redis 7 or Valkey, and says what happens without it: budgets are
+// counted by this process, tombstones fail closed. It knows nothing of sessions or limits. Not for Redis Cluster.
+import { Redis } from 'ioredis'
+import { gatewayError } from '../errors.ts'
+import { createBatch } from './batch.ts'
+import { createMemoryStore } from './memory.ts'
+import type { Store, Taken } from './store.ts'
+
+export interface StoreEvents {
+  /** Once when Redis stops answering (true), once when it is back (false). */
+  outage?(down: boolean): void
+  /** What Redis did not answer: a draw that this process counted, or a get or put that was refused. */
+  unanswered?(operation: 'take' | 'get' | 'put'): void
+}
+
+export interface RedisStoreOptions {
+  /** redis:// or rediss:// (TLS, always verified; NODE_EXTRA_CA_CERTS names a private authority). */
+  url: string
+  log: { warn(fields: object, text: string): void; info(fields: object, text: string): void }
+  events?: StoreEvents
+  /** Milliseconds that one command may take before Redis counts as gone; default 50. */
+  timeoutMs?: number
+  /** Milliseconds between two looks whether Redis is back; default 250. */
+  probeMs?: number
+  /** For the budgets of this process, see MemoryStoreOptions. */
+  maxEntries?: number
+  now?: () => number
+}
+
+interface Draw {
+  key: string
+  cost: number
+  windowMs: number
+}
+
+/**
+ * Answers draws and, where the cost is -1, reads values: what one turn of the event loop asks is one command. A window is opened
+ * by the first draw; the expiry is also set on a key that lost it, so that no budget is for ever.
+ */
+const askScript = `
+local out = {}
+for i, key in ipairs(KEYS) do
+  local cost = tonumber(ARGV[2 * i - 1])
+  local known, left = nil, 0
+  if cost > 0 then known = redis.call('INCRBY', key, cost) else known = redis.call('GET', key) end
+  if cost >= 0 then
+    known = tonumber(known or 0)
+    left = redis.call('PTTL', key)
+    if left < 0 then
+      left = tonumber(ARGV[2 * i])
+      if cost > 0 then redis.call('PEXPIRE', key, left) end
+    end
+  end
+  out[2 * i - 1] = known
+  out[2 * i] = left
+end
+return out`
+
+type Answer = [known: number | string | null, left: number]
+type Scripted = Redis & { ask(keys: number, ...args: (string | number)[]): Promise<unknown[]> }
+
+/**
+ * Connects, and resolves also when Redis is away: the store then begins in outage and heals by itself. Rejects only for a URL
+ * that is no Redis URL.
+ *
+ * During an outage `take` answers from memory at once, `get` and `put` reject with GW_STORE_UNAVAILABLE. A tombstone that this
+ * process has written is still answered: it can only refuse. That one was absent a moment ago is never believed, because
+ * another replica may have written it since.
+ */
+export async function createRedisStore(options: RedisStoreOptions): Promise<Store> {
+  const { url, log, events = {}, timeoutMs = 50, probeMs = 250 } = options
+  if (!/^rediss?:\/\//.test(url)) {
+    throw new Error('REDIS_URL must begin with redis:// or rediss://.')
+  }
+  const local = createMemoryStore(options)
+  const redis = new Redis(url, {
+    lazyConnect: true,
+    keyPrefix: 'dmg:',
+    connectTimeout: 2000,
+    // A connection that went silent (a lost host sends no FIN) is given up, or nothing would ever heal.
+    socketTimeout: 4 * probeMs,
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    maxRetriesPerRequest: 1,
+    retryStrategy: attempt => Math.min(attempt * 50, probeMs),
+    // After a failover the old primary refuses writes: connect again and find the new one.
+    reconnectOnError: error => error.message.startsWith('READONLY'),
+    scripts: { ask: { lua: askScript } },
+    ...(url.startsWith('rediss:') && { tls: { rejectUnauthorized: true } })
+  }) as Scripted
+
+  let down = false
+  let closed = false
+  let lastError: unknown
+  let probing: NodeJS.Timeout | undefined
+
+  /** Only a text leaves: an ioredis error carries its command, and that of AUTH holds the password. */
+  function reasonOf(error: unknown): string {
+    const { code, message } = (lastError ?? error) as NodeJS.ErrnoException
+    return code ?? message.split(password(url)).join('***')
+  }
+
+  function fail(error: unknown) {
+    if (down || closed) return
+    down = true
+    probing = setInterval(probe, probeMs).unref()
+    log.warn(
+      { reason: reasonOf(error) },
+      'Redis does not answer: budgets are counted per process and sessions cannot be checked until it does.'
+    )
+    events.outage?.(true)
+    // A short stall (of Redis, or of this process) must not cost a whole interval.
+    setImmediate(probe)
+  }
+
+  function heal() {
+    if (!down) return
+    down = false
+    clearInterval(probing)
+    log.info({}, 'Redis answers again.')
+    events.outage?.(false)
+  }
+
+  /** Resolves when Redis takes a write: one that only reads (a replica, a full memory) is of no use here. */
+  async function check() {
+    try {
+      await within(redis.psetex('probe', 1000, '1'))
+    } catch (error) {
+      throw unavailable('a probe', error)
+    }
+    heal()
+  }
+
+  function probe() {
+    check().catch(() => {})
+  }
+
+  function within<T>(answer: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const expire = () => reject(new Error(`no answer within ${timeoutMs} ms`))
+      // One more turn: when this process was the slow one, the answer already lies in the socket.
+      const timer = setTimeout(() => setImmediate(expire), timeoutMs)
+      answer.then(resolve, reject).finally(() => clearTimeout(timer))
+    })
+  }
+
+  function unavailable(what: string, error: unknown) {
+    fail(error)
+    const reason = `Redis did not answer ${what}: ${reasonOf(error)}`
+    return gatewayError('GW_STORE_UNAVAILABLE', { reason, retryAfterSeconds: 1 })
+  }
+
+  function refuse(operation: 'get' | 'put', error: unknown) {
+    events.unanswered?.(operation)
+    return unavailable(operation, error)
+  }
+
+  function takeHere({ key, cost, windowMs }: Draw): Taken {
+    events.unanswered?.('take')
+    return local.take(key, cost, windowMs)
+  }
+
+  /** Rejects at once while Redis is known to be away: only probes wait for it. */
+  async function ask<T>(send: () => Promise<T>): Promise<T> {
+    if (down) throw new Error('it has not been answering')
+    return within(send())
+  }
+
+  const askBatched = createBatch(async (draws: Draw[]): Promise<Answer[]> => {
+    const keys = draws.map(draw => draw.key)
+    const args = draws.flatMap(draw => [draw.cost, Math.ceil(draw.windowMs)])
+    const flat = await ask(() => redis.ask(keys.length, ...keys, ...args))
+    return draws.map((_, i) => flat.slice(2 * i, 2 * i + 2) as Answer)
+  })
+
+  redis.on('error', error => {
+    lastError = error
+  })
+  redis.on('close', () => fail(new Error('the connection was closed')))
+  // No probe here: a Redis that refuses writes is connected to anew after each, and the two would chase each other.
+  redis.on('ready', () => {
+    lastError = undefined
+  })
+  await redis.connect().catch(fail)
+
+  return {
+    take(key, cost, windowMs) {
+      const draw = { key: `budget:${key}`, cost, windowMs }
+      if (down) return takeHere(draw)
+      return askBatched(draw).then(
+        ([used, resetMs]) => ({ used: Number(used), resetMs }),
+        error => {
+          fail(error)
+          return takeHere(draw)
+        }
+      )
+    },
+    async put(key, value, ttlMs) {
+      if (ttlMs <= 0) return
+      try {
+        await ask(() => redis.psetex(`value:${key}`, Math.ceil(ttlMs), value))
+      } catch (error) {
+        throw refuse('put', error)
+      }
+      local.put(key, value, ttlMs)
+    },
+    async get(key) {
+      const own = local.get(key)
+      if (own !== undefined) return own
+      try {
+        const [value] = await askBatched({ key: `value:${key}`, cost: -1, windowMs: 0 })
+        return value === null ? undefined : String(value)
+      } catch (error) {
+        throw refuse('get', error)
+      }
+    },
+    check,
+    async close() {
+      closed = true
+      clearInterval(probing)
+      redis.disconnect()
+      await local.close()
+    }
+  }
+}
+
+/** The URL's password as it is sent; a text that occurs nowhere when there is none. */
+function password(url: string): string {
+  return decodeURIComponent(new URL(url).password) || '\0'
+}

@@ -1,0 +1,110 @@
+// What does the process say about itself? One JSON object a line: time, level, msg and fields. It refuses to write headers,
+// bodies and secrets: every finished line passes one gate, so that no call site can forget.
+import { type DestinationStream, type Logger, pino } from 'pino'
+import { scrub } from './scrub.ts'
+
+/** Keys whose values are secret whatever they look like. */
+const secretKey =
+  /(?:authorization|cookie|session-?id|api[_-]?key|private[_-]?key|password|passwd|secrets?|token|assertion|code_verifier|device_code)$/i
+/** Keys whose values are a client's or Drupal's content. */
+const contentKey = /^(?:raw)?(?:headers|trailers|body|payload|query)$/i
+const maxText = 8192
+const maxDepth = 10
+const maxCauses = 4
+
+/**
+ * The stream that log and audit lines share: asynchronous, so that no call waits for a slow terminal; flushed every 250 ms and
+ * when the process exits. Past 16 MiB of backlog lines are dropped rather than kept.
+ */
+export function openLogStream(target: number | string = 1): ReturnType<typeof pino.destination> {
+  const stream = pino.destination({
+    dest: target,
+    sync: false,
+    minLength: 32_768,
+    maxWrite: 65_536,
+    periodicFlush: 250,
+    maxLength: 16 * 1024 * 1024,
+    contentMode: 'buffer'
+  })
+  // As text, sonic-boom measures (and so flattens) all that waits with each line, and copies it twice more to write it. As buffers,
+  // in larger pieces, a call costs 7 % less (measured on Node 24 with one audit line a call).
+  const write = stream.write as unknown as (bytes: Buffer) => boolean
+  stream.write = line => write.call(stream, Buffer.from(line))
+  return stream
+}
+
+/**
+ * A pino logger (also Fastify's `loggerInstance`) with a fixed schema: `time` ISO 8601 UTC, `level` by name, `msg`; `req`, `res`
+ * and `err` by their own serialisers. `destination` takes finished lines; default: standard output.
+ */
+export function createLogger(options: { level: string; destination?: DestinationStream }): Logger {
+  return pino(
+    {
+      level: options.level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: label => ({ level: label }) },
+      serializers: { req: requestView, res: responseView, err: errorView },
+      hooks: { streamWrite: gate }
+    },
+    options.destination ?? openLogStream()
+  )
+}
+
+/** The finished line without what must not be read. */
+function gate(line: string): string {
+  return `${JSON.stringify(clean('', JSON.parse(line), 0))}\n`
+}
+
+function clean(key: string, value: unknown, depth: number): unknown {
+  if (typeof value !== 'string' && (typeof value !== 'object' || value === null)) return value
+  if (secretKey.test(key)) return '[scrubbed]'
+  if (contentKey.test(key) || depth > maxDepth) return '[omitted]'
+  if (typeof value === 'string') {
+    return scrub(value.length > maxText ? `${value.slice(0, maxText)}…` : value)
+  }
+  if (Array.isArray(value)) return value.map(item => clean('', item, depth + 1))
+  return Object.fromEntries(
+    Object.entries(value).map(([name, item]) => [scrub(name), clean(name, item, depth + 1)])
+  )
+}
+
+interface RequestLike {
+  id?: unknown
+  method?: unknown
+  url?: unknown
+}
+
+/** A request by id, method and path; never its query, headers or body. */
+function requestView(request: RequestLike | undefined) {
+  const { id, method, url } = request ?? {}
+  return { id, method, path: typeof url === 'string' ? url.replace(/[?#].*$/s, '') : undefined }
+}
+
+function responseView(response: { statusCode?: unknown } | undefined) {
+  return { statusCode: response?.statusCode }
+}
+
+interface ErrorFields {
+  code?: unknown
+  statusCode?: unknown
+  reason?: unknown
+}
+
+/** An error for whoever operates the gateway: code, reason, message, stack and the chain of causes. No other field. */
+export function errorView(error: unknown, depth = 1): unknown {
+  if (!(error instanceof Error)) return error
+  const { code, statusCode, reason } = error as ErrorFields
+  return {
+    type: error.name,
+    code,
+    statusCode,
+    reason,
+    message: error.message,
+    stack: error.stack,
+    cause:
+      error.cause === undefined || depth >= maxCauses
+        ? undefined
+        : errorView(error.cause, depth + 1)
+  }
+}

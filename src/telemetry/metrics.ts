@@ -1,0 +1,182 @@
+// What happened, in numbers: the process's Prometheus metrics, with plain methods that the other folders are given as
+// callbacks. It refuses to let a client choose a label: methods come from a closed set, tools from what Drupal listed.
+import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { createInstruments } from './instruments.ts'
+import { otherLabel, overflowLabel } from './tally.ts'
+
+/** One answered request. Durations in milliseconds; leave `queueMs` and `drupalMs` out when Drupal was not asked. */
+export interface RequestMeasure {
+  /** JSON-RPC method; for a request without a message the HTTP method; `batch` or `response` where those were posted. */
+  method: string
+  era: 'legacy' | 'modern' | 'none'
+  /** `ok`, `tool-error`, `rpc-error`, `aborted`, or the code of the gateway error. */
+  outcome: string
+  /** HTTP status. */
+  status: number
+  /** Time in the gateway itself: the whole less queue and Drupal. */
+  gatewayMs: number
+  queueMs?: number | undefined
+  drupalMs?: number | undefined
+  bytesIn: number
+  bytesOut: number
+  tool?: string | undefined
+}
+
+export type BreakerState = 'closed' | 'open' | 'half-open'
+
+/** Asked at scrape time only. */
+export interface UpstreamSources {
+  /** Calls at work in Drupal. */
+  active(): number
+  /** Calls that wait for a free worker. */
+  queued(): number
+  breaker(): BreakerState
+}
+
+/** Every function may be passed on by itself: none uses `this`. */
+export interface Metrics {
+  request: (measure: RequestMeasure) => void
+  /** `ok`, or the reason of the refusal; `source` says who judged. */
+  verdict: (reason: string, source: string) => void
+  /** Verdict cache: `hit`, `miss`, `evicted` and the like. */
+  cache: (event: string) => void
+  /** One fetch of metadata or keys: `ok`, or what went wrong. */
+  keyRefresh: (outcome: string) => void
+  /** One introspection request: its milliseconds and `active`, `inactive` or `failed`. */
+  introspection: (ms: number, outcome: string) => void
+  /** What was asked for in vain: `metadata`, `keys`, `introspection`, `token`. */
+  authorizationServerFailure: (kind: string) => void
+  /** One draw on a budget: `session`, `principal`, … and `allowed` or `refused`. */
+  budget: (budget: string, outcome: string) => void
+  /** The operation that the store did not answer. */
+  storeFailure: (kind: string) => void
+  storeHealthy: (healthy: boolean) => void
+  /** Registers where queue and breaker are read from. Call it once. */
+  upstream: (sources: UpstreamSources) => void
+  sessionOpened: () => void
+  sessionEnded: () => void
+  streamOpened: () => void
+  streamClosed: () => void
+  /** The tools that Drupal listed: only these become label values. Cheap to call with every catalogue. */
+  tools: (names: Iterable<string>) => void
+  /** A listed tool has no route in Drupal; for whoever finds out otherwise than by a call, which `request` counts itself. */
+  toolUnreachable: (tool: string) => void
+  uncaught: () => void
+  /** The scrape. */
+  text: () => Promise<string>
+  /** Its Content-Type. */
+  contentType: string
+}
+
+const knownMethods = new Set(
+  `
+  initialize ping server/discover tools/list tools/call resources/list resources/templates/list resources/read
+  resources/subscribe resources/unsubscribe prompts/list prompts/get completion/complete logging/setLevel
+  tasks/get tasks/list tasks/cancel tasks/result tasks/update subscriptions/listen notifications/initialized
+  notifications/cancelled notifications/progress notifications/roots/list_changed batch response none GET POST
+  DELETE OPTIONS HEAD PUT PATCH`
+    .trim()
+    .split(/\s+/)
+)
+/** The longest name that MCP allows a tool. */
+const maxToolName = 128
+const breakerStates: readonly BreakerState[] = ['closed', 'open', 'half-open']
+
+/**
+ * Builds the metrics in a registry of their own. `maxLabelValues` bounds each label of each metric (default 256, then
+ * `_overflow`); `processMetrics: false` leaves Node's own out, for the many short-lived gateways of a test run.
+ */
+export function createMetrics(
+  options: { maxLabelValues?: number; processMetrics?: boolean } = {}
+): Metrics {
+  const { maxLabelValues: max = 256, processMetrics = true } = options
+  const register = new Registry()
+  if (processMetrics) collectDefaultMetrics({ register })
+  const instruments = createInstruments(register, max)
+  instruments.storeHealth.set(1)
+  const { requests, toolCalls, overhead, queue, drupal, received, sent } = instruments
+
+  const bind = (label: string) => ({
+    label,
+    overhead: overhead(label),
+    queue: queue(label),
+    drupal: drupal(label)
+  })
+  const other = bind(otherLabel)
+  const methods = new Map<string, typeof other>()
+  function methodOf(name: string): typeof other {
+    if (!knownMethods.has(name)) return other
+    const bound = bind(name)
+    methods.set(name, bound)
+    return bound
+  }
+  const listedTools = new Set<string>()
+  const toolLabel = (tool: string) =>
+    listedTools.has(tool) ? tool : listedTools.size < max ? otherLabel : overflowLabel
+
+  return {
+    request(measure) {
+      const method = methods.get(measure.method) ?? methodOf(measure.method)
+      requests([method.label, measure.era, measure.outcome, String(measure.status)])
+      method.overhead(measure.gatewayMs)
+      method.queue(measure.queueMs)
+      method.drupal(measure.drupalMs)
+      received([], measure.bytesIn)
+      sent([], measure.bytesOut)
+      if (measure.tool === undefined) return
+      const tool = toolLabel(measure.tool)
+      toolCalls([tool, measure.outcome])
+      if (measure.outcome === 'GW_TOOL_UNREACHABLE') instruments.unreachable([tool])
+    },
+    verdict: (reason, source) => instruments.verdicts([reason, source]),
+    cache: event => instruments.cacheEvents([event]),
+    keyRefresh: outcome => instruments.keyRefreshes([outcome]),
+    introspection: (ms, outcome) => instruments.introspections(outcome)(ms),
+    authorizationServerFailure: kind => instruments.serverFailures([kind]),
+    budget: (budget, outcome) => instruments.draws([budget, outcome]),
+    storeFailure: kind => instruments.storeFailures([kind]),
+    storeHealthy: healthy => instruments.storeHealth.set(healthy ? 1 : 0),
+    upstream: sources => registerUpstream(register, sources),
+    sessionOpened: () => instruments.opened([]),
+    sessionEnded: () => instruments.ended([]),
+    streamOpened() {
+      instruments.streams.inc()
+      instruments.streamsOpened([])
+    },
+    streamClosed: () => instruments.streams.dec(),
+    tools(names) {
+      for (const name of names) {
+        if (listedTools.size >= max) return
+        if (name.length <= maxToolName) listedTools.add(name)
+      }
+    },
+    toolUnreachable: tool => instruments.unreachable([toolLabel(tool)]),
+    uncaught: () => instruments.uncaughtErrors([]),
+    text: () => register.metrics(),
+    contentType: register.contentType
+  }
+}
+
+function registerUpstream(register: Registry, sources: UpstreamSources): void {
+  const gauge = (name: string, help: string, read: () => number) =>
+    new Gauge({
+      name: `mcp_gateway_${name}`,
+      help,
+      registers: [register],
+      collect() {
+        this.set(read())
+      }
+    })
+  gauge('drupal_active_calls', 'Calls at work in Drupal now.', () => sources.active())
+  gauge('drupal_queued_calls', 'Calls that wait for a Drupal worker now.', () => sources.queued())
+  new Gauge({
+    name: 'mcp_gateway_breaker_state',
+    help: '1 for the state that the circuit breaker is in, 0 for the others.',
+    labelNames: ['state'],
+    registers: [register],
+    collect() {
+      const now = sources.breaker()
+      for (const state of breakerStates) this.set({ state }, state === now ? 1 : 0)
+    }
+  })
+}

@@ -1,0 +1,441 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { text } from 'node:stream/consumers'
+import t, { type Test } from 'tap'
+import { type DrupalDouble, type DrupalOptions, startDrupal } from '../../src/demo/double.ts'
+import { isGatewayError } from '../../src/errors.ts'
+import { makeParts, type Parts, resource, type Wishes } from './fixtures/parts.ts'
+import { clock, serve } from './fixtures/serve.ts'
+
+const unavailable = 'GW_AUTHORIZATION_SERVER_UNAVAILABLE'
+
+async function judged({ verifier }: Pick<Parts, 'verifier'>, token: string): Promise<string> {
+  try {
+    const verdict = await verifier.verify(token)
+    return verdict.ok ? 'ok' : verdict.reason
+  } catch (error) {
+    if (isGatewayError(error)) return error.code
+    throw error
+  }
+}
+
+async function reasonOf(promise: Promise<unknown>): Promise<string> {
+  const error: unknown = await promise.then(
+    () => undefined,
+    (failure: unknown) => failure
+  )
+  return isGatewayError(error) ? (error.reason ?? '') : String(error)
+}
+
+/** A Drupal on a clock, and the gateway's parts with its client there. */
+async function pair(t: Test, wishes: Wishes = {}, options: DrupalOptions = {}) {
+  const time = clock()
+  const site = await startDrupal({ now: time.now, accessTokenLifetime: 10_000, ...options })
+  t.teardown(() => site.close())
+  const parts = makeParts({
+    drupalUrl: site.url,
+    now: time.now,
+    scope: 'mcp_introspect',
+    ...wishes,
+    oauth: {
+      validation: 'introspection',
+      clientId: 'gateway',
+      clientSecret: 'gateway-secret',
+      ...wishes.oauth
+    }
+  })
+  const asked = (path: string) => site.requests.filter(request => request.path === path)
+  return { site, parts, asked, ...time }
+}
+
+const formsOf = (site: DrupalDouble) =>
+  site.requests.filter(r => r.path === '/oauth/introspect').map(r => new URLSearchParams(r.body))
+
+t.test(
+  'the dialect of Drupal: detected; the jti is posted with a bearer token; the JWT names who',
+  async t => {
+    const events: string[] = []
+    const { site, parts, asked } = await pair(t, {
+      events: {
+        introspection: (ms, outcome) => events.push(`${typeof ms} ${outcome}`),
+        verdict: (reason, source) => events.push(`${reason} ${source}`)
+      }
+    })
+    const { token, jti } = site.mint()
+    t.match(await parts.verifier.verify(token), {
+      ok: true,
+      source: 'introspection',
+      principal: {
+        issuer: 'https://127.0.0.1/',
+        subject: '2',
+        clientId: 'public',
+        scopes: ['read:tutorials', 'write:tutorials'],
+        tokenId: jti
+      }
+    })
+    t.same(
+      formsOf(site).map(form => form.get('token')),
+      [jti]
+    )
+    t.match(asked('/oauth/introspect')[0]?.headers['authorization'], /^Bearer ey/)
+    t.equal(asked('/oauth/token').length, 1)
+    t.equal(await judged(parts, token), 'ok')
+    t.equal(asked('/oauth/introspect').length, 1, 'known')
+    t.same(events, ['number active', 'ok introspection', 'ok cache'])
+    t.equal(await judged(parts, 'opaque'), 'inactive', 'no jti, nobody to ask')
+    t.equal(asked('/oauth/introspect').length, 1)
+  }
+)
+
+t.test(
+  'the gateway’s own token is shared, renewed before it ends, and replaced when Drupal drops it',
+  async t => {
+    const { site, parts, asked, advance } = await pair(t, {}, { accessTokenLifetime: 100 })
+    const judgeNew = () => judged(parts, site.mint({ expiresIn: 1000 }).token)
+    t.same(await Promise.all([judgeNew(), judgeNew(), judgeNew()]), ['ok', 'ok', 'ok'])
+    t.equal(asked('/oauth/token').length, 1)
+    advance(79)
+    t.equal(await judgeNew(), 'ok')
+    t.equal(asked('/oauth/token').length, 1)
+    advance(2)
+    t.equal(await judgeNew(), 'ok')
+    t.equal(asked('/oauth/token').length, 2)
+    site.saveConsumer('gateway')
+    t.same(await Promise.all([judgeNew(), judgeNew()]), ['ok', 'ok'])
+    t.equal(asked('/oauth/token').length, 3)
+  }
+)
+
+t.test('mode introspection: a revoked token is refused after the TTL at the latest', async t => {
+  const { site, parts, asked, advance } = await pair(t, { oauth: { tokenCacheTtlSeconds: 60 } })
+  const { token, jti } = site.mint()
+  t.equal(await judged(parts, token), 'ok')
+  site.revoke(jti)
+  advance(59)
+  t.equal(await judged(parts, token), 'ok', 'in its bound')
+  advance(1)
+  t.equal(await judged(parts, token), 'inactive')
+  const questions = asked('/oauth/introspect').length
+  t.match(parts.verifier.verify(token), { ok: false, reason: 'inactive', source: 'cache' })
+  t.equal(asked('/oauth/introspect').length, questions)
+  advance(6)
+  t.equal(await judged(parts, token), 'inactive', 'asked again')
+  t.equal(asked('/oauth/introspect').length, questions + 1)
+})
+
+t.test('mode introspection: a forged JWT costs the server nothing', async t => {
+  const { site, parts, asked } = await pair(t)
+  const [head, body] = site.mint().token.split('.')
+  const forged = `${head}.${body}.${Buffer.alloc(256, 7).toString('base64url')}`
+  t.equal(await judged(parts, forged), 'signature')
+  t.equal(asked('/oauth/introspect').length, 0)
+})
+
+t.test(
+  'mode both: the JWT at once, liveness beside it; once seen dead, never at once again',
+  async t => {
+    const { site, parts, asked, advance } = await pair(t, {
+      oauth: { validation: 'both', tokenCacheTtlSeconds: 60 }
+    })
+    const { token, jti } = site.mint()
+    t.match(await parts.verifier.verify(token), { ok: true, source: 'jwt' })
+    await introspected(1)
+    t.match(parts.verifier.verify(token), { ok: true, source: 'cache' })
+    site.revoke(jti)
+    advance(60)
+    t.equal(await judged(parts, token), 'inactive', 'seen before: waits for the answer')
+    t.equal(asked('/oauth/introspect').length, 2)
+    advance(6)
+    t.equal(await judged(parts, token), 'inactive', 'remembered as dead: waits again')
+    t.equal(asked('/oauth/introspect').length, 3)
+
+    const dead = site.mint()
+    site.revoke(dead.jti)
+    t.match(await parts.verifier.verify(dead.token), { ok: true, source: 'jwt' }, 'first sight')
+    await introspected(4)
+    t.equal(await judged(parts, dead.token), 'inactive')
+
+    async function introspected(times: number) {
+      while (asked('/oauth/introspect').length < times) await new Promise(setImmediate)
+      // The answer is on its way: the next question about another token comes back after it.
+      await parts.introspection.ask('x', `after-${times}`)
+      site.requests.splice(
+        0,
+        site.requests.length,
+        ...site.requests.filter(r => !r.body.includes('after-'))
+      )
+    }
+  }
+)
+
+t.test(
+  'mode both fails closed: the server down, a verdict lives until its bound, then 503',
+  async t => {
+    const { site, parts, advance } = await pair(t, {
+      oauth: { validation: 'both', tokenCacheTtlSeconds: 60 }
+    })
+    const { token } = site.mint()
+    await parts.introspection.ask(token, 'warm')
+    site.faults.introspectionDown = true
+    t.match(await parts.verifier.verify(token), { ok: true, source: 'jwt' })
+    advance(59)
+    t.equal(await judged(parts, token), 'ok')
+    advance(1)
+    t.equal(await judged(parts, token), unavailable)
+    site.faults.introspectionDown = false
+    t.equal(await judged(parts, token), 'ok')
+  }
+)
+
+t.test('mode introspection fails closed, with a reason and no verdict', async t => {
+  const failures: string[] = []
+  const { site, parts } = await pair(t, {
+    events: {
+      asFailure: kind => failures.push(kind),
+      introspection: (_ms, outcome) => failures.push(outcome)
+    }
+  })
+  site.faults.introspectionDown = true
+  const { token } = site.mint()
+  t.equal(await judged(parts, token), unavailable)
+  t.match(await reasonOf(parts.introspection.ask(token, 'x')), /introspect answered 503/)
+  t.same(failures, ['failed', 'introspection', 'failed', 'introspection'])
+  site.faults.introspectionDown = false
+  t.equal(await judged(parts, token), 'ok')
+})
+
+t.test(
+  'a client without the permission, with a wrong secret or none gets a reason that says what to do',
+  async t => {
+    const failures: string[] = []
+    const events = { asFailure: (kind: string) => void failures.push(kind) }
+    const wrong = await pair(t, { oauth: { clientSecret: 'wrong' }, events })
+    t.match(
+      await reasonOf(wrong.parts.introspection.ask('x', 'y')),
+      /own token: .*answered 401\. Check OAUTH_CLIENT_ID/
+    )
+    const none = await pair(t, { oauth: { clientId: '' } })
+    t.match(await reasonOf(none.parts.introspection.ask('x', 'y')), /needs OAUTH_CLIENT_ID/)
+    const standard = await pair(t, { oauth: { introspection: 'rfc7662' } })
+    t.match(
+      await reasonOf(standard.parts.introspection.ask('x', 'y')),
+      /introspect answered 401: check OAUTH_CLIENT_ID .*OAUTH_INTROSPECTION/
+    )
+    const noId = await pair(t, { oauth: { introspection: 'rfc7662', clientId: '' } })
+    t.match(await reasonOf(noId.parts.introspection.ask('x', 'y')), /needs OAUTH_CLIENT_ID/)
+  }
+)
+
+t.test(
+  'a verifier for introspection without introspection is a mistake of the program',
+  async t => {
+    t.throws(() => makeParts({ oauth: { validation: 'both' }, introspection: false }), {
+      message: /oauth.validation is both/
+    })
+  }
+)
+
+/** An RFC 7662 server whose answers the test decides. */
+async function standardServer(t: Test, wishes: Wishes = {}) {
+  const time = clock()
+  const seen: { request: IncomingMessage; form: URLSearchParams }[] = []
+  const state = {
+    answer: {} as unknown,
+    ownToken: { access_token: 'own', token_type: 'Bearer' } as unknown,
+    metadata: {} as Record<string, unknown>,
+    status: 200
+  }
+  const origin = await serve(t, (request, response) => {
+    void text(request).then(body => answer(request, response, new URLSearchParams(body)))
+  })
+  function answer(request: IncomingMessage, response: ServerResponse, form: URLSearchParams) {
+    if (request.url === '/introspect') {
+      seen.push({ request, form })
+      response.writeHead(state.status).end(JSON.stringify(state.answer))
+      return
+    }
+    const metadata = {
+      issuer: origin,
+      introspection_endpoint: `${origin}/introspect`,
+      token_endpoint: `${origin}/token`,
+      ...state.metadata
+    }
+    response.end(JSON.stringify(request.url === '/token' ? state.ownToken : metadata))
+  }
+  const parts = makeParts({
+    drupalUrl: origin,
+    now: time.now,
+    introspection: true,
+    ...wishes,
+    oauth: { clientId: 'gate way', clientSecret: 's:%', ...wishes.oauth }
+  })
+  return { ...time, origin, parts, seen, state }
+}
+
+const active = { active: true, token_type: 'Bearer', client_id: 'desktop', scope: 'read:tutorials' }
+
+t.test(
+  'RFC 7662: opaque tokens, asked about with Basic, or with post where only that is offered',
+  async t => {
+    const { origin, parts, seen, state, now } = await standardServer(t)
+    state.answer = { ...active, sub: 'alice' }
+    t.match(await parts.verifier.verify('opaque-1'), {
+      ok: true,
+      source: 'introspection',
+      principal: {
+        issuer: origin,
+        subject: 'alice',
+        clientId: 'desktop',
+        hasUser: true,
+        scopes: ['read:tutorials'],
+        expiresAt: now() / 1000 + 300
+      }
+    })
+    t.equal(seen[0]?.form.get('token'), 'opaque-1')
+    t.equal(
+      seen[0]?.request.headers.authorization,
+      `Basic ${Buffer.from('gate+way:s%3A%25').toString('base64')}`,
+      'RFC 6749 §2.3.1: urlencoded first'
+    )
+    const post = await standardServer(t)
+    post.state.metadata = { introspection_endpoint_auth_methods_supported: ['client_secret_post'] }
+    post.state.answer = active
+    t.match(await post.parts.verifier.verify('opaque-1'), {
+      principal: { subject: 'desktop', hasUser: false }
+    })
+    t.equal(post.seen[0]?.request.headers.authorization, undefined)
+    t.equal(post.seen[0]?.form.get('client_id'), 'gate way')
+    t.equal(post.seen[0]?.form.get('client_secret'), 's:%')
+  }
+)
+
+t.test('RFC 7662: what an answer must say, and what it may not', async t => {
+  const { parts, state, now, advance } = await standardServer(t)
+  const seconds = now() / 1000
+  const table: [string, unknown, string][] = [
+    ['inactive', { active: false }, 'inactive'],
+    ['active as text', { ...active, active: 'true' }, 'inactive'],
+    ['nothing', {}, 'inactive'],
+    ['a refresh token', { ...active, token_type: undefined }, 'inactive'],
+    ['a DPoP token', { ...active, token_type: 'DPoP' }, 'inactive'],
+    ['a bound token', { ...active, cnf: { jkt: 'x' } }, 'type'],
+    ['expired', { ...active, exp: seconds - 60 }, 'expired'],
+    ['exp as text', { ...active, exp: 'soon' }, 'claims'],
+    ['no scope of ours', { ...active, scope: 'other' }, 'no-scope'],
+    ['another resource', { ...active, aud: 'https://other.example/' }, 'audience'],
+    ['another issuer', { ...active, iss: 'https://other.example/' }, 'issuer'],
+    ['nobody', { ...active, client_id: undefined }, 'claims'],
+    ['this resource', { ...active, aud: [resource], scope: undefined }, 'ok'],
+    ['lower case', { ...active, token_type: 'bearer' }, 'ok']
+  ]
+  for (const [name, answer, expected] of table) {
+    state.answer = answer
+    t.equal(await judged(parts, name.replaceAll(' ', '-')), expected, name)
+  }
+  state.answer = active
+  t.equal(await judged(parts, 'inactive'), 'inactive', 'remembered a few seconds')
+  advance(6)
+  t.equal(await judged(parts, 'inactive'), 'ok')
+})
+
+t.test('an opaque token lives no longer than exp, and no longer than the TTL', async t => {
+  const { parts, state, now, advance, seen } = await standardServer(t)
+  state.answer = { ...active, exp: now() / 1000 + 100 }
+  t.equal(await judged(parts, 'opaque'), 'ok')
+  advance(99)
+  t.equal(await judged(parts, 'opaque'), 'ok')
+  t.equal(seen.length, 1)
+  advance(4)
+  t.equal(await judged(parts, 'opaque'), 'ok', 'within the tolerance, but asked again')
+  t.equal(seen.length, 2)
+  advance(2)
+  t.equal(await judged(parts, 'opaque'), 'expired')
+  t.equal(seen.length, 3)
+  state.answer = active
+  t.equal(await judged(parts, 'endless'), 'ok')
+  advance(300)
+  t.equal(await judged(parts, 'endless'), 'ok')
+  t.equal(seen.length, 5)
+})
+
+t.test('one question per token at a time, and a bound on all of them', async t => {
+  const { parts, seen, state } = await standardServer(t)
+  state.answer = active
+  await parts.discovery.metadata()
+  const asks = Array.from({ length: 64 }, (_, n) => parts.introspection.ask(`t${n}`, undefined))
+  const same = parts.introspection.ask('t0', undefined)
+  t.match(await reasonOf(parts.introspection.ask('t64', undefined)), /64 introspections/)
+  t.equal((await Promise.all([...asks, same])).length, 65)
+  t.equal(seen.length, 64)
+})
+
+t.test('a signed JWT: the answer may end it earlier and take scopes, and nothing else', async t => {
+  const time = clock()
+  const site = await startDrupal({ now: time.now })
+  t.teardown(() => site.close())
+  let answer: Record<string, unknown> = {}
+  const parts = makeParts({
+    drupalUrl: site.url,
+    now: time.now,
+    oauth: { validation: 'introspection', introspection: 'rfc7662', clientId: 'gateway' },
+    fetch: async (url, init) =>
+      url.endsWith('/oauth/introspect') ? Response.json(answer) : fetch(url, init)
+  })
+  const seconds = time.now() / 1000
+  answer = {
+    active: true,
+    scope: 'write:tutorials admin',
+    exp: seconds + 10,
+    sub: 'root',
+    client_id: 'other',
+    aud: 'https://other.example/',
+    iss: 'https://other.example/'
+  }
+  const verdict = await parts.verifier.verify(site.mint().token)
+  t.match(verdict, {
+    ok: true,
+    principal: {
+      issuer: site.issuer,
+      subject: '2',
+      clientId: 'public',
+      scopes: ['write:tutorials'],
+      expiresAt: seconds + 10
+    }
+  })
+  t.equal(verdict.ok && verdict.principal.scopes.length, 1)
+  const text = site.mint({ claims: { scope: 'read:tutorials write:tutorials' } }).token
+  t.match(await parts.verifier.verify(text), { principal: { scopes: ['write:tutorials'] } })
+  const bare = site.mint({ claims: { scope: undefined, aud: resource } }).token
+  t.match(await parts.verifier.verify(bare), { ok: true, principal: { scopes: [] } })
+  answer = { active: true, scope: 'other' }
+  t.equal(await judged(parts, site.mint().token), 'no-scope')
+  answer = { active: true, exp: seconds - 60 }
+  t.equal(await judged(parts, site.mint().token), 'expired')
+  answer = { active: true, exp: seconds + 1e6 }
+  const late = await parts.verifier.verify(site.mint({ expiresIn: 50 }).token)
+  t.ok(late.ok && late.principal.expiresAt < seconds + 60, 'never later')
+})
+
+t.test(
+  'a server without the endpoints, or with a token endpoint that gives no token, says so',
+  async t => {
+    const { parts, state } = await standardServer(t)
+    state.metadata = { introspection_endpoint: undefined }
+    t.match(await reasonOf(parts.introspection.ask('x', 'y')), /names no introspection_endpoint/)
+    const drupal = { oauth: { introspection: 'drupal' as const } }
+    const noToken = await standardServer(t, drupal)
+    noToken.state.ownToken = { token_type: 'Bearer' }
+    t.match(await reasonOf(noToken.parts.introspection.ask('x', 'y')), /the answer holds no token/)
+    const noEndpoint = await standardServer(t, drupal)
+    noEndpoint.state.metadata = { token_endpoint: undefined }
+    t.match(await reasonOf(noEndpoint.parts.introspection.ask('x', 'y')), /names no token_endpoint/)
+    const refused = await standardServer(t, drupal)
+    refused.state.answer = active
+    t.match(await refused.parts.introspection.ask('x', 'y'), { active: true })
+    refused.state.status = 401
+    t.match(await reasonOf(refused.parts.introspection.ask('x', 'y')), /answered 401: check/)
+    refused.state.status = 403
+    t.match(await reasonOf(refused.parts.introspection.ask('x', 'y')), /answered 403: check/)
+    refused.seen.pop()
+    t.equal(refused.seen.length, 3, 'one more try with a new token, no loop')
+  }
+)

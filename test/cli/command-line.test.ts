@@ -1,0 +1,256 @@
+// The command line as a process of its own: signals, pipes, other users, two at once, completion, and what the manual says.
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
+import { readFile, symlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import t, { type Test } from 'tap'
+import { openVault } from '../../src/cli/credentials-vault.ts'
+import { commands, version } from '../../src/cli/main.ts'
+import { keptTokens } from '../../src/cli/tokens.ts'
+import { builtProgram } from '../fixtures/program.ts'
+import { openHttp } from '../../src/cli/http.ts'
+import { startReal, startSite, terminal, useBrowser } from './fixtures/site.ts'
+
+const script = resolve('src/cli/main.ts')
+const hello = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}\n`
+
+interface Child {
+  process: ChildProcess
+  stdout: () => string
+  stderr: () => string
+  exit: Promise<number | string | null>
+  until: (which: 'stdout' | 'stderr', pattern: RegExp) => Promise<RegExpExecArray>
+}
+
+function start(
+  t: Pick<Test, 'teardown'>,
+  args: string[],
+  env: Record<string, string> = {},
+  more: { uid?: number; gid?: number; cwd?: string; path?: string } = {}
+): Child {
+  const { path = script, ...options } = more
+  const known = { PATH: process.env['PATH'] ?? '', TS_NODE_TRANSPILE_ONLY: '1', ...env }
+  // Another user may not write the test runner's files, which its own variables would have it do.
+  const clean = Object.entries(known).map(([name, value]) => `${name}=${value}`)
+  const [command, before] =
+    options.uid === undefined
+      ? [process.execPath, process.execArgv]
+      : ['env', ['-i', ...clean, process.execPath]]
+  const child = spawn(command, [...before, path, ...args], { env: known, ...options })
+  t.teardown(() => child.kill('SIGKILL'))
+  const text = { stdout: '', stderr: '' }
+  const waiting = new Set<() => void>()
+  for (const which of ['stdout', 'stderr'] as const) {
+    child[which]!.on('data', (chunk: Buffer) => {
+      text[which] += chunk.toString()
+      for (const look of waiting) look()
+    })
+  }
+  return {
+    process: child,
+    stdout: () => text.stdout,
+    stderr: () => text.stderr,
+    exit: once(child, 'close').then(([code, signal]) => (code ?? signal) as number | string | null),
+    until: (which, pattern) =>
+      new Promise(done => {
+        const look = () => {
+          const found = pattern.exec(text[which])
+          if (found === null) return
+          waiting.delete(look)
+          done(found)
+        }
+        waiting.add(look)
+        look()
+      })
+  }
+}
+
+t.test('started through a link, as npm does it', async t => {
+  const path = join(t.testdir(), 'drupal-mcp-gateway')
+  await symlink(script, path)
+  const { exit, stdout } = start(t, ['--version'], {}, { path })
+  t.equal(await exit, 0)
+  t.equal(stdout(), `${version()}\n`)
+})
+
+t.test('connect ends cleanly', async t => {
+  const { url, drupal } = await startReal(t)
+  const env = { DRUPAL_MCP_TOKEN: drupal.mint().token }
+  for (const signal of ['SIGTERM'] as const) {
+    const child = start(t, ['connect', url], env)
+    child.process.stdin!.write(hello)
+    await child.until('stdout', /"id":0/)
+    child.process.kill(signal)
+    t.equal(await child.exit, 0, signal)
+  }
+  const piped = start(t, ['connect', url], env)
+  piped.process.stdin!.end(
+    `${hello}{"jsonrpc":"2.0","method":"notifications/initialized"}\n{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
+  )
+  t.equal(await piped.exit, 0, 'at the end of its input, after the last answer')
+  t.match(piped.stdout(), /"id":1/)
+  for (const line of piped.stdout().trim().split('\n'))
+    t.equal(JSON.parse(line).jsonrpc, '2.0', 'stdout carries protocol only')
+  const gone = start(t, ['connect', url], env)
+  gone.process.stdout!.destroy()
+  gone.process.stdin!.write(hello)
+  t.equal(await gone.exit, 0, 'when nobody reads any more')
+})
+
+/** The built program where every user may read it: a checkout may lie in a folder that is its owner's alone. */
+function readableProgram(t: Pick<Test, 'teardown'>): string {
+  builtProgram()
+  const folder = mkdtempSync(join(tmpdir(), 'program-'))
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  chmodSync(folder, 0o755)
+  for (const part of ['build', 'config', 'package.json', 'node_modules']) {
+    // Links where they are possible: node_modules is large.
+    const { status } = spawnSync('cp', ['-rlL', realpathSync(part), join(folder, part)])
+    if (status !== 0) spawnSync('cp', ['-rL', realpathSync(part), join(folder, part)])
+  }
+  return join(folder, 'build/src/cli/main.js')
+}
+
+t.test('in a container: another user, no HOME, no display, nothing to write to', async t => {
+  const { url, drupal } = await startReal(t)
+  const other = process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {}
+  const at = { ...other, cwd: '/', path: readableProgram(t) }
+  const token = start(t, ['connect', url], { DRUPAL_MCP_TOKEN: drupal.mint().token }, at)
+  token.process.stdin!.end(hello)
+  t.equal(await token.exit, 0, token.stderr())
+  t.match(token.stdout(), /"protocolVersion"/)
+  const bare = start(t, ['connect', url], { DRUPAL_MCP_HOME: '/proc/nothing/here' }, at)
+  t.equal(await bare.exit, 1)
+  t.match(bare.stderr(), /Credentials cannot be kept in .*DRUPAL_MCP_HOME.*--token-file/)
+  t.notMatch(bare.stderr(), /\n\s+at /, 'no stack')
+  if (other.uid !== undefined) {
+    const lost = start(t, ['login', url], {}, at)
+    t.equal(await lost.exit, 1)
+    t.match(lost.stderr(), /--token-file or DRUPAL_MCP_TOKEN/)
+  }
+})
+
+t.test('login is interrupted without a trace of a stack', async t => {
+  const { url } = await startSite(t)
+  const child = start(t, ['login', url], { DRUPAL_MCP_HOME: t.testdir(), CI: '1' })
+  await child.until('stdout', /good for 30 min/)
+  child.process.kill('SIGINT')
+  t.equal(await child.exit, 3)
+  t.equal(child.stderr(), 'drupal-mcp-gateway login: Not signed in: interrupted.\n')
+})
+
+t.test('two processes that refresh at once both stay signed in', async t => {
+  const { url, drupal } = await startReal(t, { accessTokenLifetime: 20 })
+  const person = terminal(t, 'person', { BROWSER: 'true' })
+  const running = person.run('login', url)
+  const [, address = ''] = await person.sees(/browser at:\s+(http\S+)/)
+  await useBrowser(address)
+  t.equal((await running).code, 0)
+  // Below the margin: every start refreshes.
+  const children = [1, 2].map(() => start(t, ['connect', url], { DRUPAL_MCP_HOME: person.home }))
+  for (const { process } of children) process.stdin!.end(hello)
+  for (const { exit, stdout, stderr } of children) {
+    t.equal(await exit, 0, stderr())
+    t.match(stdout(), /"protocolVersion"/)
+    t.notMatch(stderr(), /sign in/i)
+  }
+  const http = openHttp()
+  t.teardown(() => http.close())
+  const vault = await openVault({ env: person.env })
+  t.type(await keptTokens({ vault, url, fetch: http.fetch }).current(), 'string')
+  t.notOk(
+    drupal.requests.some(
+      ({ path, body }) => path === '/oauth/token' && body.includes('refresh') && body === ''
+    )
+  )
+})
+
+t.test('completion', async t => {
+  const person = terminal(t, 'person')
+  const scripts = new Map<string, string>()
+  for (const shell of ['bash', 'zsh', 'fish']) {
+    const { code, stdout } = await person.run('completion', shell)
+    t.equal(code, 0)
+    for (const name of Object.keys(commands)) t.match(stdout, name)
+    scripts.set(shell, stdout)
+  }
+  t.equal((await person.run('completion')).code, 2)
+  t.match(await person.run('completion', 'tcsh'), { code: 2, stderr: /One of bash, zsh, fish/ })
+  t.match(await person.run('completion', '--help'), { code: 0, stdout: /^Usage/ })
+  const complete = (...words: string[]) => {
+    const set = `COMP_WORDS=(${words.map(word => `'${word}'`).join(' ')}); COMP_CWORD=${words.length - 1}; _drupal_mcp_gateway; echo "\${COMPREPLY[@]}"`
+    const shell = spawnSync('bash', ['-c', `${scripts.get('bash')}\n${set}`], { encoding: 'utf8' })
+    return shell.stdout.trim()
+  }
+  t.equal(complete('drupal-mcp-gateway', 'log'), 'login logout')
+  t.equal(complete('drupal-mcp-gateway', 'status', '--j'), '--json')
+  t.equal(complete('drupal-mcp-gateway', 'unknown', '--'), '')
+})
+
+t.test('help, completion and manual name the same options', async t => {
+  const manual = await readFile('docs/command-line.md', 'utf8')
+  const person = terminal(t, 'person')
+  for (const command of ['login', 'status', 'logout', 'connect', 'completion']) {
+    const { stdout } = await person.run(command, '--help')
+    const section = new RegExp(`\\n## ${command}\\n([^]*?)(\\n## |$)`).exec(manual)?.[1] ?? ''
+    t.ok(section, `the manual has ${command}`)
+    const inHelp = new Set(stdout.match(/--[a-z][a-z-]+/g))
+    const known = [...(commands[command]?.options ?? []), '--help']
+    for (const option of known.filter(one => one.startsWith('--'))) {
+      t.ok(inHelp.has(option), `${command} --help names ${option}`)
+      if (option !== '--help') t.match(section, option, `the manual names ${option} of ${command}`)
+    }
+    for (const option of inHelp)
+      t.ok(known.includes(option), `${option} of ${command} is completed`)
+  }
+  for (const name of [
+    'DRUPAL_MCP_URL',
+    'DRUPAL_MCP_TOKEN',
+    'DRUPAL_MCP_HOME',
+    'DRUPAL_MCP_KEY',
+    'DRUPAL_MCP_KEY_FILE',
+    'DRUPAL_MCP_CLIENT_ID',
+    'DRUPAL_MCP_CLIENT_SECRET',
+    'DRUPAL_MCP_CLIENT_SECRET_FILE',
+    'OAUTH_DEVICE_FLOW_ENABLED',
+    'NO_COLOR',
+    'BROWSER'
+  ]) {
+    t.match(manual, name)
+  }
+})
+
+t.test('the manual’s commands are run as they stand', async t => {
+  const manual = await readFile('docs/command-line.md', 'utf8')
+  const { url, drupal } = await startReal(t)
+  const home = join(t.testdir(), 'home')
+  const person = terminal(t, 'manual', {
+    DRUPAL_MCP_HOME: home,
+    BROWSER: 'true',
+    DRUPAL_MCP_CLIENT_SECRET: 'gateway-secret'
+  })
+  const blocks = [...manual.matchAll(/```sh (run|not-run)\n([^]*?)```/g)]
+  t.ok(blocks.length >= 5)
+  t.notMatch(manual, /```sh\n/, 'every block says whether it is run')
+  for (const [, mode, block = ''] of blocks) {
+    if (mode !== 'run') continue
+    for (const line of block.trim().split('\n')) {
+      const [, rest = '', expected = '0'] =
+        /^drupal-mcp-gateway (.*?)(?:\s+# exit code (\d))?$/.exec(line) ?? []
+      t.ok(rest, line)
+      const args = [
+        ...rest.replaceAll('https://mcp.example.org/mcp', url).matchAll(/"([^"]*)"|(\S+)/g)
+      ].map(([, quoted, word]) => quoted ?? word ?? '')
+      const running = person.run(...args)
+      if (args[0] === 'login' && !args.includes('--client-credentials') && expected === '0') {
+        const [, address = ''] = await person.sees(/browser at:\s+(http\S+)/)
+        await useBrowser(address)
+      }
+      const { code, stderr } = await running
+      t.equal(code, Number(expected), `${line} ${stderr}`)
+    }
+  }
+  t.ok(drupal.requests.length > 0)
+})

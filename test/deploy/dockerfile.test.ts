@@ -1,0 +1,125 @@
+// The Dockerfile, carried out: its steps in order in isolated roots, then the result as an unprivileged user on a read-only tree.
+import { execFileSync, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { buildImage, isolationProblem, parseDockerfile, runImage } from './image.ts'
+import { freePort, needs, root, tools } from './tools.ts'
+
+const dockerfile = join(root, 'Dockerfile')
+
+t.test('the Dockerfile says what production needs', async t => {
+  const { args, stages } = parseDockerfile(readFileSync(dockerfile, 'utf8'))
+  t.same(args, [{ name: 'ARG', args: 'NODE_DIGEST=' }])
+  for (const { base } of stages) t.equal(base, 'node:24-slim${NODE_DIGEST}')
+  const last = stages.at(-1)?.steps ?? []
+  const of = (name: string) => last.filter(step => step.name === name).map(step => step.args)
+  t.match(of('USER'), [/^[1-9]\d*:[1-9]\d*$/], 'a number that is not root')
+  t.match(of('ENTRYPOINT'), [/^\["node", /], 'no shell between the signal and node')
+  t.match(of('CMD'), [/^\[/])
+  t.match(of('HEALTHCHECK'), [/ CMD \["node", "-e", ".*\/livez/])
+  t.same(of('RUN'), [], 'nothing is installed into what is shipped')
+})
+
+t.test('a linter for Dockerfiles finds nothing', needs(tools.dockerfilelint), async t => {
+  const { status, stdout } = spawnSync(process.execPath, [tools.dockerfilelint, dockerfile], {
+    encoding: 'utf8'
+  })
+  t.equal(status, 0, stdout)
+  t.match(stdout, 'Issues: None found')
+})
+
+// Not t.testdir: it would be below the project, whose node_modules must not be found from there.
+const folder = mkdtempSync(join(tmpdir(), 'image-'))
+// Never across a mount: system folders are mounted below it, in name spaces of their own.
+t.teardown(() => execFileSync('rm', ['-rf', '--one-file-system', folder]))
+const problem = process.env['CI'] === 'true' ? undefined : isolationProblem(folder)
+const isolated = problem === undefined ? {} : { skip: problem }
+t.setTimeout(300_000)
+
+t.test('built step by step, it runs unprivileged on a read-only tree', isolated, async t => {
+  const image = buildImage(root, folder)
+  const app = join(image.root, 'app')
+
+  await t.test('it holds production packages and compiled code, and nothing else', async t => {
+    t.strictSame(readdirSync(app).sort(), [
+      'LICENSE',
+      'build',
+      'config',
+      'node_modules',
+      'package.json'
+    ])
+    for (const name of ['tap', 'typescript', 'playwright-core', 'oidc-provider', '@types/node'])
+      t.notOk(existsSync(join(app, 'node_modules', name)), name)
+    const files = execFileSync('find', [app, '-type', 'f'], { encoding: 'utf8' }).split('\n')
+    t.strictSame(
+      files.filter(
+        file =>
+          /\.(ts|map)$|(^|\/)\.npmrc$|\/test\/.*\.test\.js$/.test(file) &&
+          !file.includes('node_modules')
+      ),
+      []
+    )
+    const megabytes = Number(execFileSync('du', ['-sm', app], { encoding: 'utf8' }).split('\t')[0])
+    t.comment(`what is added to the base image: ${megabytes} MB`)
+    t.ok(megabytes < 50, `${megabytes} MB is less than 50`)
+    t.match(image.labels, 'org.opencontainers.image.version="0.1.0"')
+  })
+
+  const port = await freePort()
+  const env = {
+    DRUPAL_URL: 'http://127.0.0.1:9',
+    GATEWAY_PUBLIC_URL: 'https://mcp.example.org',
+    SESSION_SECRET: 'kJ8s0dPq2mXv7ZtR4wYb6NcE1hGf3LuA',
+    MCP_SERVER_PORT: String(port)
+  }
+  const running = runImage(image, [...image.entrypoint, ...image.command], env)
+  t.teardown(() => running.kill('SIGKILL'))
+  let output = ''
+  running.stdout.on('data', chunk => (output += chunk))
+  running.stderr.on('data', chunk => (output += chunk))
+  const ended = once(running, 'exit')
+
+  await t.test('/livez answers', async t => {
+    for (;;) {
+      const answer = await fetch(`http://127.0.0.1:${port}/livez`).catch(() => undefined)
+      if (answer !== undefined) {
+        t.equal(answer.status, 200)
+        break
+      }
+      if (running.exitCode !== null) return t.fail(output)
+      await new Promise(resolve => setTimeout(resolve, 100))
+    }
+    t.match(output, /"port":|Server listening/)
+  })
+
+  await t.test('its own HEALTHCHECK holds, and does not when nothing listens', async t => {
+    for (const [where, expected] of [
+      [env.MCP_SERVER_PORT, 0],
+      ['9', 1]
+    ] as const) {
+      const check = runImage(image, image.healthcheck, { MCP_SERVER_PORT: where })
+      const [code] = await once(check, 'exit')
+      t.equal(code, expected, `port ${where}`)
+    }
+  })
+
+  await t.test('it cannot write anywhere, nor be root', async t => {
+    const write = runImage(image, ['sh', '-c', 'id -u; touch /app/x /tmp/x /x; echo "$?"'], {})
+    let text = ''
+    write.stdout.on('data', chunk => (text += chunk))
+    await once(write, 'close')
+    t.equal(text, '65532\n1\n')
+  })
+
+  await t.test('SIGTERM reaches node, process 1, which stops cleanly', async t => {
+    const inside = execFileSync('pgrep', ['-P', String(running.pid)], { encoding: 'utf8' }).trim()
+    t.match(readFileSync(`/proc/${inside}/status`, 'utf8'), /^NSpid:\t\d+\t1$/m, 'process 1')
+    t.match(readFileSync(`/proc/${inside}/cmdline`, 'utf8'), /^node\0build/)
+    process.kill(Number(inside), 'SIGTERM')
+    const [code] = await ended
+    t.equal(code, 0, output)
+  })
+})

@@ -1,0 +1,136 @@
+// The scripts and recipes of deploy/: linted, and run where that is possible without the platform.
+import { execFileSync, spawnSync } from 'node:child_process'
+import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { parse } from 'yaml'
+import { loadConfig } from '../../src/config/load.ts'
+import { known } from './agreement.ts'
+import { needs, root, tools } from './tools.ts'
+
+const deploy = join(root, 'deploy')
+const files = (readdirSync(deploy, { recursive: true }) as string[]).filter(file =>
+  /\.\w+$/.test(file)
+)
+const text = (file: string) => readFileSync(join(deploy, file), 'utf8')
+
+t.test('shellcheck finds nothing', needs(tools.shellcheck), async t => {
+  const scripts = files.filter(file => file.endsWith('.sh'))
+  t.ok(scripts.length > 0)
+  for (const script of scripts) {
+    const { status, stdout } = spawnSync('shellcheck', [join(deploy, script)], { encoding: 'utf8' })
+    t.equal(status, 0, stdout || script)
+  }
+})
+
+t.test('drupal/setup.sh', async t => {
+  /** Runs it with a composer and a drush that only note what they are asked. */
+  const run = (publicKey: string) => {
+    const folder = t.testdir({ calls: '' })
+    for (const name of ['composer', 'drush']) {
+      const program = `#!/bin/sh\necho "${name} $*" >> ${folder}/calls\n[ "$2" != simple_oauth.settings ] || [ "$1" != config:get ] || echo "${publicKey}"\n`
+      writeFileSync(join(folder, name), program)
+      chmodSync(join(folder, name), 0o755)
+    }
+    execFileSync(join(deploy, 'drupal/setup.sh'), {
+      env: { PATH: `${folder}:${process.env['PATH']}`, DRUSH: join(folder, 'drush') },
+      stdio: 'pipe'
+    })
+    return readFileSync(join(folder, 'calls'), 'utf8')
+  }
+  const first = run('')
+  const inOrder = [
+    'composer require',
+    'pm:install',
+    'simple-oauth:generate-keys ../keys',
+    'config:set -y simple_oauth.settings private_key ../keys/private.key',
+    'config:set -y simple_oauth_server_metadata.settings registration_endpoint',
+    'config:set -y simple_oauth_native_apps.settings webview.detection warn',
+    'php:script scopes',
+    'cache:rebuild',
+    'router.builder'
+  ].map(call => first.indexOf(call))
+  t.ok(
+    inOrder.every(place => place >= 0),
+    'every step is taken'
+  )
+  t.same(
+    inOrder,
+    [...inOrder].sort((a, b) => a - b),
+    'in this order'
+  )
+  t.notMatch(run('../keys/public.key'), 'generate-keys', 'keys that are there stay')
+
+  const rules = JSON.parse(text('drupal/scopes.json')) as {
+    scopes: Record<string, { role: string; permissions: string[] }>
+  }
+  for (const [name, { role, permissions }] of Object.entries(rules.scopes)) {
+    t.ok(permissions.includes('access mcp tool discovery'), `${name} can list tools`)
+    t.match(role, /^[a-z0-9_]+$/)
+  }
+})
+
+t.test('the systemd unit', needs(tools.systemdAnalyze), async t => {
+  const unit = join(deploy, 'hosting/plain-vps/drupal-mcp-gateway.service')
+  const verified = spawnSync('systemd-analyze', ['verify', unit], { encoding: 'utf8' })
+  // Whether node is at /usr/bin is this machine's affair.
+  const complaints = verified.stderr
+    .split('\n')
+    .filter(
+      line =>
+        line.includes('drupal-mcp-gateway') && !/node.*(not executable|No such file)/.test(line)
+    )
+  t.strictSame(complaints, [])
+  const security = spawnSync(
+    'systemd-analyze',
+    ['security', '--offline=true', '--threshold=20', unit],
+    { encoding: 'utf8' }
+  )
+  t.equal(security.status, 0, security.stdout.split('\n').slice(-3).join(' '))
+  const stop = Number(/^TimeoutStopSec=(\d+)$/m.exec(readFileSync(unit, 'utf8'))?.[1])
+  const env = Object.fromEntries(
+    [...text('hosting/plain-vps/gateway.env').matchAll(/^([A-Z_]+)=(.*)$/gm)].map(
+      ([, name, value]) => [name, value]
+    )
+  ) as Record<string, string>
+  const config = loadConfig({
+    env: { ...env, NODE_ENV: 'production', SESSION_SECRET: 'kJ8s0dPq2mXv7ZtR4wYb6NcE1hGf3LuA' }
+  })
+  t.ok(stop > config.server.shutdownTimeoutSeconds + config.server.readinessDelaySeconds)
+  t.match(readFileSync(unit, 'utf8'), /^Environment=SESSION_SECRET_FILE=%d\/session-secret$/m)
+})
+
+t.test('every option that a recipe sets is one', async t => {
+  const others = /^(NODE_EXTRA_CA_CERTS|VIRTUAL_HOST|HTTPS?_EXPOSE|DDEV_\w+)$/
+  let seen = 0
+  const judge = (file: string, name: string) => {
+    seen++
+    t.ok(known.has(name) || others.test(name), `${file}: ${name}`)
+  }
+  for (const file of files.filter(each => each.startsWith('hosting/'))) {
+    // NAME=value and NAME: value at the beginning of a line, commented out or not.
+    for (const [, name] of text(file).matchAll(
+      /^[ #-]*(?:Environment=)?([A-Z][A-Z]+_[A-Z_]+)[=:]/gm
+    ))
+      judge(file, name as string)
+    if (file.endsWith('.yaml')) t.type(parse(text(file)), 'object')
+  }
+  const page = readFileSync(join(root, 'docs/deployment.md'), 'utf8')
+  for (const [, name] of `${page}${text('hosting/README.md')}${text('drupal/README.md')}`.matchAll(
+    /`([A-Z]+_[A-Z_]+)(?:=\S*)?`/g
+  ))
+    if (name !== 'NODE_DIGEST') judge('docs', name as string)
+  t.ok(seen > 50)
+  for (const [, link] of page.matchAll(/\]\(([^)]+)\)/g))
+    t.ok(existsSync(join(root, 'docs', link as string)), link as string)
+})
+
+t.test('the numbers that the pages name are those of the program', async t => {
+  const config = loadConfig({ env: { DRUPAL_URL: 'https://www.example.org' } })
+  const page = text('hosting/README.md')
+  t.match(page, `every ${config.streams.heartbeatSeconds} (\`STREAM_HEARTBEAT\`)`)
+  const longest = config.drupal.queueTimeoutSeconds + config.drupal.callTimeoutSeconds
+  t.match(page, `longer than ${longest} seconds`)
+  t.match(readFileSync(join(root, 'package.json'), 'utf8'), '>=20.19')
+  t.match(page, 'Node 20.19 or newer')
+})

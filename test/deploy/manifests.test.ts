@@ -1,0 +1,254 @@
+// What is given to Kubernetes and Compose: rendered, held against Kubernetes' own schemas, and held against the program itself, so
+// that no port, path, option or time in deploy/ says something else than the gateway does.
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Ajv } from 'ajv'
+import t from 'tap'
+import { parse } from 'yaml'
+import { loadConfig } from '../../src/config/load.ts'
+import { options } from '../../src/config/options.ts'
+import { startGateway } from '../gateway/fixtures/start.ts'
+import {
+  agreesWithTheProgram,
+  deploy,
+  gatewayPod,
+  known,
+  nginxDirectives,
+  one,
+  SECRET
+} from './agreement.ts'
+import {
+  chart,
+  chartTool,
+  defaultValues,
+  kustomize,
+  type Manifest,
+  readManifests,
+  renderChart,
+  schemaProblem,
+  unknownFields
+} from './manifests.ts'
+import { needs, root, tools } from './tools.ts'
+
+const overlays = readdirSync(join(deploy, 'kubernetes/overlays')).map(name => `overlays/${name}`)
+
+t.test('the proxies in deploy/proxies wait longer than a call may take', async t => {
+  const config = loadConfig({ env: { DRUPAL_URL: 'https://www.example.org' } })
+  const longest = config.drupal.queueTimeoutSeconds + config.drupal.callTimeoutSeconds
+  const directives = nginxDirectives()
+  t.ok(Number.parseInt(directives['proxy_read_timeout'] as string, 10) > longest)
+  t.equal(
+    Number.parseInt(directives['client_max_body_size'] as string, 10) * 1_048_576,
+    config.server.maxBodyBytes
+  )
+  const haproxy = readFileSync(join(deploy, 'proxies/haproxy.cfg'), 'utf8')
+  t.equal(/timeout client (\d+)s/.exec(haproxy)?.[1], '150')
+  t.equal(/timeout server (\d+)s/.exec(haproxy)?.[1], '150')
+  t.ok(longest < 150)
+  t.ok(config.streams.heartbeatSeconds < 60, 'shorter than the idle time-out of usual balancers')
+})
+
+t.test('the probes ask what the gateway answers', async t => {
+  const { origin, gateway } = await startGateway(t, { env: { ADMIN_PORT: '0' } })
+  for (const path of ['/livez', '/readyz']) t.equal((await fetch(origin + path)).status, 200, path)
+  const metrics = await gateway.admin?.inject({
+    url: '/metrics',
+    headers: { host: '10.0.0.1:9464' }
+  })
+  t.equal(metrics?.statusCode, 200)
+})
+
+t.test('kustomize', needs(tools.kubectl, tools.kubernetesModels), async t => {
+  for (const folder of ['base', ...overlays]) {
+    await t.test(folder, async t => {
+      const manifests = kustomize(folder)
+      t.comment(manifests.map(({ kind, metadata }) => `${kind}/${metadata.name}`).join(' '))
+      for (const manifest of manifests)
+        t.equal(await schemaProblem(manifest), undefined, `${manifest.kind} fits its schema`)
+      t.equal(unknownFields(manifests, t.testdir()), '')
+      agreesWithTheProgram(t, manifests)
+      for (const kind of [
+        'PodDisruptionBudget',
+        'HorizontalPodAutoscaler',
+        'NetworkPolicy',
+        'Namespace'
+      ])
+        t.ok(
+          manifests.some(each => each.kind === kind),
+          kind
+        )
+      if (folder !== 'base') {
+        const { args } = one(manifests, 'StatefulSet')['spec'].template.spec.containers[0]
+        t.same(args, composeFile().services['valkey'].command, 'Valkey as in Compose')
+        t.match(args.join(' '), '--appendonly yes')
+        t.match(args.join(' '), '--maxmemory-policy noeviction')
+        const from = one(manifests, 'NetworkPolicy', /gateway/)['spec'].ingress[0].from[0]
+        t.not(from.namespaceSelector.matchLabels['kubernetes.io/metadata.name'], 'ingress')
+      }
+    })
+  }
+  t.test('the example of the Secret is refused as it stands', async t => {
+    const text = readFileSync(join(deploy, 'kubernetes/base/secret.example.yaml'), 'utf8')
+    const [secret] = readManifests(text)
+    t.equal(await schemaProblem(secret as Manifest), undefined)
+    t.throws(
+      () =>
+        loadConfig({
+          env: {
+            NODE_ENV: 'production',
+            GATEWAY_PUBLIC_URL: 'https://mcp.example.org',
+            DRUPAL_URL: 'https://www.example.org',
+            SESSION_SECRET: secret?.['stringData']['session-secret']
+          }
+        }),
+      /placeholder/
+    )
+  })
+  t.test('a wrong type and a misspelt field are found', async t => {
+    const manifest = one(kustomize('base'), 'Deployment')
+    manifest['spec'].template.spec.containers[0].ports[0].containerPort = 'http'
+    t.match(await schemaProblem(manifest), /containerPort must be integer/)
+    const other = one(kustomize('base'), 'Deployment')
+    other['spec'].template.spec.containers[0].livenesProbe = {}
+    t.match(unknownFields([other], t.testdir()), /livenesProbe/)
+  })
+})
+
+t.test('the Helm chart', needs(chartTool, tools.kubernetesModels), async t => {
+  t.comment(`rendered by ${chartTool}`)
+  const manifests = renderChart()
+  const everything = renderChart({
+    serviceMonitor: { enabled: true, interval: '15s' },
+    image: { repository: 'r.example/g', digest: `sha256:${'0'.repeat(64)}`, pullPolicy: 'Always' },
+    imagePullSecrets: [{ name: 'pull' }],
+    nodeSelector: { disk: 'ssd' },
+    tolerations: [{ key: 'a', operator: 'Exists' }],
+    affinity: { podAntiAffinity: {} }
+  })
+  const nothing = renderChart({
+    ingress: { enabled: false },
+    networkPolicy: { enabled: false },
+    redis: false,
+    serviceMonitor: { enabled: false }
+  })
+  t.comment(everything.map(({ kind }) => kind).join(' '))
+  for (const manifest of [...manifests, ...everything, ...nothing])
+    t.equal(await schemaProblem(manifest), undefined, `${manifest.kind} fits its schema`)
+  t.equal(unknownFields([...manifests, ...everything, ...nothing], t.testdir()), '')
+  agreesWithTheProgram(t, manifests)
+  agreesWithTheProgram(t, everything)
+  t.notOk(nothing.some(({ kind }) => /Ingress|NetworkPolicy|ServiceMonitor/.test(kind)))
+  t.match(gatewayPod(everything).spec.containers[0].image, /^r\.example\/g@sha256:0+$/)
+  t.same(
+    gatewayPod(nothing).spec.containers[0].env.map(({ name }: { name: string }) => name),
+    ['SESSION_SECRET_FILE']
+  )
+
+  t.test('runs the same pod as kustomize', needs(tools.kubectl), async t => {
+    const plain = ({ spec }: Manifest) => {
+      const {
+        containers,
+        topologySpreadConstraints: _spread,
+        serviceAccountName: _name,
+        ...pod
+      } = spec
+      const {
+        image: _image,
+        imagePullPolicy: _pull,
+        envFrom: _config,
+        ...container
+      } = containers[0]
+      return { ...pod, containers: [container] }
+    }
+    t.strictSame(plain(gatewayPod(manifests)), plain(gatewayPod(kustomize('base'))))
+    const policy = (set: Manifest[]) => one(set, 'HorizontalPodAutoscaler')['spec'].behavior
+    t.strictSame(policy(manifests), policy(kustomize('base')))
+  })
+
+  t.test('the schema of its values takes the defaults and refuses slips', async t => {
+    const schema = JSON.parse(readFileSync(join(chart, 'values.schema.json'), 'utf8'))
+    const validate = new Ajv({ strict: true, strictTypes: false, strictRequired: false }).compile(
+      schema
+    )
+    t.ok(validate(defaultValues), JSON.stringify(validate.errors))
+    const config = defaultValues['config'] as Record<string, string>
+    for (const name of Object.keys(config)) t.ok(known.has(name), name)
+    for (const slip of [
+      { replicaz: 3 },
+      { config: { ...config, SESSION_SECRET: SECRET } },
+      { config: { ...config, MCP_SERVER_PORT: '4000' } },
+      { config: { ...config, GATEWAY_PUBLIC_URL: 'http://mcp.example.org' } },
+      { config: { ...config, DRUPAL_MAX_CONCURRENCY: 8 } },
+      { image: { repository: 'x', digest: 'latest' } },
+      { shutdownTimeout: 0 }
+    ])
+      t.notOk(validate({ ...defaultValues, ...slip }), JSON.stringify(slip).slice(0, 60))
+    const forbidden = schema.properties.config.propertyNames.not.enum as string[]
+    for (const { schema: option } of options)
+      if (option.secret) t.ok(forbidden.includes(option.env as string), `${option.env} is a secret`)
+  })
+})
+
+interface Compose {
+  // oxlint-disable-next-line typescript/no-explicit-any
+  services: Record<string, any>
+  configs: Record<string, { content: string }>
+}
+function composeFile(): Compose {
+  return parse(readFileSync(join(deploy, 'compose.yaml'), 'utf8')) as Compose
+}
+
+t.test('Compose', async t => {
+  const { services, configs } = composeFile()
+  const { gateway, demo, prometheus, grafana } = services
+  /** ${NAME:-default} as Compose fills it in. */
+  const filled = (given: Record<string, string>) =>
+    Object.fromEntries(
+      Object.entries(gateway.environment as Record<string, unknown>).map(([name, value]) => [
+        name,
+        String(value).replace(
+          /\$\{(\w+):-([^}]*)\}/g,
+          (_, key: string, preset: string) => given[key] ?? preset
+        )
+      ])
+    )
+  for (const name of Object.keys(gateway.environment)) t.ok(known.has(name), `${name} is an option`)
+  const readFile = (path: string) => {
+    t.equal(path, `/run/secrets/${gateway.secrets[0]}`)
+    return SECRET
+  }
+  const config = loadConfig({
+    env: filled({
+      GATEWAY_PUBLIC_URL: 'https://mcp.example.org',
+      DRUPAL_URL: 'https://www.example.org'
+    }),
+    readFile
+  })
+  t.throws(
+    () => loadConfig({ env: filled({}), readFile }),
+    /GATEWAY_PUBLIC_URL[^]*DRUPAL_URL|DRUPAL_URL[^]*GATEWAY_PUBLIC_URL/
+  )
+  const exposed = /^EXPOSE (\d+)$/m.exec(readFileSync(join(root, 'Dockerfile'), 'utf8'))?.[1]
+  t.equal(config.server.port, Number(exposed), 'the port of the Dockerfile')
+  t.match(gateway.ports, [/^127\.0\.0\.1:.*:3000$/], 'published on loopback only')
+  t.ok(
+    Number.parseInt(gateway.stop_grace_period, 10) >
+      config.server.shutdownTimeoutSeconds + config.server.readinessDelaySeconds
+  )
+  for (const service of [gateway, services['valkey'], demo]) {
+    t.equal(service.read_only, true)
+    t.same(service.cap_drop, ['ALL'])
+  }
+  t.same(demo.profiles, ['demo'])
+  for (const service of [prometheus, grafana]) t.same(service.profiles, ['monitoring'])
+  t.match(configs['prometheus']?.content, `targets: ['gateway:${config.server.adminPort}']`)
+  t.match(configs['prometheus']?.content, 'job_name: drupal-mcp-gateway')
+  for (const { content } of Object.values(configs)) t.type(parse(content), 'object')
+  for (const { volumes = [], image } of Object.values(services)) {
+    t.notMatch(image, /:latest$/)
+    for (const volume of volumes as string[]) {
+      const [source = ''] = volume.split(':')
+      if (source.startsWith('./')) t.ok(existsSync(join(deploy, source)), source)
+    }
+  }
+})

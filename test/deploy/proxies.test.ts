@@ -1,0 +1,295 @@
+// The gateway behind real proxies: deploy/proxies/* run as they stand, only ports, certificates and time-outs are put in. What a
+// client behind them sees, and whom the gateway sees.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { createServer, type ServerResponse } from 'node:http'
+import { request } from 'node:https'
+import { once } from 'node:events'
+import { type AddressInfo, connect } from 'node:net'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { EventRelay } from '../../src/mcp/sse.ts'
+import { startGateway } from '../gateway/fixtures/start.ts'
+import { freePort, has, needs, root, tools } from './tools.ts'
+
+const HOST = 'mcp.example.org'
+/** The proxies' longest silence in the tests; 150 seconds in the files. */
+const SILENCE_MS = 1000
+const certificates = t.testdir()
+const paths = { cert: join(certificates, 'cert.pem'), key: join(certificates, 'key.pem') }
+execFileSync(
+  'openssl',
+  `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=${HOST} -keyout ${paths.key} -out ${paths.cert}`.split(
+    ' '
+  ),
+  { stdio: 'ignore' }
+)
+writeFileSync(
+  join(certificates, 'both.pem'),
+  readFileSync(paths.cert, 'utf8') + readFileSync(paths.key, 'utf8')
+)
+
+/** Replaces every pair in a file's text; throws where one is not there, as the file then says something else than the test thinks. */
+function substitute(file: string, pairs: readonly (readonly [string, string])[]): string {
+  let text = readFileSync(join(root, 'deploy/proxies', file), 'utf8')
+  for (const [from, to] of pairs) {
+    if (!text.includes(from)) throw new Error(`${file} has no "${from}"`)
+    text = text.replaceAll(from, to)
+  }
+  return text
+}
+
+interface Proxy {
+  tool: string
+  /** Writes the configuration to a folder and starts the proxy. */
+  start(folder: string, port: number, behind: number): ChildProcess
+}
+
+const proxies: readonly Proxy[] = [
+  {
+    tool: tools.nginx,
+    start(folder, port, behind) {
+      const server = substitute('nginx.conf', [
+        ['listen 443 ssl', `listen 127.0.0.1:${port} ssl`],
+        ['    listen [::]:443 ssl;\n', ''],
+        [`/etc/letsencrypt/live/${HOST}/fullchain.pem`, paths.cert],
+        [`/etc/letsencrypt/live/${HOST}/privkey.pem`, paths.key],
+        ['127.0.0.1:3000', `127.0.0.1:${behind}`],
+        ['150s', `${SILENCE_MS}ms`]
+      ])
+      const main = `daemon off; pid ${folder}/pid; error_log stderr; events {} http { access_log off;
+        client_body_temp_path ${folder}/a; proxy_temp_path ${folder}/b; fastcgi_temp_path ${folder}/c;
+        uwsgi_temp_path ${folder}/d; scgi_temp_path ${folder}/e;\n${server}\n}`
+      writeFileSync(join(folder, 'nginx.conf'), main)
+      return spawn('nginx', ['-e', 'stderr', '-c', join(folder, 'nginx.conf')], options)
+    }
+  },
+  {
+    tool: tools.haproxy,
+    start(folder, port, behind) {
+      const text = substitute('haproxy.cfg', [
+        ['bind :443', `bind 127.0.0.1:${port}`],
+        [`/etc/haproxy/certs/${HOST}.pem`, join(certificates, 'both.pem')],
+        ['127.0.0.1:3000', `127.0.0.1:${behind}`],
+        ['150s', `${SILENCE_MS}ms`],
+        // The check would ask the event stream server too, which has no /readyz.
+        ['check inter 5s', '']
+      ])
+      writeFileSync(join(folder, 'haproxy.cfg'), text)
+      return spawn('haproxy', ['-db', '-f', join(folder, 'haproxy.cfg')], options)
+    }
+  }
+]
+const options = {
+  stdio: ['ignore', 'ignore', 'inherit'] as ['ignore', 'ignore', 'inherit'],
+  env: { PATH: `${process.env['PATH']}:/usr/sbin` }
+}
+
+/** Starts a proxy in front of a port; answers its own port once it takes connections. */
+async function inFront(t: Test, proxy: Proxy, behind: number): Promise<number> {
+  const port = await freePort()
+  const child = proxy.start(t.testdir(), port, behind)
+  t.teardown(async () => {
+    child.kill('SIGTERM')
+    if (child.exitCode === null) await once(child, 'exit')
+  })
+  for (;;) {
+    const socket = connect(port, '127.0.0.1')
+    if (
+      await new Promise(resolve =>
+        socket.on('connect', () => resolve(true)).on('error', () => resolve(false))
+      )
+    ) {
+      socket.destroy()
+      return port
+    }
+    if (child.exitCode !== null) throw new Error(`${proxy.tool} ended with ${child.exitCode}`)
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+}
+
+interface Seen {
+  status: number
+  headers: Record<string, string | string[] | undefined>
+  text: string
+  /** What came, and when, in milliseconds after the first byte. */
+  chunks: { text: string; at: number }[]
+  /** False: the connection was cut. */
+  whole: boolean
+}
+
+function ask(
+  port: number,
+  path: string,
+  { method = 'GET', headers = {}, body = '', localAddress = '127.0.0.1' } = {}
+): Promise<Seen> {
+  return new Promise((resolve, reject) => {
+    const asked = request(
+      {
+        host: '127.0.0.1',
+        port,
+        path,
+        method,
+        localAddress,
+        agent: false,
+        servername: HOST,
+        rejectUnauthorized: false,
+        headers: { host: HOST, ...headers }
+      },
+      response => {
+        const chunks: Seen['chunks'] = []
+        const started = performance.now()
+        response.setEncoding('utf8')
+        response.on('data', (text: string) =>
+          chunks.push({ text, at: performance.now() - started })
+        )
+        const done = (whole: boolean) => () =>
+          resolve({
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            text: chunks.map(({ text }) => text).join(''),
+            chunks,
+            whole
+          })
+        response.on('end', done(true)).on('error', done(false))
+      }
+    )
+    asked.on('error', reject).end(body)
+  })
+}
+
+/** An event stream as the gateway relays it: our own relay with a heartbeat; /silent: a stream that nobody keeps alive. */
+async function startStreams(t: Test): Promise<number> {
+  const server = createServer((incoming, response: ServerResponse) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    if (incoming.url === '/silent') {
+      response.write('data: first\n\n')
+      setTimeout(() => response.end('data: last\n\n'), 3 * SILENCE_MS)
+      return
+    }
+    const relay = new EventRelay({ heartbeatMs: SILENCE_MS / 4 })
+    relay.pipe(response)
+    if (incoming.url === '/quiet') {
+      setTimeout(() => relay.end('data: last\n\n'), 3 * SILENCE_MS)
+      return
+    }
+    let count = 0
+    const timer = setInterval(() => {
+      relay.write(`data: ${++count}\n\n`)
+      if (count === 5) {
+        clearInterval(timer)
+        relay.end()
+      }
+    }, 150)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => void server.close())
+  return (server.address() as AddressInfo).port
+}
+
+for (const proxy of proxies) {
+  t.test(`behind ${proxy.tool}`, needs(proxy.tool), async t => {
+    if (!has(proxy.tool)) return t.fail(`install ${proxy.tool}`)
+
+    await t.test('event streams', async t => {
+      const port = await inFront(t, proxy, await startStreams(t))
+      await t.test('arrive event by event', async t => {
+        const { status, chunks, text } = await ask(port, '/events')
+        t.equal(status, 200)
+        for (const number of [1, 2, 3, 4, 5]) t.match(text, `data: ${number}\n\n`)
+        const events = chunks.filter(chunk => chunk.text.includes('data:'))
+        t.equal(events.length, 5, 'each in a chunk of its own')
+        const [first, last] = [events[0]?.at ?? 0, events[4]?.at ?? 0]
+        t.ok(last - first > 400, `spread over ${Math.round(last - first)} ms`)
+      })
+      await t.test(`that are quiet outlive the proxy's time-outs, by the heartbeat`, async t => {
+        const { text, whole } = await ask(port, '/quiet')
+        t.match(text, /(: keepalive\n\n){5,}/)
+        t.match(text, 'data: last')
+        t.ok(whole)
+      })
+      await t.test(
+        'that nobody keeps alive are cut: the time-outs are really that short',
+        async t => {
+          const { text, whole } = await ask(port, '/silent')
+          t.match(text, 'data: first')
+          t.notMatch(text, 'data: last')
+          t.notOk(whole)
+        }
+      )
+    })
+
+    await t.test('the gateway', async t => {
+      const { origin, token, logged } = await startGateway(t, {
+        env: {
+          GATEWAY_PUBLIC_URL: `https://${HOST}`,
+          TRUSTED_PROXIES: '127.0.0.1',
+          LIMIT_FAILURES: '3/1m'
+        }
+      })
+      const port = await inFront(t, proxy, Number(new URL(origin).port))
+
+      await t.test('R85 no URL turns to http', async t => {
+        const metadata = await ask(port, '/.well-known/oauth-protected-resource/mcp')
+        t.equal(metadata.status, 200)
+        t.equal(JSON.parse(metadata.text).resource, `https://${HOST}/mcp`)
+        const refused = await ask(port, '/mcp', { method: 'POST' })
+        t.equal(refused.status, 401)
+        const challenge = String(refused.headers['www-authenticate'])
+        t.match(
+          challenge,
+          `resource_metadata="https://${HOST}/.well-known/oauth-protected-resource/mcp"`
+        )
+        t.notMatch(challenge + JSON.stringify(refused.headers), 'http://')
+        t.equal(
+          (await ask(port, '/.well-known/oauth-protected-resource')).headers.location,
+          undefined
+        )
+      })
+
+      await t.test('a call goes through', async t => {
+        const { status, text } = await ask(port, '/mcp', {
+          method: 'POST',
+          headers: {
+            'content-type': 'application/json',
+            accept: 'application/json, text/event-stream',
+            authorization: `Bearer ${token()}`
+          },
+          body: JSON.stringify({
+            jsonrpc: '2.0',
+            id: 1,
+            method: 'initialize',
+            params: {
+              protocolVersion: '2025-11-25',
+              capabilities: {},
+              clientInfo: { name: 'test', version: '1' }
+            }
+          })
+        })
+        t.equal(status, 200, text)
+        t.equal(JSON.parse(text).id, 1)
+      })
+
+      await t.test('the client, not the proxy, draws on the address budget', async t => {
+        const attempt = (localAddress: string, claimed: string) =>
+          ask(port, '/mcp', {
+            method: 'POST',
+            localAddress,
+            headers: { authorization: 'Bearer forged.token.x', 'x-forwarded-for': claimed }
+          })
+        const statuses: number[] = []
+        // Claims another address each time.
+        for (let n = 1; n <= 5; n++)
+          statuses.push((await attempt('127.0.0.2', `192.0.2.${n}`)).status)
+        t.same(statuses, [401, 401, 401, 429, 429])
+        t.equal(
+          (await attempt('127.0.0.3', '127.0.0.2')).status,
+          401,
+          'a neighbour is not held back'
+        )
+        t.notMatch(logged.join(''), 'forged.token')
+      })
+    })
+  })
+}

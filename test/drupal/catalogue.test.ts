@@ -1,0 +1,306 @@
+import t, { type Test } from 'tap'
+import type { Principal } from '../../src/auth/principal.ts'
+import { type CatalogueOptions, createCatalogue } from '../../src/drupal/catalogue.ts'
+import { createDrupalPool } from '../../src/drupal/pool.ts'
+import { isToolName, readTool } from '../../src/drupal/tool-listing.ts'
+import { configFor, html, json, refused, type Site, startSite } from './site.ts'
+
+const clock = { ms: 0 }
+const alice = principal('alice', ['content:read'])
+const bob = principal('bob', ['content:read'])
+
+function principal(key: string, scopes: string[]): Principal {
+  return {
+    issuer: 'https://cms.example/',
+    subject: key,
+    clientId: 'c',
+    hasUser: true,
+    scopes,
+    expiresAt: 9e9,
+    tokenId: undefined,
+    key
+  }
+}
+
+function catalogueOf(
+  t: Test,
+  site: Site,
+  drupal: object = {},
+  more: Partial<CatalogueOptions> = {}
+) {
+  const config = configFor(site.url, { drupal: { catalogueTtlSeconds: 30, ...drupal } })
+  const pool = createDrupalPool(config)
+  t.teardown(() => pool.close())
+  return createCatalogue({
+    config,
+    pool,
+    now: () => clock.ms,
+    ...more
+  })
+}
+
+/** A site that lists one tool, named after the bearer token. */
+const byToken: Site['answer'] = (seen, response) => {
+  const name = (seen.headers.authorization ?? 'Bearer nobody').replace('Bearer ', 'tool.')
+  json(response, { tools: [{ name, inputSchema: { type: 'object' } }], nextCursor: null })
+}
+
+t.test('R65 a list is asked with the caller’s token and is the caller’s own', async t => {
+  t.test('two users who race never see each other’s tools', async t => {
+    const site = await startSite(t, (seen, response, request) =>
+      setTimeout(() => byToken(seen, response, request), Math.random() * 10)
+    )
+    const catalogue = catalogueOf(t, site)
+    const rounds = Array.from({ length: 40 }, (_, i) => i)
+    await Promise.all(
+      rounds.map(async i => {
+        const [who, token] = i % 2 === 0 ? ([alice, 'a'] as const) : ([bob, 'b'] as const)
+        const mine = await catalogue(who, token)
+        t.same([...mine.byName.keys()], [`tool.${token}`])
+      })
+    )
+    t.equal(site.seen.length, 2, 'and each was asked for once')
+  })
+
+  t.test('is kept per principal and scopes for its time', async t => {
+    clock.ms = 0
+    const site = await startSite(t, byToken)
+    const catalogue = catalogueOf(t, site)
+    const first = await catalogue(alice, 'a')
+    t.equal(await catalogue(alice, 'a2'), first, 'a refreshed token sees the kept list')
+    t.equal(await catalogue(principal('alice', ['content:read']), 'a3'), first)
+    t.equal(site.seen.length, 1)
+    await catalogue(principal('alice', ['content:read', 'content:write']), 'a4')
+    t.equal(site.seen.length, 2, 'other scopes, another question')
+    t.same([...(await catalogue(undefined, undefined)).byName.keys()], ['tool.nobody'])
+    t.equal(site.seen.length, 3)
+    t.notOk(site.seen[2]?.headers.authorization)
+    clock.ms = 29_999
+    await catalogue(alice, 'a')
+    t.equal(site.seen.length, 3)
+    clock.ms = 30_000
+    await catalogue(alice, 'a')
+    t.equal(site.seen.length, 4)
+  })
+
+  t.test('with a time of 0 nothing is kept', async t => {
+    const site = await startSite(t, byToken)
+    const catalogue = catalogueOf(t, site, { catalogueTtlSeconds: 0 })
+    await catalogue(alice, 'a')
+    await catalogue(alice, 'a')
+    t.equal(site.seen.length, 2)
+  })
+
+  t.test('lists of the same content are one value in memory', async t => {
+    const site = await startSite(t, (_seen, response) => json(response, { tools: [{ name: 'x' }] }))
+    const learned: number[] = []
+    const catalogue = catalogueOf(
+      t,
+      site,
+      {},
+      { learned: ({ tools }) => learned.push(tools.length) }
+    )
+    t.equal(await catalogue(alice, 'a'), await catalogue(bob, 'b'))
+    t.equal(site.seen.length, 2, 'each was asked for all the same')
+    t.same(learned, [1, 1])
+  })
+})
+
+t.test('a failed question', async t => {
+  t.test('is not kept, and names what is missing', async t => {
+    let broken = true
+    const site = await startSite(t, (seen, response, request) =>
+      broken ? html(response, 403) : byToken(seen, response, request)
+    )
+    const catalogue = catalogueOf(t, site)
+    t.match(await refused(catalogue(alice, 'a')), { code: 'GW_UPSTREAM_FORBIDDEN' })
+    broken = false
+    t.equal((await catalogue(alice, 'a')).tools.length, 1)
+  })
+
+  t.test('of one token does not fail another token of the same principal', async t => {
+    const site = await startSite(t, (seen, response, request) =>
+      seen.headers.authorization === 'Bearer revoked'
+        ? html(response, 401, { 'www-authenticate': 'Bearer realm="OAuth"' })
+        : byToken(seen, response, request)
+    )
+    const catalogue = catalogueOf(t, site)
+    const [bad, good] = await Promise.all([
+      refused(catalogue(alice, 'revoked')),
+      catalogue(alice, 'fresh')
+    ])
+    t.match(bad, { code: 'GW_INVALID_TOKEN' })
+    t.ok(good.byName.has('tool.fresh'))
+  })
+
+  t.test('who gives up does not end it for the others', async t => {
+    const answers: (() => void)[] = []
+    const site = await startSite(t, (seen, response, request) =>
+      answers.push(() => byToken(seen, response, request))
+    )
+    const catalogue = catalogueOf(t, site)
+    const controller = new AbortController()
+    const gone = refused(catalogue(alice, 'a', controller.signal))
+    const waiting = catalogue(alice, 'a', new AbortController().signal)
+    while (answers.length === 0) await new Promise(setImmediate)
+    controller.abort(new Error('gone'))
+    t.match(await gone, { message: 'gone' })
+    t.match(await refused(catalogue(alice, 'a', controller.signal)), { message: 'gone' })
+    answers[0]?.()
+    t.equal((await waiting).tools.length, 1)
+    t.equal(site.seen.length, 1)
+  })
+
+  for (const [name, body] of [
+    ['without tools', {}],
+    ['that is an array', []],
+    ['that is broken', '{"tools":[']
+  ] as const) {
+    t.test(`a list ${name} is refused`, async t => {
+      const site = await startSite(t, (_seen, response) => json(response, body))
+      t.match(await refused(catalogueOf(t, site)(alice, 'a')), { code: 'GW_UPSTREAM_INVALID' })
+    })
+  }
+})
+
+t.test('pages', async t => {
+  const pageOf = (from: number, count: number) =>
+    Array.from({ length: count }, (_, i) => ({ name: `t.${from + i}` }))
+
+  t.test('all of them are read, with the cursor as Drupal gave it', async t => {
+    const site = await startSite(t, (seen, response) => {
+      const page = seen.url.includes('cursor') ? 1 : 0
+      json(response, { tools: pageOf(page * 50, 50), nextCursor: page === 0 ? 'NTA=' : null })
+    })
+    const { tools } = await catalogueOf(t, site)(alice, 'a')
+    t.equal(tools.length, 100)
+    t.same(
+      site.seen.map(seen => seen.url),
+      ['/mcp/tools/list', '/mcp/tools/list?cursor=NTA%3D']
+    )
+  })
+
+  t.test('a site that goes round in a circle, or without end, is left', async t => {
+    const lines: object[] = []
+    const log = { warn: (details: object) => lines.push(details) }
+    const circle = await startSite(t, (_seen, response) =>
+      json(response, { tools: [{ name: 'a.b' }], nextCursor: 'MA==' })
+    )
+    t.equal((await catalogueOf(t, circle, {}, { log })(alice, 'a')).tools.length, 1)
+    t.equal(circle.seen.length, 2)
+    let number = 0
+    const endless = await startSite(t, (_seen, response) => {
+      number++
+      json(response, { tools: [{ name: `a.${number}` }], nextCursor: String(number) })
+    })
+    await catalogueOf(t, endless, {}, { log })(alice, 'a')
+    t.equal(endless.seen.length, 100)
+    const huge = await startSite(t, (_seen, response) => {
+      number += 3000
+      json(response, { tools: pageOf(number, 3000), nextCursor: String(number) })
+    })
+    t.equal((await catalogueOf(t, huge, {}, { log })(alice, 'a')).tools.length, 5000)
+    t.match(lines, [
+      { skipped: 1, unread: false },
+      { skipped: 0, unread: true, pages: 100 },
+      { skipped: 1000, unread: true, pages: 2 }
+    ])
+  })
+})
+
+t.test('a tool is made fit for MCP', async t => {
+  const read = readTool
+
+  t.test('names that could leave their URL are no tools', async t => {
+    for (const name of ['a', 'examples.articles.list', 'A-b_c.9', 'x'.repeat(128), '...a']) {
+      t.ok(isToolName(name), name)
+    }
+    const bad = ['', '.', '..', '...', '../x', 'a/b', 'a%2fb', 'a?b', 'a#b', 'a\\b', 'a\0b', 'ü']
+    for (const name of [...bad, ' a', 'x'.repeat(129), 'x'.repeat(10_000), 5, null, undefined]) {
+      t.notOk(isToolName(name), String(name).slice(0, 20))
+    }
+    for (const name of ['list', 'describe', 'invoke']) t.notOk(isToolName(name), name)
+    t.equal(read({ name: '../x' }), undefined)
+    t.equal(read('tool'), undefined)
+  })
+
+  t.test(
+    "PHP's empty arrays become objects, unknown members go, annotations are understood",
+    async t => {
+      const tool = read({
+        name: 'a.b',
+        title: 'A',
+        description: 'Does it',
+        inputSchema: { type: 'object', properties: [] },
+        outputSchema: {
+          type: 'object',
+          properties: { list: { type: 'array', items: { $defs: [] } } }
+        },
+        annotations: {
+          title: 'T',
+          readOnlyHint: true,
+          idempotentHint: 'yes',
+          category: 'content',
+          auth: { scopes: ['b:c', 'a:b'] }
+        },
+        secret: 'x'
+      })
+      t.same(tool, {
+        name: 'a.b',
+        listing: {
+          name: 'a.b',
+          title: 'A',
+          description: 'Does it',
+          inputSchema: { type: 'object', properties: {} },
+          outputSchema: {
+            type: 'object',
+            properties: { list: { type: 'array', items: { $defs: {} } } }
+          },
+          annotations: {
+            title: 'T',
+            readOnlyHint: true,
+            category: 'content',
+            auth: { scopes: ['b:c', 'a:b'] }
+          }
+        },
+        auth: { level: 'required', scopes: ['a:b', 'b:c'] }
+      })
+    }
+  )
+
+  t.test('what no client could use is replaced or left out', async t => {
+    const empty = { type: 'object', properties: {} }
+    t.same(read({ name: 'a', inputSchema: [], annotations: [], title: 5, description: null }), {
+      name: 'a',
+      listing: { name: 'a', inputSchema: empty },
+      auth: undefined
+    })
+    t.same(read({ name: 'a', inputSchema: { type: 'array' } })?.listing['inputSchema'], empty)
+    t.same(read({ name: 'a', inputSchema: { required: ['x'] } })?.listing['inputSchema'], {
+      type: 'object',
+      required: ['x']
+    })
+    for (const outputSchema of [{ type: 'array' }, { type: 'string' }, [], null]) {
+      t.notOk('outputSchema' in (read({ name: 'a', outputSchema })?.listing ?? {}))
+    }
+    t.same(read({ name: 'a', annotations: { title: 5 } })?.listing['annotations'], {})
+  })
+
+  t.test('R60 no argument is mirrored in a header, R78 depth is bounded', async t => {
+    let deep: object = { type: 'string' }
+    for (let i = 0; i < 100; i++) deep = { type: 'object', properties: { x: deep } }
+    const text = JSON.stringify(
+      read({
+        name: 'a',
+        inputSchema: {
+          type: 'object',
+          properties: { q: { type: 'string', 'x-mcp-header': 'Query' }, deep },
+          anyOf: [{ type: 'object', 'x-mcp-header': 'B' }]
+        }
+      })
+    )
+    t.notMatch(text, /x-mcp-header/)
+    t.match(text, /"anyOf":\[\{"type":"object"\}\]/)
+    t.ok(text.split('"x"').length < 20)
+  })
+})

@@ -1,0 +1,236 @@
+// How a client that knows only the URL finds the sign-in, over real sockets.
+import t from 'tap'
+import { PUBLIC_URL, read, startGateway } from './fixtures/start.ts'
+
+const RESOURCE = `${PUBLIC_URL}/mcp`
+const METADATA_URL = `${PUBLIC_URL}/.well-known/oauth-protected-resource/mcp`
+const BASE_CHALLENGE = `Bearer resource_metadata="${METADATA_URL}", scope="read:tutorials"`
+
+t.test('the resource metadata', async t => {
+  const { origin, drupal } = await startGateway(t)
+  for (const path of ['/mcp', '']) {
+    await t.test(`R85 is served at /.well-known/oauth-protected-resource${path}`, async t => {
+      const { status, headers, json } = await read(
+        await fetch(`${origin}/.well-known/oauth-protected-resource${path}`, {
+          headers: { 'mcp-protocol-version': '2025-11-25', origin: 'https://anywhere.example' }
+        })
+      )
+      t.equal(status, 200)
+      t.match(headers.get('content-type'), /^application\/json/)
+      t.equal(headers.get('access-control-allow-origin'), '*', 'R9')
+      t.equal(json.resource, RESOURCE)
+      t.equal(json.authorization_servers[0], drupal.issuer, 'R99 byte for byte, slash included')
+      t.same(json.bearer_methods_supported, ['header'])
+      t.ok(json.scopes_supported.includes('read:tutorials'))
+    })
+  }
+
+  t.test(
+    'R98 the authorization server is described again at the root, for 2025-03-26 clients',
+    async t => {
+      const { status, json } = await read(
+        await fetch(`${origin}/.well-known/oauth-authorization-server`)
+      )
+      t.equal(status, 200)
+      t.equal(json.issuer, drupal.issuer)
+      t.equal(json.token_endpoint, `${drupal.url}/oauth/token`)
+    }
+  )
+
+  for (const path of [
+    'openid-configuration',
+    'mcp.json',
+    'oauth-authorization-server/mcp',
+    'x/../y'
+  ]) {
+    t.test(`/.well-known/${path} is a JSON 404`, async t => {
+      const { status, headers, json } = await read(await fetch(`${origin}/.well-known/${path}`))
+      t.equal(status, 404)
+      t.match(headers.get('content-type'), /^application\/json/)
+      t.type(json.error.message, 'string')
+    })
+  }
+})
+
+t.test('R85 no URL that is published follows the Host of a request', async t => {
+  const { origin } = await startGateway(t, { env: { ALLOWED_HOSTS: 'other.example' } })
+  const { hostname, port } = new URL(origin)
+  const { request } = await import('node:http')
+  const body = await new Promise<string>((resolve, reject) => {
+    request(
+      {
+        hostname,
+        port,
+        path: '/.well-known/oauth-protected-resource/mcp',
+        headers: {
+          host: 'other.example',
+          'x-forwarded-host': 'evil.example',
+          'x-forwarded-proto': 'http'
+        }
+      },
+      response => {
+        let text = ''
+        response.on('data', chunk => (text += chunk)).on('end', () => resolve(text))
+      }
+    )
+      .on('error', reject)
+      .end()
+  })
+  t.equal(JSON.parse(body).resource, RESOURCE)
+  t.notMatch(body, /other\.example|evil\.example/)
+})
+
+t.test('R83 scopes_supported is left out when nothing is known, never empty', async t => {
+  const { origin, drupal } = await startGateway(t, { env: { OAUTH_SCOPES: '' } })
+  drupal.faults.metadataDown = false
+  drupal.site.tools.length = 0
+  const { json } = await read(await fetch(`${origin}/.well-known/oauth-protected-resource/mcp`))
+  t.notOk('scopes_supported' in json)
+})
+
+t.test('the challenge', async t => {
+  const { url, token, drupal } = await startGateway(t)
+  const accept = 'application/json, text/event-stream'
+  for (const method of ['POST', 'GET', 'DELETE', 'PUT', 'HEAD', 'PATCH']) {
+    t.test(`R39 R82 R84 ${method} without a token: 401, no error, the same challenge`, async t => {
+      const { status, headers } = await read(await fetch(url, { method, headers: { accept } }))
+      t.equal(status, 401)
+      t.equal(headers.get('www-authenticate'), BASE_CHALLENGE)
+    })
+    t.test(`R81 R84 ${method} with a bad token: 401 invalid_token`, async t => {
+      const bad = drupal.mint({ expiresIn: -60 }).token
+      const { status, headers } = await read(
+        await fetch(url, { method, headers: { accept, authorization: `Bearer ${bad}` } })
+      )
+      t.equal(status, 401)
+      t.match(
+        headers.get('www-authenticate'),
+        /^Bearer (?=.*error="invalid_token").*resource_metadata="/
+      )
+    })
+  }
+  t.test('R8 another method with a good token: 405 and Allow', async t => {
+    const { status, headers } = await read(
+      await fetch(url, { method: 'PUT', headers: { authorization: `Bearer ${token()}` } })
+    )
+    t.equal(status, 405)
+    t.match(headers.get('allow'), 'POST')
+  })
+  t.test('R40 GET with a good token: 405 and Allow, Drupal has no stream', async t => {
+    const { status, headers } = await read(
+      await fetch(url, { headers: { accept, authorization: `Bearer ${token()}` } })
+    )
+    t.equal(status, 405)
+    t.match(headers.get('allow'), 'POST')
+  })
+})
+
+t.test('Host, Origin and CORS', async t => {
+  const { url, origin, token } = await startGateway(t, {
+    env: {
+      GATEWAY_PUBLIC_URL: 'https://mcp.example.org',
+      ALLOWED_HOSTS: '127.0.0.1',
+      ALLOWED_ORIGINS: 'https://app.example'
+    }
+  })
+  const preflight = (requestOrigin: string, path = '/mcp', asked = 'authorization') =>
+    fetch(`${origin}${path}`, {
+      method: 'OPTIONS',
+      headers: {
+        origin: requestOrigin,
+        'access-control-request-method': 'POST',
+        'access-control-request-headers': asked
+      }
+    })
+
+  t.test('R9 a preflight is answered before any token is asked for', async t => {
+    const { status, headers } = await preflight(
+      'https://app.example',
+      '/mcp',
+      'authorization, mcp-param-city, Mcp-Param-Day, x-evil'
+    )
+    t.equal(status, 204)
+    t.equal(headers.get('access-control-allow-origin'), 'https://app.example')
+    const allowed = headers.get('access-control-allow-headers')
+    for (const name of [
+      'Authorization',
+      'Mcp-Session-Id',
+      'MCP-Protocol-Version',
+      'Last-Event-ID',
+      'mcp-param-city',
+      'Mcp-Param-Day'
+    ]) {
+      t.match(allowed, name)
+    }
+    t.notMatch(allowed, 'x-evil')
+  })
+  t.test('R9 preflights of the public documents are open to every origin', async t => {
+    const { status, headers } = await preflight(
+      'https://x.example',
+      '/.well-known/oauth-protected-resource/mcp'
+    )
+    t.equal(status, 204)
+    t.equal(headers.get('access-control-allow-origin'), '*')
+  })
+  t.test('R9 what a browser must read is exposed, also on a refusal', async t => {
+    const { status, headers } = await fetch(url, {
+      method: 'POST',
+      headers: { origin: 'https://app.example' }
+    })
+    t.equal(status, 401)
+    t.equal(headers.get('access-control-allow-origin'), 'https://app.example')
+    t.match(headers.get('access-control-expose-headers'), /Mcp-Session-Id.*WWW-Authenticate/)
+    t.match(headers.get('vary'), 'Origin')
+  })
+  for (const bad of [
+    'https://evil.example',
+    'null',
+    'garbage',
+    'https://app.example.evil.example'
+  ]) {
+    for (const method of ['POST', 'GET', 'DELETE', 'OPTIONS']) {
+      t.test(`R3 R4 Origin ${bad} on ${method}: 403 without an id`, async t => {
+        const { status, json } = await read(
+          await fetch(url, { method, headers: { origin: bad, authorization: `Bearer ${token()}` } })
+        )
+        t.equal(status, 403)
+        t.equal(json.error.code, -32600)
+        t.notOk('id' in json)
+      })
+    }
+  }
+  t.test('R4 without an Origin a request passes: no client but a browser sends one', async t => {
+    t.equal((await fetch(url, { method: 'POST' })).status, 401)
+  })
+  t.test('R7 a foreign Host: 403', async t => {
+    const { request } = await import('node:http')
+    const { port } = new URL(origin)
+    for (const host of ['evil.example', 'localhost', 'mcp.example.org.evil.example', 'a b']) {
+      const status = await new Promise(resolve => {
+        const asked = request(
+          { hostname: '127.0.0.1', port, path: '/mcp', headers: { host } },
+          response => {
+            response.resume()
+            resolve(response.statusCode)
+          }
+        )
+        asked.end()
+      })
+      t.equal(status, 403, host)
+    }
+  })
+  t.test('probes come by address: health answers any Host', async t => {
+    const { request } = await import('node:http')
+    const { port } = new URL(origin)
+    const status = await new Promise(resolve => {
+      request(
+        { hostname: '127.0.0.1', port, path: '/livez', headers: { host: '10.1.2.3:8080' } },
+        response => {
+          response.resume()
+          resolve(response.statusCode)
+        }
+      ).end()
+    })
+    t.equal(status, 200)
+  })
+})

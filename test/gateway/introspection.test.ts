@@ -1,0 +1,294 @@
+// Tokens over HTTP as OAUTH_VALIDATION says: by signature, by introspection (Drupal's dialect and RFC 7662), by both; how long a
+// revoked token lives in each, who has the last word, and what a missing key set says.
+import t, { type Test } from 'tap'
+import { authorizationServer, privateJwk } from '../auth/fixtures/authorization-server.ts'
+import { type Answered, PUBLIC_URL, read, type Started, startGateway } from './fixtures/start.ts'
+
+const rpc = (method: string, params?: unknown) => ({ jsonrpc: '2.0', id: 1, method, params })
+const INFO = rpc('tools/call', { name: 'site.info', arguments: {} })
+const SEARCH = rpc('tools/call', { name: 'tutorials.search', arguments: {} })
+
+/** The gateway's own client at the double, which may ask about everybody's tokens. */
+const introspects = {
+  OAUTH_CLIENT_ID: 'gateway',
+  OAUTH_CLIENT_SECRET: 'gateway-secret',
+  OAUTH_INTROSPECTION_SCOPE: 'mcp_introspect'
+}
+
+const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
+const asked = ({ drupal }: Started, part: string) =>
+  drupal.requests.filter(({ path }) => path.includes(part))
+
+function isInvalidToken(t: Test, { status, headers, json }: Answered, what: string): void {
+  t.equal(status, 401, what)
+  t.match(headers.get('www-authenticate'), /error="invalid_token".*$/)
+  t.equal(json.error, 'invalid_token')
+}
+
+/** Milliseconds from now until a call that only the gateway answers is refused. */
+async function lag(gateway: Started, session: Record<string, string>): Promise<number> {
+  const start = performance.now()
+  for (;;) {
+    const { status } = await gateway.post(rpc('ping'), session)
+    if (status === 401) return performance.now() - start
+    if (performance.now() - start > 20_000) throw new Error('never refused')
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+}
+
+/** One session whose token is then revoked in Drupal. */
+async function revoked(t: Test, gateway: Started, expiresIn = 300) {
+  const { token, jti } = gateway.drupal.mint({ expiresIn })
+  const session = await gateway.initialize(token)
+  t.equal((await gateway.post(SEARCH, session)).status, 200)
+  gateway.drupal.revoke(jti)
+  return session
+}
+
+t.test('Drupal’s dialect', async t => {
+  t.test('mode introspection: the jti is asked about, with the gateway’s own token', async t => {
+    const gateway = await startGateway(t, {
+      env: { ...introspects, OAUTH_VALIDATION: 'introspection' }
+    })
+    const { token, jti } = gateway.drupal.mint()
+    const session = await gateway.initialize(token)
+    t.equal((await gateway.post(INFO, session)).status, 200)
+    const [question, ...others] = asked(gateway, '/oauth/introspect')
+    t.equal(others.length, 0, 'once')
+    t.equal(new URLSearchParams(question?.body).get('token'), jti)
+    t.not(question?.headers['authorization'], `Bearer ${token}`)
+    t.equal(asked(gateway, '/oauth/token').length, 1)
+    isInvalidToken(
+      t,
+      await gateway.post(rpc('ping'), bearer(gateway.token({ stored: false }))),
+      'a good signature on a token that Drupal does not know'
+    )
+    const owned = new URLSearchParams(asked(gateway, '/oauth/token')[0]?.body)
+    t.equal(owned.get('scope'), 'mcp_introspect')
+    t.notMatch(gateway.logged.join('') + gateway.audited.join(''), 'gateway-secret')
+  })
+
+  t.test('a gateway whose own token was dropped gets a new one', async t => {
+    const gateway = await startGateway(t, {
+      env: { ...introspects, OAUTH_VALIDATION: 'introspection' }
+    })
+    await gateway.initialize(gateway.token())
+    gateway.drupal.saveConsumer('gateway')
+    await gateway.initialize(gateway.token())
+    t.equal(asked(gateway, '/oauth/token').length, 2)
+  })
+
+  t.test('fails closed: nobody answers, or the gateway may not ask', async t => {
+    const gateway = await startGateway(t, {
+      env: { ...introspects, OAUTH_VALIDATION: 'introspection' }
+    })
+    const session = await gateway.initialize(gateway.token())
+    gateway.drupal.faults.introspectionDown = true
+    t.equal((await gateway.post(INFO, session)).status, 200, 'a verdict in its bound goes on')
+    const unknown = await gateway.post(rpc('ping'), bearer(gateway.token()))
+    t.equal(unknown.status, 503)
+    t.match(unknown.headers.get('retry-after'), /^\d+$/)
+    t.equal(unknown.json.error, 'temporarily_unavailable')
+    gateway.drupal.clearFaults()
+    await gateway.initialize(gateway.token())
+
+    const wrong = await startGateway(t, {
+      env: { ...introspects, OAUTH_VALIDATION: 'introspection', OAUTH_CLIENT_SECRET: 'not-it' }
+    })
+    const refused = await wrong.post(rpc('ping'), bearer(wrong.token()))
+    t.equal(refused.status, 503)
+    t.notMatch(refused.text, /SECRET|127\.0\.0\.1/)
+    t.match(JSON.parse(wrong.audited.at(-1) as string).reason, /OAUTH_CLIENT_SECRET/, 'the hint')
+    t.notMatch(wrong.logged.join('') + wrong.audited.join(''), 'not-it')
+  })
+
+  t.test('mode both: believed at once, asked about in the meantime', async t => {
+    const gateway = await startGateway(t, { env: { ...introspects, OAUTH_VALIDATION: 'both' } })
+    gateway.drupal.faults.introspectionDown = true
+    t.equal((await gateway.post(rpc('ping'), bearer(gateway.token()))).status, 400, 'let in')
+    gateway.drupal.clearFaults()
+    const { token, jti } = gateway.drupal.mint()
+    gateway.drupal.revoke(jti)
+    const session = bearer(token)
+    t.equal((await gateway.post(rpc('ping'), session)).status, 400, 'believed by its signature')
+    t.ok((await lag(gateway, session)) < 5000, 'and refused as soon as Drupal has answered')
+  })
+})
+
+t.test('the lag of a revocation, by mode', async t => {
+  const TTL = 1
+  const rows = [
+    ['jwt', {}, 4],
+    ['introspection', introspects, 300],
+    ['both', introspects, 300]
+  ] as const
+  for (const [mode, own, expiresIn] of rows) {
+    const gateway = await startGateway(t, {
+      env: {
+        ...own,
+        OAUTH_VALIDATION: mode,
+        OAUTH_TOKEN_CACHE_TTL: String(TTL),
+        OAUTH_CLOCK_TOLERANCE: '0'
+      }
+    })
+    const ms = await lag(gateway, await revoked(t, gateway, expiresIn))
+    // A busy machine may add to it; the bound is the token's own end, or the TTL.
+    const bound = mode === 'jwt' ? expiresIn * 1000 : TTL * 1000
+    t.ok(ms < bound + 1500, `${mode}: within its bound`)
+    t.comment(
+      `revocation, answered by the gateway alone: ${mode} ${Math.round(ms)} ms (bound ${bound})`
+    )
+
+    const session = await revoked(t, gateway, 300)
+    const start = performance.now()
+    isInvalidToken(t, await gateway.post(SEARCH, session), `${mode}: a call of a tool ends at once`)
+    t.comment(`revocation, a call of a tool: ${mode} ${Math.round(performance.now() - start)} ms`)
+  }
+})
+
+t.test('Drupal has the last word', async t => {
+  const gateway = await startGateway(t)
+  const session = await revoked(t, gateway)
+  isInvalidToken(t, await gateway.post(SEARCH, session), 'an upstream 401 ends the call')
+  const count = gateway.drupal.requests.length
+  for (const message of [SEARCH, INFO, rpc('tools/list'), rpc('ping')]) {
+    isInvalidToken(t, await gateway.post(message, session), 'from then on')
+  }
+  t.equal(gateway.drupal.requests.length, count, 'nobody is asked again')
+  const fresh = bearer(gateway.token())
+  t.equal(
+    (await gateway.post(SEARCH, { ...session, ...fresh })).status,
+    200,
+    'R93 a new token, the same session'
+  )
+
+  for (const [name, end] of [
+    ['the user is blocked', () => gateway.drupal.blockUser('reader')],
+    ['the consumer is saved', () => gateway.drupal.saveConsumer('public')]
+  ] as const) {
+    const one = await gateway.initialize(gateway.token({ uid: 3 }))
+    end()
+    isInvalidToken(t, await gateway.post(SEARCH, one), name)
+  }
+  const many = await gateway.initialize(gateway.token())
+  gateway.drupal.faults.unauthorized = true
+  const statuses = await Promise.all(
+    Array.from({ length: 20 }, async () => (await gateway.post(SEARCH, many)).status)
+  )
+  t.same(new Set(statuses), new Set([401]), 'and for calls at the same time')
+})
+
+t.test('keys', async t => {
+  t.test('rotation: one refetch, the new key at once, the old one no longer', async t => {
+    const gateway = await startGateway(t)
+    const old = gateway.token()
+    await gateway.initialize(gateway.token())
+    t.equal(asked(gateway, 'jwks').length, 1)
+    await gateway.drupal.rotateKey()
+    await gateway.initialize(gateway.token())
+    t.equal(asked(gateway, 'jwks').length, 2)
+    isInvalidToken(t, await gateway.post(rpc('ping'), bearer(old)), 'signed with the old key')
+    await Promise.all(
+      Array.from({ length: 30 }, () => gateway.post(rpc('ping'), bearer(gateway.token())))
+    )
+    t.equal(asked(gateway, 'jwks').length, 2, 'no more within the cooldown')
+  })
+
+  t.test('the key set is missing although it is advertised (OpenID Connect is off)', async t => {
+    const gateway = await startGateway(t)
+    gateway.drupal.faults.jwks404 = true
+    const refused = await gateway.post(rpc('ping'), bearer(gateway.token()))
+    t.equal(refused.status, 503)
+    t.notMatch(refused.text, /OpenID|jwks/i, 'not the client’s business')
+    const notReady = await read(await fetch(`${gateway.origin}/readyz`))
+    t.equal(notReady.status, 503)
+    t.equal(notReady.json.checks['authorization server'], 'ok')
+    t.match(notReady.json.checks['signing keys'], /signing keys cannot be had; the log says why/)
+    const said = gateway.logged.filter(line => line.includes('"check":"signing keys"'))
+    t.equal(said.length, 1, 'said once')
+    t.match(said[0], /OpenID Connect is switched off.*OAUTH_PUBLIC_KEY_FILE/)
+    t.match(JSON.parse(gateway.audited.at(-1) as string).reason, /OpenID Connect/)
+
+    gateway.drupal.clearFaults()
+    for (;;) {
+      if ((await fetch(`${gateway.origin}/readyz`)).status === 200) break
+      await new Promise(resolve => setTimeout(resolve, 50))
+    }
+    await gateway.initialize(gateway.token())
+    t.ok(
+      gateway.logged.some(line => line.includes('ready again')),
+      'it heals by itself'
+    )
+  })
+})
+
+t.test('RFC 7662 and RFC 9068 with oidc-provider', async t => {
+  const server = await authorizationServer(t)
+  const resource = `${PUBLIC_URL}/mcp`
+  const start = (env: Record<string, string>) =>
+    startGateway(t, {
+      env: {
+        OAUTH_ISSUER: server.issuer,
+        OAUTH_AUDIENCE: 'resource',
+        OAUTH_CLIENT_ID: 'gateway',
+        OAUTH_CLIENT_SECRET: 'secret',
+        OAUTH_TOKEN_CACHE_TTL: '1',
+        OAUTH_KEY_COOLDOWN: '0',
+        ...env
+      }
+    })
+  const revoke = async (token: string) =>
+    t.equal((await server.post('/token/revocation', { token })).status, 200)
+
+  t.test('an opaque token lives no longer than the bound', async t => {
+    const gateway = await start({ OAUTH_VALIDATION: 'introspection' })
+    const token = await server.token({ resource, format: 'opaque' })
+    const session = await gateway.initialize(token)
+    const elsewhere = await server.token({ resource: 'https://other.example/', format: 'opaque' })
+    isInvalidToken(t, await gateway.post(rpc('ping'), bearer(elsewhere)), 'R86 another resource')
+    isInvalidToken(t, await gateway.post(rpc('ping'), bearer('unheard-of')), 'unknown')
+    await revoke(token)
+    const ms = await lag(gateway, session)
+    t.ok(ms < 2500)
+    t.comment(`revocation, opaque token: ${Math.round(ms)} ms (bound 1000)`)
+  })
+  t.test(
+    'opaque tokens work in mode jwt where the gateway has a client; else a log line says so',
+    async t => {
+      const gateway = await start({})
+      const token = await server.token({ resource, format: 'opaque' })
+      await gateway.initialize(token)
+      const without = await start({ OAUTH_CLIENT_ID: '', OAUTH_CLIENT_SECRET: '' })
+      isInvalidToken(t, await without.post(rpc('ping'), bearer(token)), 'nobody to ask')
+      t.match(
+        JSON.parse(without.audited.at(-1) as string).reason,
+        'opaque: the token is no JWT and no introspection is configured'
+      )
+    }
+  )
+  t.test('JWTs of ES256 and EdDSA, after a rotation each', async t => {
+    const gateway = await start({})
+    const first = await server.token({ resource })
+    await gateway.initialize(first)
+    for (const alg of ['ES256', 'EdDSA'] as const) {
+      server.rotate(alg, privateJwk(alg, `new-${alg}`))
+      await gateway.initialize(await server.token({ resource }))
+    }
+    isInvalidToken(
+      t,
+      await gateway.post(
+        rpc('ping'),
+        bearer(await server.token({ resource: 'https://other.example/mcp' }))
+      ),
+      'R86 another resource'
+    )
+  })
+  t.test('the published document names that server', async t => {
+    const gateway = await start({})
+    const { json } = await read(
+      await fetch(`${gateway.origin}/.well-known/oauth-protected-resource/mcp`)
+    )
+    t.same(json.authorization_servers, [server.issuer])
+    t.equal(json.resource, resource)
+  })
+})

@@ -1,0 +1,434 @@
+// The legacy eras end to end: sessions, negotiation, tools and batches, as a client sees them.
+import t from 'tap'
+import { read, startGateway } from './fixtures/start.ts'
+
+const rpc = (method: string, params?: unknown, id: unknown = 1) => ({
+  jsonrpc: '2.0',
+  id,
+  method,
+  ...(params === undefined ? {} : { params })
+})
+
+t.test('R32 initialize negotiates', async t => {
+  const { post, token } = await startGateway(t)
+  const authorization = `Bearer ${token()}`
+  for (const [asked, got] of [
+    ['2025-03-26', '2025-03-26'],
+    ['2025-06-18', '2025-06-18'],
+    ['2025-11-25', '2025-11-25'],
+    ['2024-11-05', '2025-11-25'],
+    ['1999-01-01', '2025-11-25']
+  ]) {
+    const { status, headers, json } = await post(
+      rpc('initialize', {
+        protocolVersion: asked,
+        capabilities: {},
+        clientInfo: { name: 'x', version: '1' }
+      }),
+      { authorization }
+    )
+    t.equal(status, 200)
+    t.equal(json.result.protocolVersion, got, `${asked} → ${got}`)
+    t.same(json.result.capabilities, { tools: { listChanged: true } }, 'R37 what works is offered')
+    t.match(headers.get('mcp-session-id'), /^[\x21-\x7e]{20,1024}$/, 'R22 R24')
+  }
+})
+
+t.test('R33 R34 R35 R36 the version header', async t => {
+  const gateway = await startGateway(t)
+  const session = await gateway.initialize(gateway.token())
+  const ping = async (version: string | undefined) => {
+    const { 'mcp-protocol-version': _, ...rest } = session
+    const answer = await gateway.post(rpc('ping'), {
+      ...rest,
+      ...(version === undefined ? {} : { 'mcp-protocol-version': version })
+    })
+    return answer.status
+  }
+  t.equal(await ping(undefined), 200, 'absent: the session knows')
+  t.equal(await ping('2025-06-18'), 200, 'supported, though another was negotiated')
+  t.equal(await ping('2024-01-01'), 400)
+  t.equal(await ping('banana'), 400)
+})
+
+t.test('methods', async t => {
+  const gateway = await startGateway(t)
+  const session = await gateway.initialize(gateway.token())
+  t.test('R51 ping', async t => {
+    t.same((await gateway.post(rpc('ping', undefined, 'a'), session)).json, {
+      jsonrpc: '2.0',
+      id: 'a',
+      result: {}
+    })
+  })
+  t.test('R15 a notification: 202 and no body', async t => {
+    const { status, text } = await gateway.post(
+      { jsonrpc: '2.0', method: 'notifications/initialized' },
+      session
+    )
+    t.equal(status, 202)
+    t.equal(text, '')
+  })
+  t.test('R15 a response: 202', async t => {
+    const { status, text } = await gateway.post({ jsonrpc: '2.0', id: 1, result: {} }, session)
+    t.equal(status, 202)
+    t.equal(text, '')
+  })
+  t.test('R61 an unknown method is 200 with -32601: 404 would mean a lost session', async t => {
+    const { status, json } = await gateway.post(rpc('resources/list'), session)
+    t.equal(status, 200)
+    t.equal(json.error.code, -32601)
+    t.equal(json.id, 1)
+  })
+  t.test('R21 ids come back as they were sent', async t => {
+    for (const id of ['0', '"0"', '12345678901234567890', '-7', '"listen:0"', '"é\\n"']) {
+      const { text } = await gateway.post(
+        `{"jsonrpc": "2.0", "id": ${id}, "method": "ping"}`,
+        session
+      )
+      t.equal(JSON.stringify(JSON.parse(text).result), '{}')
+      t.ok(text.includes(`"id":${id === '"é\\n"' ? JSON.stringify('é\n') : id}`), text)
+    }
+  })
+  t.test('R20 unknown top-level members are ignored', async t => {
+    t.equal((await gateway.post({ ...rpc('ping'), extra: 1 }, session)).status, 200)
+  })
+})
+
+t.test('tools', async t => {
+  const gateway = await startGateway(t, { drupal: { toolCount: 120 } })
+  const session = await gateway.initialize(gateway.token())
+  await t.test('tools/list gives all of Drupal’s pages, normalised', async t => {
+    const { status, json } = await gateway.post(rpc('tools/list'), session)
+    t.equal(status, 200)
+    const { tools } = json.result
+    t.ok(tools.length > 120)
+    t.notOk('nextCursor' in json.result)
+    for (const tool of tools) {
+      t.match(tool.name, /^[A-Za-z0-9._-]{1,128}$/)
+      t.equal(tool.inputSchema.type, 'object')
+      t.notOk(Array.isArray(tool.inputSchema.properties), `${tool.name}: properties is an object`)
+      if (tool.outputSchema !== undefined) t.equal(tool.outputSchema.type, 'object')
+    }
+    const { ListToolsResultSchema } = await import('@modelcontextprotocol/sdk/types.js')
+    t.ok(ListToolsResultSchema.safeParse(json.result).success, 'the SDK accepts the list')
+  })
+  t.test('tools/call: an object becomes text and structuredContent', async t => {
+    const { status, json } = await gateway.post(
+      rpc('tools/call', { name: 'site.info', arguments: {} }),
+      session
+    )
+    t.equal(status, 200)
+    t.equal(json.result.content[0].type, 'text')
+    t.same(JSON.parse(json.result.content[0].text), json.result.structuredContent)
+    t.equal(json.result.structuredContent.software, 'Drupal 10')
+    t.notOk(json.result.isError)
+  })
+  t.test('tools/call: a list becomes text; MCP has no structure for it', async t => {
+    const { json } = await gateway.post(
+      rpc('tools/call', { name: 'tutorials.search', arguments: { query: '' } }),
+      session
+    )
+    t.ok(Array.isArray(JSON.parse(json.result.content[0].text)))
+    t.notOk('structuredContent' in json.result)
+  })
+  t.test('a tool that fails is a result with isError, not a protocol error', async t => {
+    const { status, json } = await gateway.post(
+      rpc('tools/call', { name: 'demo.fail', arguments: {} }),
+      session
+    )
+    t.equal(status, 200)
+    t.equal(json.result.isError, true)
+    t.type(json.result.content[0].text, 'string')
+  })
+  t.test('Drupal gets a body that the gateway built: method and URL are the tool', async t => {
+    await gateway.post(
+      rpc(
+        'tools/call',
+        { name: 'site.info', arguments: {}, method: 'tutorials.create', jsonrpc: 'x' },
+        'mine'
+      ),
+      session
+    )
+    const seen = gateway.drupal.requests.findLast(({ path }) => path === '/mcp/tools/site.info')
+    const body = JSON.parse(seen?.body ?? '')
+    t.equal(body.method, 'site.info')
+    t.same(body.params ?? {}, {})
+  })
+  t.test(
+    'arguments reach Drupal as they were written: number forms, digits and spacing',
+    async t => {
+      const args =
+        '{ "size": 10, "n": 1.0,  "big": 12345678901234567890, "e": 1E2, "é": "\\u00e9" }'
+      await gateway.post(
+        `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"demo.large","arguments":${args}}}`,
+        session
+      )
+      const seen = gateway.drupal.requests.findLast(({ path }) => path === '/mcp/tools/demo.large')
+      t.match(seen?.body, `"params":${args}}`)
+    }
+  )
+  t.test('R91 the caller’s token and nothing else of the caller reaches Drupal', async t => {
+    await gateway.post(rpc('tools/call', { name: 'site.info', arguments: {} }), {
+      ...session,
+      cookie: 'a=b',
+      'x-consumer-id': 'admin',
+      'x-forwarded-for': '1.2.3.4',
+      'x-forwarded-host': 'evil.example',
+      forwarded: 'for=1.2.3.4',
+      'user-agent': 'Electron/1'
+    })
+    const seen = gateway.drupal.requests.findLast(({ path }) => path === '/mcp/tools/site.info')
+    const { headers } = seen as { headers: Record<string, string> }
+    t.equal(headers['authorization'], session['authorization'])
+    t.equal(headers['host'], new URL(gateway.drupal.url).host)
+    t.match(headers['user-agent'], /^drupal-mcp-gateway\//)
+    t.type(headers['x-request-id'], 'string')
+    for (const name of [
+      'cookie',
+      'x-consumer-id',
+      'x-forwarded-for',
+      'x-forwarded-host',
+      'forwarded',
+      'mcp-session-id'
+    ]) {
+      t.notOk(name in headers, name)
+    }
+    const [line] = gateway.audited.slice(-1)
+    t.equal(
+      JSON.parse(line as string).requestId,
+      headers['x-request-id'],
+      'both hops log the same id'
+    )
+  })
+  t.test('R88 R89 a missing scope: 403 with one complete, byte-stable challenge', async t => {
+    const authorization = `Bearer ${gateway.token({ scopes: ['read:tutorials'] })}`
+    const body = rpc('tools/call', {
+      name: 'tutorials.create',
+      arguments: { title: 'x', body: 'y' }
+    })
+    const first = await gateway.post(body, { ...session, authorization })
+    const second = await gateway.post(body, { ...session, authorization })
+    t.equal(first.status, 403)
+    t.equal(first.json.error, 'insufficient_scope')
+    const challenge = first.headers.get('www-authenticate')
+    t.match(challenge, /error="insufficient_scope"/)
+    t.match(challenge, /scope="read:tutorials write:tutorials"/, 'granted and required')
+    t.match(challenge, /resource_metadata="/)
+    t.equal(second.headers.get('www-authenticate'), challenge)
+  })
+  t.test('R65 each caller sees their own tools', async t => {
+    const names = async (uid: number) => {
+      const own = await gateway.initialize(gateway.token({ uid }))
+      const { json } = await gateway.post(rpc('tools/list'), own)
+      return json.result.tools.map(({ name }: { name: string }) => name)
+    }
+    const [editor, reader] = await Promise.all([names(2), names(3)])
+    t.ok(editor.includes('tutorials.create'))
+    t.notOk(reader.includes('tutorials.create'))
+  })
+})
+
+t.test('R46 R47 R48 batches of 2025-03-26', async t => {
+  const gateway = await startGateway(t)
+  const session = await gateway.initialize(gateway.token(), '2025-03-26')
+  t.test('requests and notifications mixed: an array of answers', async t => {
+    const { status, json } = await gateway.post(
+      [
+        rpc('ping', undefined, 1),
+        { jsonrpc: '2.0', method: 'notifications/initialized' },
+        rpc('tools/call', { name: 'site.info', arguments: {} }, 'two'),
+        rpc('nope', undefined, 3),
+        rpc('tools/call', { name: 'nope', arguments: {} }, 4)
+      ],
+      session
+    )
+    t.equal(status, 200)
+    const byId = new Map(json.map((answer: { id: unknown }) => [answer.id, answer]))
+    t.equal(byId.size, 4)
+    t.match(byId.get(1), { result: {} })
+    t.match(byId.get('two'), { result: { structuredContent: { software: 'Drupal 10' } } })
+    t.match(byId.get(3), { error: { code: -32601 } })
+    t.match(byId.get(4), { error: { code: -32602 } })
+  })
+  t.test('notifications only: 202', async t => {
+    const { status, text } = await gateway.post(
+      [{ jsonrpc: '2.0', method: 'notifications/initialized' }],
+      session
+    )
+    t.equal(status, 202)
+    t.equal(text, '')
+  })
+  t.test('initialize in a batch: 400', async t => {
+    const { status, json } = await gateway.post(
+      [rpc('initialize', { protocolVersion: '2025-03-26' })],
+      {
+        authorization: session['authorization'] as string
+      }
+    )
+    t.equal(status, 400)
+    t.equal(json.error.code, -32600)
+  })
+  t.test('over the limit of messages: 400', async t => {
+    const { status } = await gateway.post(
+      Array.from({ length: 101 }, (_, id) => rpc('ping', undefined, id)),
+      session
+    )
+    t.equal(status, 400)
+  })
+  t.test('one element without the scope refuses the whole request', async t => {
+    const authorization = `Bearer ${gateway.token({ scopes: ['read:tutorials'] })}`
+    const { status } = await gateway.post(
+      [
+        rpc('ping'),
+        rpc('tools/call', { name: 'tutorials.create', arguments: { title: 'x', body: 'y' } }, 2)
+      ],
+      { ...session, authorization }
+    )
+    t.equal(status, 403)
+  })
+})
+
+t.test('R19 two clients with the same ids never cross', async t => {
+  const gateway = await startGateway(t)
+  const sessions = await Promise.all(
+    [2, 3, 2, 3].map(uid => gateway.initialize(gateway.token({ uid, scopes: ['read:tutorials'] })))
+  )
+  const answers = await Promise.all(
+    Array.from({ length: 80 }, (_, index) =>
+      gateway.post(
+        rpc('tools/call', { name: 'tutorials.read', arguments: { id: (index % 4) + 1 } }, 5),
+        sessions[index % 4]
+      )
+    )
+  )
+  for (const [index, { json }] of answers.entries()) {
+    t.equal(json.result.structuredContent.id, (index % 4) + 1)
+  }
+})
+
+t.test('R45 a legacy client that goes away does not stop the work', async t => {
+  const gateway = await startGateway(t)
+  const session = await gateway.initialize(gateway.token())
+  const gone = new AbortController()
+  const asked = fetch(gateway.url, {
+    method: 'POST',
+    signal: gone.signal,
+    headers: { ...session, 'content-type': 'application/json', accept: 'application/json' },
+    body: JSON.stringify(rpc('tools/call', { name: 'demo.slow', arguments: { ms: 300 } }))
+  })
+  while (gateway.drupal.load.active === 0) await new Promise(resolve => setImmediate(resolve))
+  gone.abort()
+  await t.rejects(asked)
+  const before = performance.now()
+  while (gateway.drupal.load.active > 0) await new Promise(resolve => setTimeout(resolve, 5))
+  t.ok(performance.now() - before > 100, 'Drupal finished its work')
+})
+
+t.test('budgets', async t => {
+  t.test('a session over its budget: 429, Retry-After, a text for a model', async t => {
+    const gateway = await startGateway(t, { env: { LIMIT_SESSION: '3/1m' } })
+    const session = await gateway.initialize(gateway.token())
+    const other = await gateway.initialize(gateway.token())
+    for (let i = 0; i < 3; i++) {
+      const { status, headers } = await gateway.post(rpc('tools/list'), session)
+      t.equal(status, 200)
+      t.match(headers.get('ratelimit'), new RegExp(`"session";r=${2 - i};t=\\d+`))
+      t.match(headers.get('ratelimit-policy'), '"session";q=3;w=60')
+    }
+    const { status, headers, json } = await gateway.post(rpc('tools/list', undefined, 'x'), session)
+    t.equal(status, 429)
+    t.match(headers.get('retry-after'), /^\d+$/)
+    t.equal(json.id, 'x')
+    t.equal(json.error.code, 429)
+    t.match(json.error.message, /Wait \d+ seconds/)
+    t.equal(
+      (await gateway.post(rpc('tools/list'), other)).status,
+      200,
+      'another session has its own'
+    )
+    t.equal((await gateway.post(rpc('ping'), session)).status, 200, 'R-A12 ping draws nothing')
+    t.equal(
+      (await gateway.post({ jsonrpc: '2.0', method: 'notifications/initialized' }, session)).status,
+      202
+    )
+  })
+  t.test('a principal over the budget, over all sessions, batches by element', async t => {
+    const gateway = await startGateway(t, { env: { LIMIT_PRINCIPAL: '5/1m' } })
+    const token = gateway.token()
+    const session = await gateway.initialize(token, '2025-03-26')
+    const batch = [1, 2, 3].map(id => rpc('tools/list', undefined, id))
+    t.equal((await gateway.post(batch, session)).status, 200)
+    const again = await gateway.initialize(token, '2025-03-26')
+    t.equal((await gateway.post(batch, again)).status, 429)
+    const somebody = await gateway.initialize(gateway.token({ uid: 3, scopes: ['read:tutorials'] }))
+    t.equal((await gateway.post(rpc('tools/list'), somebody)).status, 200)
+  })
+  t.test('the address budget counts failures only', async t => {
+    const gateway = await startGateway(t, { env: { LIMIT_FAILURES: '3/1m' } })
+    const good = gateway.token()
+    const session = await gateway.initialize(good)
+    for (let i = 0; i < 10; i++) {
+      t.equal((await gateway.post(rpc('ping'), session)).status, 200)
+      t.equal((await gateway.post(rpc('ping'))).status, 401, 'a missing token is no failure')
+    }
+    for (let i = 0; i < 3; i++) {
+      t.equal((await gateway.post(rpc('ping'), { authorization: `Bearer bad${i}` })).status, 401)
+    }
+    const asked = gateway.drupal.requests.length
+    const { status, headers, json } = await gateway.post(rpc('ping'), {
+      authorization: 'Bearer bad9'
+    })
+    t.equal(status, 429)
+    t.match(headers.get('retry-after'), /^\d+$/)
+    t.equal(json.error.code, 429)
+    t.equal(gateway.drupal.requests.length, asked, 'nobody was asked')
+    t.equal((await gateway.post(rpc('ping'), session)).status, 429, 'the address is held back')
+    t.equal(
+      (await read(await fetch(`${gateway.origin}/livez`))).status,
+      200,
+      'probes are not: they may come through the same proxy'
+    )
+  })
+})
+
+t.test('R40 R71 news of tools reach listening clients of either era', async t => {
+  const gateway = await startGateway(t, { env: { STREAM_WATCH: '0.05', CATALOGUE_TTL: '0' } })
+  const session = await gateway.initialize(gateway.token())
+  const authorization = session['authorization'] as string
+  const legacy = await fetch(gateway.url, { headers: { ...session, accept: 'text/event-stream' } })
+  t.equal(legacy.headers.get('content-type'), 'text/event-stream')
+  const modern = await fetch(gateway.url, {
+    method: 'POST',
+    headers: {
+      authorization,
+      'content-type': 'application/json',
+      'mcp-protocol-version': '2026-07-28',
+      'mcp-method': 'subscriptions/listen'
+    },
+    body: JSON.stringify(
+      rpc('subscriptions/listen', {
+        notifications: { toolsListChanged: true },
+        _meta: {
+          'io.modelcontextprotocol/protocolVersion': '2026-07-28',
+          'io.modelcontextprotocol/clientCapabilities': {}
+        }
+      })
+    )
+  })
+  const lists = () =>
+    gateway.drupal.requests.filter(({ path }) => path === '/mcp/tools/list').length
+  const asked = lists()
+  while (lists() < asked + 3) await new Promise(resolve => setTimeout(resolve, 20))
+  const editor = gateway.drupal.site.users.find(({ uid }) => uid === 2)
+  editor?.roles.splice(0)
+  const changedAt = lists()
+  while (lists() < changedAt + 3) await new Promise(resolve => setTimeout(resolve, 20))
+  await gateway.gateway.stop()
+  t.match(await legacy.text(), /"notifications\/tools\/list_changed"/)
+  const text = await modern.text()
+  t.match(text, /subscriptions\/acknowledged.*\n[^]*tools\/list_changed[^]*"resultType":"complete"/)
+  const refused = await startGateway(t, { env: { STREAM_WATCH: '0' } })
+  const other = await refused.initialize(refused.token())
+  t.equal((await fetch(refused.url, { headers: other })).status, 405)
+})

@@ -1,0 +1,728 @@
+// Clients of one era before an MCP upstream of the same or the other: modern through, and both bridges, over real sockets.
+import { createServer, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { createMcpHandler, McpServer } from '@modelcontextprotocol/server'
+import * as v2 from '@modelcontextprotocol/client'
+import t, { type Test } from 'tap'
+import { z } from 'zod'
+import { startEverythingServer } from '../conformance/everything-server.ts'
+import { sendResponse, toRequest } from '../conformance/everything/web.ts'
+import { html, json, startSite } from '../drupal/site.ts'
+import {
+  type Before,
+  closed,
+  events,
+  type LegacyServer,
+  type Message,
+  messagesOf,
+  modern,
+  rpc,
+  startBefore,
+  startLegacyServer
+} from './fixtures/mcp.ts'
+
+/** An SDK server that speaks the modern era only. */
+async function startModernServer(t: Test) {
+  const seen: { method: string | undefined; headers: Record<string, unknown> }[] = []
+  const state = { refusal: 0 }
+  const tools = new Set(['greet'])
+  const handler = createMcpHandler(
+    () => {
+      const server = new McpServer(
+        { name: 'modern', version: '1' },
+        { capabilities: { tools: { listChanged: true } }, instructions: 'Be modern.' }
+      )
+      for (const name of tools) {
+        server.registerTool(
+          name,
+          { description: name, inputSchema: z.object({ who: z.string().optional() }) },
+          async ({ who }, context) => {
+            const progressToken = context.mcpReq._meta?.progressToken
+            if (progressToken !== undefined) {
+              await context.mcpReq.notify({
+                method: 'notifications/progress',
+                params: { progressToken, progress: 1 }
+              })
+            }
+            if (who === 'nobody')
+              await new Promise(resolve => context.mcpReq.signal.addEventListener('abort', resolve))
+            return { content: [{ type: 'text', text: `Hello ${who ?? 'you'}` }] }
+          }
+        )
+      }
+      return server
+    },
+    { legacy: 'reject' }
+  )
+  const server = createServer((incoming, outgoing) => {
+    seen.push({ method: incoming.method, headers: incoming.headers })
+    if (state.refusal > 0) {
+      html(outgoing, state.refusal, { 'www-authenticate': 'Bearer' })
+      return
+    }
+    const gone = new AbortController()
+    outgoing.once('close', () => gone.abort())
+    void handler
+      .fetch(toRequest(incoming, gone.signal))
+      .then(response => sendResponse(response, outgoing))
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(async () => {
+    await handler.close()
+    server.closeAllConnections()
+    server.close()
+  })
+  const { port } = server.address() as AddressInfo
+  return Object.assign(state, { endpoint: `http://127.0.0.1:${port}/mcp`, seen, tools, handler })
+}
+
+const ask = (
+  gateway: Before,
+  authorization: string,
+  method: string,
+  params = {},
+  id: unknown = 1
+) => {
+  const { body, headers } = modern(method, params, id)
+  return gateway.post(body, { authorization, ...headers })
+}
+
+t.test('modern on modern', async t => {
+  const server = await startEverythingServer()
+  t.teardown(() => server.close())
+  const gateway = await startBefore(t, server.url, { STREAMS_PER_PRINCIPAL: '1' })
+  const authorization = gateway.authorization()
+  t.test('R62 R64 discover, lists and calls are the upstream’s own', async t => {
+    const found = await ask(gateway, authorization, 'server/discover')
+    t.match(found.json.result.supportedVersions, ['2026-07-28'])
+    t.equal(found.json.result._meta['io.modelcontextprotocol/serverInfo'].name, 'everything-server')
+    t.equal((await ask(gateway, authorization, 'tools/list')).status, 200)
+    const called = await ask(gateway, authorization, 'tools/call', {
+      name: 'test_simple_text',
+      arguments: {}
+    })
+    t.equal(called.json.result.resultType, 'complete', 'R63')
+    t.notOk(called.headers.has('mcp-session-id'), 'R54')
+    const unknown = await ask(gateway, authorization, 'no/such')
+    t.equal(unknown.status, 404, 'R61')
+    t.equal(unknown.json.error.code, -32601)
+  })
+  t.test('R71 subscriptions/listen: relayed, and capped per principal', async t => {
+    const { body, headers } = modern(
+      'subscriptions/listen',
+      { notifications: { toolsListChanged: true } },
+      'l'
+    )
+    const stop = new AbortController()
+    const stream = await gateway.open(body, { authorization, ...headers }, stop.signal)
+    const messages = messagesOf(stream)
+    t.match((await messages.next()).value, { method: 'notifications/subscriptions/acknowledged' })
+    const second = await gateway.post(body, { authorization, ...headers })
+    t.equal(second.status, 429)
+    t.equal((await ask(gateway, authorization, 'tools/list')).status, 200, 'calls are no streams')
+    stop.abort()
+    await t.rejects(messages.next())
+    let status = 429
+    while (status === 429) {
+      const again = new AbortController()
+      const response = await gateway.open(body, { authorization, ...headers }, again.signal)
+      status = response.status
+      again.abort()
+    }
+    t.equal(status, 200, 'R69 the place comes back when the client goes')
+  })
+})
+
+t.test('modern on modern: what a handwritten upstream shows', async t => {
+  const site = await startSite(t)
+  const seen: Message[] = []
+  let onCall = (message: Message, response: ServerResponse) =>
+    json(response, { jsonrpc: '2.0', id: message.id, result: { resultType: 'complete' } })
+  let isModern = true
+  site.answer = ({ body }, response) => {
+    const message = JSON.parse(body) as Message
+    seen.push(message)
+    const result = (value: unknown) =>
+      json(response, { jsonrpc: '2.0', id: message.id, result: value })
+    if (!isModern) {
+      const error = { code: -32600, message: 'Session required' }
+      json(response, { jsonrpc: '2.0', id: message.id, error }, 400)
+    } else if (message.method === 'server/discover') result({ supportedVersions: ['2026-07-28'] })
+    else if (message.method === 'tools/list') {
+      const properties = { region: { type: 'string', 'x-mcp-header': 'Region' } }
+      const page = message.params.cursor === undefined
+      result({
+        tools: [{ name: page ? 'echo' : 'second', inputSchema: { type: 'object', properties } }],
+        ...(page && { nextCursor: 'next' })
+      })
+    } else onCall(message, response)
+  }
+  const gateway = await startBefore(t, `${site.url}/mcp`)
+  const authorization = gateway.authorization()
+  t.test('R60 R77 bytes and mirrored headers pass; nothing else does', async t => {
+    const { body, headers } = modern('tools/call', { name: 'echo', arguments: { region: 'eu' } })
+    const text = JSON.stringify(body, null, 1)
+    const { status } = await gateway.post(text, {
+      authorization,
+      ...headers,
+      'mcp-param-region': 'eu',
+      'mcp-param-unknown': 'x',
+      'mcp-session-id': 'ignored',
+      'last-event-id': 'ignored',
+      traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01',
+      tracestate: 'a=b'
+    })
+    t.equal(status, 200)
+    const { headers: sent, body: arrived } = site.seen.at(-1) as (typeof site.seen)[0]
+    t.equal(arrived, text)
+    t.match(sent, {
+      'mcp-protocol-version': '2026-07-28',
+      'mcp-method': 'tools/call',
+      'mcp-name': 'echo',
+      'mcp-param-region': 'eu',
+      'mcp-param-unknown': 'x',
+      traceparent: /^00-/,
+      tracestate: 'a=b'
+    })
+    t.notOk('mcp-session-id' in sent, 'R54')
+    t.notOk('last-event-id' in sent)
+    const own = site.seen.filter(({ body: asked }) => asked.includes('"gateway-'))
+    t.ok(own.length >= 3, 'discover and two pages of tools were asked in the same era')
+    t.ok(own.every(({ headers: { authorization: by } }) => by === authorization))
+  })
+  t.test('R60 a mirrored argument that differs', async t => {
+    const { body, headers } = modern('tools/call', { name: 'second', arguments: { region: 'eu' } })
+    const asked = seen.length
+    const { status, json: answer } = await gateway.post(body, {
+      authorization,
+      ...headers,
+      'mcp-param-region': 'us'
+    })
+    t.equal(status, 400)
+    t.equal(answer.error.code, -32020)
+    t.equal(seen.length, asked)
+  })
+  t.test('R16 a notification', async t => {
+    const { body, headers } = modern('notifications/x')
+    const { id: _, ...notification } = body as { id: unknown }
+    const { status } = await gateway.post(notification, { authorization, ...headers })
+    t.equal(status, 202)
+  })
+  t.test('R69 a client that goes has cancelled: JSON and stream', async t => {
+    for (const isStream of [false, true]) {
+      const begun = new Promise<ServerResponse>(resolve => {
+        onCall = (_message, response) => {
+          if (isStream) events(response)({ jsonrpc: '2.0', method: 'notifications/progress' })
+          resolve(response)
+        }
+      })
+      const stop = new AbortController()
+      const { body, headers } = modern('prompts/get', { name: 'x' })
+      const opening = gateway.open(body, { authorization, ...headers }, stop.signal)
+      const response = await begun
+      const gone = closed(response)
+      if (isStream) await opening
+      stop.abort()
+      if (!isStream) await t.rejects(opening)
+      await gone
+      t.pass('aborted upstream')
+    }
+  })
+  t.test('the gateway notices that the upstream has changed', async t => {
+    isModern = false
+    const first = await ask(gateway, authorization, 'prompts/list')
+    t.equal(first.status, 400, 'said by the upstream')
+    const asked = seen.length
+    await ask(gateway, authorization, 'prompts/list')
+    t.ok(
+      seen.slice(asked).some(({ method }) => method === 'server/discover'),
+      'asked again'
+    )
+  })
+  t.test('an upstream that is down is of no era', async t => {
+    const other = await startSite(t, (_seen, response) => html(response, 503))
+    const before = await startBefore(t, `${other.url}/mcp`)
+    const { status } = await ask(before, before.authorization(), 'tools/list')
+    t.equal(status, 503)
+    const twice = await Promise.all([
+      ask(before, before.authorization(), 'server/discover'),
+      ask(before, before.authorization(), 'tools/list')
+    ])
+    t.same(
+      twice.map(answer => answer.status),
+      [503, 503]
+    )
+  })
+})
+
+t.test('modern on legacy (§A14)', async t => {
+  const server: LegacyServer = await startLegacyServer(t)
+  server.initializeResult = {
+    ...server.initializeResult,
+    instructions: 'Old but good.',
+    capabilities: { tools: { listChanged: true }, resources: { subscribe: true }, logging: {} }
+  }
+  server.tools.push({
+    name: 'noted',
+    inputSchema: { type: 'object', properties: { a: { type: 'string', 'x-mcp-header': 'A' } } }
+  })
+  const gateway = await startBefore(t, server.endpoint, {
+    STREAM_WATCH: '0.05',
+    CATALOGUE_TTL: '0'
+  })
+  const authorization = gateway.authorization()
+  await t.test('R62 R64 R65 discover', async t => {
+    const { json: body } = await ask(gateway, authorization, 'server/discover', {}, '7')
+    t.match(body, {
+      id: '7',
+      result: {
+        resultType: 'complete',
+        supportedVersions: ['2026-07-28'],
+        instructions: 'Old but good.',
+        cacheScope: 'private',
+        _meta: { 'io.modelcontextprotocol/serverInfo': { name: 'legacy' } }
+      }
+    })
+    t.same(body.result.capabilities, { tools: { listChanged: true }, resources: {} })
+    t.type(body.result.ttlMs, 'number')
+  })
+  t.test('R60 R63 R64 lists; nobody is asked for headers that nobody checks', async t => {
+    const { json: body } = await ask(gateway, authorization, 'tools/list')
+    t.equal(body.result.resultType, 'complete')
+    t.equal(body.result.cacheScope, 'private')
+    t.notMatch(JSON.stringify(body), /x-mcp-header/)
+    const { params } = server.messages.findLast(({ method }) => method === 'tools/list') as Message
+    t.notOk(params._meta, 'the envelope stays here')
+  })
+  t.test('R19 R31 two clients of one principal with the same ids never cross', async t => {
+    const waiting: [Message, ServerResponse][] = []
+    const both = new Promise<void>(resolve => {
+      server.onRequest = (message, response) => {
+        waiting.push([message, response])
+        if (waiting.length === 2) resolve()
+      }
+    })
+    const answers = ['a', 'b'].map(who =>
+      ask(gateway, authorization, 'tools/call', { name: 'echo', arguments: { who } }, 5)
+    )
+    await both
+    const [first, second] = waiting as [[Message, ServerResponse], [Message, ServerResponse]]
+    t.not(first[0].id, second[0].id)
+    for (const [{ id, params }, response] of waiting.reverse()) {
+      json(response, { jsonrpc: '2.0', id, result: { who: params.arguments.who } })
+    }
+    const [a, b] = await Promise.all(answers)
+    t.match(
+      [a?.json, b?.json],
+      [
+        { id: 5, result: { who: 'a' } },
+        { id: 5, result: { who: 'b' } }
+      ]
+    )
+    t.equal(
+      server.messages.filter(({ method }) => method === 'initialize').length,
+      1,
+      'one session'
+    )
+    await ask(gateway, gateway.authorization({ uid: 3 }), 'tools/list')
+    t.equal(
+      server.messages.filter(({ method }) => method === 'initialize').length,
+      2,
+      'R65 another principal has another'
+    )
+  })
+  t.test('R61 R74 R75 errors', async t => {
+    const error = (code: number) => {
+      server.onRequest = ({ id }, response) =>
+        json(response, { jsonrpc: '2.0', id, error: { code, message: 'm' } })
+    }
+    error(-32002)
+    const missing = await ask(gateway, authorization, 'resources/read', { uri: 'x:y' })
+    t.same([missing.status, missing.json.error.code], [200, -32602])
+    error(-32601)
+    const unknown = await ask(gateway, authorization, 'completion/complete')
+    t.same([unknown.status, unknown.json.error.code], [404, -32601])
+    const unbridged = await ask(gateway, authorization, 'tasks/list')
+    t.same([unbridged.status, unbridged.json.error.code], [404, -32601])
+    server.onRequest = (_message, response) => html(response, 200)
+    t.equal((await ask(gateway, authorization, 'prompts/list')).status, 502)
+    const { body, headers } = modern('notifications/x')
+    const { id: _, ...notification } = body as { id: unknown }
+    t.equal((await gateway.post(notification, { authorization, ...headers })).status, 202)
+  })
+  t.test('R68 streams: progress passes, questions and uninvited log lines do not', async t => {
+    const notice = (method: string) => ({ jsonrpc: '2.0', method, params: {} })
+    server.onRequest = ({ id }, response) => {
+      const send = events(response)
+      response.write('id: prime\ndata:\n\n')
+      send(notice('notifications/message'))
+      send({ ...notice('sampling/createMessage'), id: 1 })
+      send(notice('notifications/progress'))
+      send(notice('notifications/progress'))
+      send({ jsonrpc: '2.0', id, result: {} })
+    }
+    const { body, headers } = modern('tools/call', { name: 'echo' }, 'mine')
+    const response = await gateway.open(body, { authorization, ...headers })
+    t.equal(response.headers.get('content-type'), 'text/event-stream')
+    const messages = []
+    for await (const message of messagesOf(response)) messages.push(message)
+    t.match(messages, [
+      { method: 'notifications/progress' },
+      { method: 'notifications/progress' },
+      { id: 'mine', result: { resultType: 'complete' } }
+    ])
+    t.equal(messages.length, 3)
+    server.onRequest = ({ id }, quiet) => {
+      const send = events(quiet)
+      send(notice('notifications/message'))
+      send({ jsonrpc: '2.0', id, error: { code: -32601, message: 'm' } })
+    }
+    const whole = await ask(gateway, authorization, 'tools/call', { name: 'echo' })
+    t.equal(whole.status, 404, 'nothing to say before the end: one JSON answer with its status')
+    for (const broken of ['', 'data: nonsense\n\n']) {
+      server.onRequest = (_message, torn) => {
+        events(torn)
+        torn.end(broken)
+      }
+      t.equal((await ask(gateway, authorization, 'tools/call', { name: 'echo' })).status, 502)
+    }
+  })
+  t.test('R52 R69 a client that goes: the upstream is told', async t => {
+    const begun = new Promise<Message>(resolve => {
+      server.onRequest = message => resolve(message)
+    })
+    const stop = new AbortController()
+    const { body, headers } = modern('tools/call', { name: 'echo' })
+    const opening = gateway.open(body, { authorization, ...headers }, stop.signal)
+    const { id } = await begun
+    const told = new Promise<Message>(resolve => {
+      const { answer } = server
+      server.answer = (seen, response, request) => {
+        answer(seen, response, request)
+        const message = JSON.parse(seen.body) as Message
+        if (message.method === 'notifications/cancelled') resolve(message)
+      }
+    })
+    stop.abort()
+    await t.rejects(opening)
+    t.equal((await told).params.requestId, id)
+  })
+  t.test('R31 the session is opened anew when it is forgotten', async t => {
+    server.onRequest = ({ id }, response) => json(response, { jsonrpc: '2.0', id, result: {} })
+    server.sessions.clear()
+    t.equal((await ask(gateway, authorization, 'prompts/list')).status, 200)
+  })
+  t.test(
+    'R71 subscriptions/listen: acknowledged, tagged, told of changes, ended in order',
+    async t => {
+      const { body, headers } = modern(
+        'subscriptions/listen',
+        { notifications: { toolsListChanged: true, promptsListChanged: true } },
+        9
+      )
+      const stream = await gateway.open(body, { authorization, ...headers })
+      const messages = messagesOf(stream)
+      const tag = { 'io.modelcontextprotocol/subscriptionId': 9 }
+      t.same((await messages.next()).value, {
+        jsonrpc: '2.0',
+        method: 'notifications/subscriptions/acknowledged',
+        params: { _meta: tag, notifications: { toolsListChanged: true } }
+      })
+      const lists = () => server.messages.filter(({ method }) => method === 'tools/list').length
+      const asked = lists()
+      while (lists() < asked + 3) await new Promise(resolve => setTimeout(resolve, 20))
+      server.tools.push({ name: 'new', inputSchema: { type: 'object' } })
+      t.same((await messages.next()).value, {
+        jsonrpc: '2.0',
+        method: 'notifications/tools/list_changed',
+        params: { _meta: tag }
+      })
+      const { body: nothing } = modern('subscriptions/listen', { notifications: {} }, 10)
+      const quiet = messagesOf(await gateway.open(nothing, { authorization, ...headers }))
+      t.match((await quiet.next()).value, { params: { notifications: {} } })
+      const other = messagesOf(
+        await gateway.open(body, { authorization: gateway.authorization(), ...headers })
+      )
+      await other.next()
+      await gateway.gateway.stop()
+      t.match((await messages.next()).value, { id: 9, result: { resultType: 'complete' } })
+      t.equal((await messages.next()).done, true, 'a clean end')
+      t.match((await quiet.next()).value, { id: 10, result: {} })
+      await other.return(undefined)
+    }
+  )
+})
+
+t.test('a revoked token hears nothing any more', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, {
+    STREAM_WATCH: '0.05',
+    CATALOGUE_TTL: '0'
+  })
+  const authorization = gateway.authorization()
+  const { body, headers } = modern('subscriptions/listen', {
+    notifications: { toolsListChanged: true }
+  })
+  const messages = messagesOf(await gateway.open(body, { authorization, ...headers }))
+  await messages.next()
+  const { answer } = server
+  server.answer = (_seen, response) => html(response, 503)
+  await new Promise(resolve => setTimeout(resolve, 120))
+  server.answer = (_seen, response) =>
+    html(response, 401, { 'www-authenticate': 'Bearer error="invalid_token"' })
+  t.match((await messages.next()).value, { result: { resultType: 'complete' } })
+  t.equal((await messages.next()).done, true)
+  server.answer = answer
+})
+
+t.test('news that nobody watches are not offered', async t => {
+  const server = await startLegacyServer(t)
+  server.initializeResult['capabilities'] = { tools: { listChanged: true } }
+  const gateway = await startBefore(t, server.endpoint, { STREAM_WATCH: '0' })
+  const authorization = gateway.authorization()
+  const { json: body } = await ask(gateway, authorization, 'server/discover')
+  t.same(body.result.capabilities, { tools: {} })
+  const refused = await ask(gateway, authorization, 'subscriptions/listen', { notifications: {} })
+  t.equal(refused.status, 404)
+})
+
+t.test('legacy on modern (§A14)', async t => {
+  const server = await startModernServer(t)
+  const gateway = await startBefore(t, server.endpoint, {
+    STREAM_WATCH: '0.05',
+    CATALOGUE_TTL: '0'
+  })
+  const opened = await gateway.post(
+    rpc('initialize', {
+      protocolVersion: '2025-03-26',
+      capabilities: {},
+      clientInfo: { name: 'x', version: '1' }
+    }),
+    { authorization: gateway.authorization() }
+  )
+  t.match(opened.json.result, {
+    protocolVersion: '2025-03-26',
+    capabilities: { tools: { listChanged: true } },
+    serverInfo: { name: 'modern' },
+    instructions: 'Be modern.'
+  })
+  const session = await gateway.initialize(gateway.token())
+  const old = await gateway.initialize(gateway.token(), '2025-03-26')
+  const greet = (who: string, id: unknown = 1, meta = {}) =>
+    rpc('tools/call', { name: 'greet', arguments: { who }, ...meta }, id)
+  t.test('R51 R15 what the gateway answers itself', async t => {
+    t.same((await gateway.post(rpc('ping'), session)).json.result, {})
+    const note = { jsonrpc: '2.0', method: 'notifications/initialized' }
+    t.equal((await gateway.post(note, session)).status, 202)
+    for (const method of ['logging/setLevel', 'resources/subscribe', 'server/discover']) {
+      const { status, json: body } = await gateway.post(rpc(method), session)
+      t.same([status, body.error.code], [200, -32601], method)
+    }
+  })
+  t.test('lists and calls', async t => {
+    const { json: list } = await gateway.post(rpc('tools/list', undefined, 'l'), session)
+    t.match(list, { id: 'l', result: { tools: [{ name: 'greet' }] } })
+    const { json: called } = await gateway.post(greet('Ada', 12), session)
+    t.match(called, { id: 12, result: { content: [{ text: 'Hello Ada' }] } })
+    const unknown = await gateway.post(rpc('no/such'), session)
+    t.same(
+      [unknown.status, unknown.json.error.code],
+      [200, -32601],
+      'R61 404 would mean a lost session'
+    )
+  })
+  t.test('R50 progress on a stream', async t => {
+    const response = await gateway.open(greet('Ada', 1, { _meta: { progressToken: 'p' } }), session)
+    const messages = []
+    for await (const message of messagesOf(response)) messages.push(message)
+    t.match(messages, [
+      { method: 'notifications/progress', params: { progressToken: 'p' } },
+      { id: 1, result: {} }
+    ])
+  })
+  t.test('R46 R48 batches of 2025-03-26', async t => {
+    const { json: answers } = await gateway.post(
+      [
+        rpc('ping', undefined, 1),
+        greet('Ada', 12),
+        rpc('no/such', undefined, 'x'),
+        rpc('logging/setLevel', undefined, 4),
+        { jsonrpc: '2.0', method: 'notifications/initialized' }
+      ],
+      old
+    )
+    t.match(answers, [
+      { id: 1, result: {} },
+      { id: 12, result: { content: [{ text: 'Hello Ada' }] } },
+      { id: 'x', error: { code: -32601 } },
+      { id: 4, error: { code: -32601 } }
+    ])
+    const only = await gateway.post([{ jsonrpc: '2.0', method: 'notifications/initialized' }], old)
+    t.equal(only.status, 202)
+  })
+  t.test('R49 a cancelled call has no answer', async t => {
+    const cancel = (id: unknown) => ({
+      jsonrpc: '2.0',
+      method: 'notifications/cancelled',
+      params: { requestId: id }
+    })
+    const calls = () =>
+      server.seen.filter(({ headers }) => headers['mcp-method'] === 'tools/call').length
+    const begin = async (body: unknown, headers: Record<string, string>) => {
+      const before = calls()
+      const pending = gateway.post(body, headers)
+      while (calls() === before) await new Promise(resolve => setTimeout(resolve, 5))
+      return pending
+    }
+    const [single, batch] = [begin(greet('nobody', 21), session), begin([greet('nobody', 22)], old)]
+    for (const done = { count: 0 }; done.count < 1; ) {
+      await new Promise(resolve => setTimeout(resolve, 50))
+      if (calls() >= 2) done.count++
+    }
+    await gateway.post(cancel(22), session)
+    await gateway.post(cancel(21), session)
+    await gateway.post(cancel(22), old)
+    const [one, many] = await Promise.all([single, batch])
+    t.same([one.status, one.text], [202, ''])
+    t.same([many.status, many.text], [202, ''])
+  })
+  t.test('news of tools reach a listening client, and its DELETE ends the session', async t => {
+    const stop = new AbortController()
+    const stream = await gateway.listen(session, stop.signal)
+    t.equal(stream.status, 200)
+    const asked = server.seen.length
+    while (server.seen.length < asked + 2) await new Promise(resolve => setTimeout(resolve, 20))
+    server.tools.add('more')
+    t.match((await messagesOf(stream).next()).value, { method: 'notifications/tools/list_changed' })
+    t.equal((await fetch(gateway.url, { method: 'DELETE', headers: session })).status, 204)
+    t.equal((await gateway.post(rpc('ping'), session)).status, 404)
+  })
+})
+
+t.test('legacy on modern without news: no stream', async t => {
+  const server = await startModernServer(t)
+  const gateway = await startBefore(t, server.endpoint, { STREAM_WATCH: '0' })
+  const session = await gateway.initialize(gateway.token())
+  t.equal((await gateway.listen(session)).status, 405)
+})
+
+t.test('SDK v2 in each mode on each kind of upstream', async t => {
+  const both = await startEverythingServer()
+  t.teardown(() => both.close())
+  const upstreams = {
+    both: both.url,
+    legacy: (await startLegacyServer(t)).endpoint,
+    modern: (await startModernServer(t)).endpoint
+  }
+  for (const [kind, url] of Object.entries(upstreams)) {
+    const gateway = await startBefore(t, url)
+    for (const mode of ['legacy', 'auto', { pin: '2026-07-28' }] as const) {
+      t.test(`${JSON.stringify(mode)} on ${kind}`, async t => {
+        const client = new v2.Client({ name: 'c', version: '1' }, { versionNegotiation: { mode } })
+        await client.connect(
+          new v2.StreamableHTTPClientTransport(new URL(gateway.url), {
+            requestInit: { headers: { authorization: gateway.authorization() } }
+          })
+        )
+        const { tools } = await client.listTools()
+        t.ok(tools.length > 0)
+        const revision = client.getNegotiatedProtocolVersion()
+        t.equal(revision === '2026-07-28', mode !== 'legacy')
+        await client.close()
+      })
+    }
+  }
+})
+
+t.test('modern on modern: subscriptions that do not come about give their place back', async t => {
+  const site = await startSite(t)
+  let refuse = (response: ServerResponse, _id: unknown) => html(response, 503)
+  site.answer = ({ body }, response) => {
+    const { id, method } = JSON.parse(body) as Message
+    if (method === 'server/discover') {
+      json(response, { jsonrpc: '2.0', id, result: { supportedVersions: ['2026-07-28'] } })
+    } else refuse(response, id)
+  }
+  const gateway = await startBefore(t, `${site.url}/mcp`, { STREAMS_PER_PRINCIPAL: '1' })
+  const authorization = gateway.authorization()
+  const listen = () => ask(gateway, authorization, 'subscriptions/listen', { notifications: {} })
+  t.equal((await listen()).status, 503)
+  refuse = (response, id) =>
+    json(response, { jsonrpc: '2.0', id, error: { code: -32601, message: 'no' } }, 404)
+  t.equal((await listen()).status, 404)
+  t.equal((await listen()).status, 404)
+})
+
+t.test('who is gone while the tools are asked for', async t => {
+  const site = await startSite(t)
+  let release: () => void = () => {}
+  const listing = new Promise<void>(resolve => {
+    site.answer = ({ body }, response) => {
+      const { id, method } = JSON.parse(body) as Message
+      if (method === 'server/discover') {
+        json(response, { jsonrpc: '2.0', id, result: { supportedVersions: ['2026-07-28'] } })
+      } else {
+        release = () => json(response, { jsonrpc: '2.0', id, result: { tools: [] } })
+        resolve()
+      }
+    }
+  })
+  const gateway = await startBefore(t, `${site.url}/mcp`)
+  const { body, headers } = modern('tools/call', { name: 'x' })
+  const stop = new AbortController()
+  const opening = gateway.open(
+    body,
+    { authorization: gateway.authorization(), ...headers },
+    stop.signal
+  )
+  await listing
+  stop.abort()
+  await t.rejects(opening)
+  await new Promise(resolve => setTimeout(resolve, 30))
+  release()
+  await new Promise(resolve => setTimeout(resolve, 50))
+  t.notOk(
+    site.seen.some(seen => seen.body.includes('"tools/call"')),
+    'R69 the call was not made'
+  )
+})
+
+t.test(
+  'modern on legacy: nonsense for discover, silence on a stream, a session lost twice',
+  async t => {
+    const server = await startLegacyServer(t)
+    const gateway = await startBefore(t, server.endpoint, {
+      DRUPAL_CONNECT_TIMEOUT: '0.3',
+      DRUPAL_HEADERS_TIMEOUT: '0.3',
+      DRUPAL_CALL_TIMEOUT: '0.3',
+      AUTH_ANONYMOUS: 'public-tools'
+    })
+    const { answer } = server
+    server.answer = (seen, response, request) => {
+      if (seen.headers['mcp-protocol-version'] === '2026-07-28') html(response, 400)
+      else answer(seen, response, request)
+    }
+    const authorization = gateway.authorization()
+    const found = await ask(gateway, authorization, 'server/discover')
+    t.equal(found.json.result._meta['io.modelcontextprotocol/serverInfo'].name, 'legacy')
+    server.onRequest = (_message, response) => void events(response)
+    t.equal((await ask(gateway, authorization, 'prompts/list')).status, 504)
+    server.onRequest = ({ id }, response) =>
+      json(response, { jsonrpc: '2.0', id, error: { code: -32001, message: 'lost' } }, 404)
+    t.equal((await ask(gateway, authorization, 'prompts/list')).status, 502)
+    const { body, headers } = modern('tools/list')
+    t.equal((await gateway.post(body, headers)).status, 200, 'also for those not signed in')
+  }
+)
+
+t.test('legacy on modern: not signed in, and a token that Drupal refuses', async t => {
+  const server = await startModernServer(t)
+  const gateway = await startBefore(t, server.endpoint, { AUTH_ANONYMOUS: 'public-tools' })
+  const opened = await gateway.post(rpc('initialize', { protocolVersion: '2025-03-26' }))
+  const session = { 'mcp-session-id': opened.headers.get('mcp-session-id') as string }
+  t.equal((await gateway.post(rpc('tools/list'), session)).status, 200)
+  t.equal((await fetch(gateway.url, { headers: session })).status, 405, 'they hear no news')
+  const own = await gateway.initialize(gateway.token(), '2025-03-26')
+  server.refusal = 401
+  t.equal((await gateway.post([rpc('tools/list')], own)).status, 401)
+})

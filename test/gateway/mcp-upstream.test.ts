@@ -1,0 +1,817 @@
+// Legacy clients before an upstream that speaks MCP: bytes, sessions, streams and refusals, over real sockets.
+import { once } from 'node:events'
+import type { ServerResponse } from 'node:http'
+import { connect } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Client } from '@modelcontextprotocol/sdk/client/index.js'
+import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
+import { CreateMessageRequestSchema } from '@modelcontextprotocol/sdk/types.js'
+import t from 'tap'
+import { startEverythingServer } from '../conformance/everything-server.ts'
+import { html, json } from '../drupal/site.ts'
+import {
+  type Before,
+  closed,
+  events,
+  type Message,
+  messagesOf,
+  rpc,
+  startBefore,
+  startLegacyServer
+} from './fixtures/mcp.ts'
+import { read } from './fixtures/start.ts'
+
+const call = (id: unknown = 1, args = {}) =>
+  rpc('tools/call', { name: 'echo', arguments: args }, id)
+
+t.test('R17 R20 R21 R77 bytes pass through in both directions', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const answer = '{"jsonrpc" : "2.0",  "id":12345678901234567890, "result":{"x":1.0}}'
+  server.onRequest = (_message, response) => json(response, answer)
+  const body =
+    '{ "jsonrpc":"2.0", "id": 12345678901234567890,"method":"tools/call","extra":1,\n"params":{"name":"echo","n":1.50} }'
+  const { text, status } = await gateway.post(body, session)
+  t.equal(status, 200)
+  t.equal(text, answer)
+  t.equal(server.seen.at(-1)?.body, body)
+})
+
+t.test('R31 R38 the session of the upstream is mapped and never shown', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token(), '2025-11-25')
+  t.equal(session['mcp-protocol-version'], '2025-06-18', 'R32 what the upstream negotiated')
+  const { headers } = await gateway.post(rpc('ping'), {
+    ...session,
+    cookie: 'a=b',
+    'x-forwarded-for': '1.2.3.4',
+    'mcp-param-x': 'y'
+  })
+  const [id] = server.sessions
+  t.notOk([...headers.values()].some(value => value.includes(id as string)))
+  t.notOk(session['mcp-session-id']?.includes(id as string))
+  const seen = server.seen.at(-1)?.headers ?? {}
+  t.equal(seen['mcp-session-id'], id)
+  t.equal(seen['mcp-protocol-version'], '2025-06-18')
+  t.equal(seen['authorization'], session['authorization'], 'R91')
+  t.equal(seen['host'], new URL(server.url).host)
+  t.match(seen['user-agent'], /^drupal-mcp-gateway\//)
+  for (const name of ['cookie', 'x-forwarded-for', 'mcp-param-x']) t.notOk(name in seen, name)
+  const [line] = gateway.audited.slice(-1)
+  t.equal(JSON.parse(line as string).requestId, seen['x-request-id'])
+})
+
+t.test('an upstream of a version that is not spoken here', async t => {
+  const server = await startLegacyServer(t)
+  server.initializeResult = { ...server.initializeResult, protocolVersion: '2024-11-05' }
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token(), '2025-03-26')
+  t.equal(session['mcp-protocol-version'], '2025-03-26', 'the client gets what it may send')
+  t.equal((await gateway.post(rpc('ping'), session)).status, 200)
+  t.equal(server.seen.at(-1)?.headers['mcp-protocol-version'], '2024-11-05', 'R38')
+})
+
+t.test('R31 a session that the upstream has forgotten is opened anew, once', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const { authorization } = { authorization: gateway.authorization() }
+  const capabilities = { sampling: {}, elicitation: { form: {} } }
+  const opened = await gateway.post(
+    rpc('initialize', {
+      protocolVersion: '2025-06-18',
+      capabilities,
+      clientInfo: { name: 'Zoë', version: '1' }
+    }),
+    { authorization }
+  )
+  const session = { authorization, 'mcp-session-id': opened.headers.get('mcp-session-id') ?? '' }
+  server.sessions.clear()
+  server.messages.length = 0
+  const answers = await Promise.all([1, 2, 3].map(id => gateway.post(call(id), session)))
+  t.same(
+    answers.map(({ status, json: body }) => [status, body.id]),
+    [
+      [200, 1],
+      [200, 2],
+      [200, 3]
+    ]
+  )
+  const again = server.messages.filter(({ method }) => method === 'initialize')
+  // One for the client, at most one more for the gateway's own question after the tools.
+  const mine = again.filter(({ params }) => params.clientInfo.name === 'Zoë')
+  t.equal(mine.length, 1, 'opened once for three requests')
+  t.same(mine[0]?.params.capabilities, capabilities, 'with what the client had said')
+  t.equal(server.messages.filter(({ method }) => method === 'tools/call').length, 6)
+  server.messages.length = 0
+  t.equal((await gateway.post(call(4), session)).status, 200)
+  t.same(
+    server.messages.map(({ method }) => method),
+    ['tools/call'],
+    'the move is remembered'
+  )
+})
+
+t.test('a client with long capabilities gets a session all the same', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const authorization = gateway.authorization()
+  const { headers, status } = await gateway.post(
+    rpc('initialize', {
+      protocolVersion: '2025-06-18',
+      capabilities: { roots: {}, experimental: { x: 'y'.repeat(2000) } },
+      clientInfo: { name: 'n'.repeat(2000), version: 'v'.repeat(2000) }
+    }),
+    { authorization }
+  )
+  t.equal(status, 200)
+  server.sessions.clear()
+  const session = { authorization, 'mcp-session-id': headers.get('mcp-session-id') ?? '' }
+  t.equal((await gateway.post(rpc('ping'), session)).status, 200)
+  const { params } = server.messages.findLast(({ method }) => method === 'initialize') as Message
+  t.same(params.capabilities, { roots: {} }, 'kept by name')
+})
+
+t.test('drupal/mcp 1.x: no sessions, no streams', async t => {
+  const server = await startLegacyServer(t)
+  server.isSessionful = false
+  server.initializeResult = { ...server.initializeResult, protocolVersion: '2025-03-26' }
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  t.equal(session['mcp-protocol-version'], '2025-03-26')
+  t.equal((await gateway.post(call(), session)).json.result.method, 'tools/call')
+  t.notOk('mcp-session-id' in (server.seen.at(-1)?.headers ?? {}))
+  const notified = await gateway.post(
+    { jsonrpc: '2.0', method: 'notifications/initialized' },
+    session
+  )
+  t.equal(notified.status, 202)
+  t.equal(notified.text, '')
+  const got = await gateway.listen(session)
+  t.equal(got.status, 405, 'R40')
+  t.equal(got.headers.get('allow'), 'POST, DELETE')
+  await got.body?.cancel()
+  const seen = server.seen.length
+  const ended = await fetch(gateway.url, { method: 'DELETE', headers: session })
+  t.equal(ended.status, 204)
+  t.equal(server.seen.length, seen, 'there is nothing to end')
+  t.equal((await gateway.post(rpc('ping'), session)).status, 404, 'R28')
+  const batch = await gateway.initialize(gateway.token())
+  server.answer = (_seen, response) => json(response, '[{"jsonrpc":"2.0","id":1,"result":{}}]')
+  t.equal((await gateway.post([rpc('ping')], batch)).text, '[{"jsonrpc":"2.0","id":1,"result":{}}]')
+})
+
+t.test('R28 DELETE ends both sessions', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  t.equal((await fetch(gateway.url, { method: 'DELETE', headers: session })).status, 204)
+  t.equal(server.sessions.size, 0)
+  t.equal((await gateway.post(rpc('ping'), session)).status, 404)
+  const next = await gateway.initialize(gateway.token())
+  server.answer = (_seen, response) => html(response, 500)
+  t.equal(
+    (await fetch(gateway.url, { method: 'DELETE', headers: next })).status,
+    204,
+    'whatever the upstream says'
+  )
+})
+
+t.test('mcp_server: one request at a time in a session', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const [a, b] = await Promise.all([
+    gateway.initialize(gateway.token()),
+    gateway.initialize(gateway.token())
+  ])
+  await gateway.post(rpc('tools/list'), a)
+  const busy = new Set<string>()
+  let refused = 0
+  let together = 0
+  let most = 0
+  server.onRequest = (message, response, { headers }) => {
+    const id = String(headers['mcp-session-id'])
+    if (busy.has(id)) {
+      refused++
+      response.writeHead(503, { 'retry-after': '1', 'content-type': 'text/plain' })
+      response.end('MCP session lock timeout')
+      return
+    }
+    busy.add(id)
+    together++
+    most = Math.max(most, together)
+    setTimeout(() => {
+      together--
+      busy.delete(id)
+      json(response, { jsonrpc: '2.0', id: message.id, result: {} })
+    }, 20)
+  }
+  const run = (session: Record<string, string>, count: number) =>
+    Promise.all(Array.from({ length: count }, (_, id) => gateway.post(call(id), session)))
+  const first = await run(a, 2)
+  t.same(
+    first.map(({ status }) => status),
+    [200, 200],
+    'the lock is waited for'
+  )
+  t.equal(refused, 1, 'and learned from')
+  const all = (await Promise.all([run(a, 5), run(b, 5)])).flat()
+  t.ok(all.every(({ status }) => status === 200))
+  t.equal(refused, 1, 'nobody runs into it again')
+  t.ok(most > 1, 'other sessions do not wait')
+})
+
+t.test('a 503 that says nothing of a lock is not repeated', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  let hits = 0
+  server.onRequest = (_message, response) => {
+    hits++
+    html(response, 503, { 'retry-after': '7' })
+  }
+  const { status, headers, json: body } = await gateway.post(rpc('prompts/list'), session)
+  t.equal(status, 503)
+  t.equal(headers.get('retry-after'), '7')
+  t.equal(body.id, 1)
+  t.equal(hits, 1)
+})
+
+t.test('architecture §5: refusals become clean answers', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const authorization = gateway.authorization({ scopes: ['read:tutorials'] })
+  const session = await gateway.initialize(authorization.slice(7))
+  const ask = async (answer: (response: ServerResponse) => void) => {
+    server.onRequest = (_message, response) => answer(response)
+    const got = await gateway.post(rpc('prompts/list'), session)
+    t.notMatch(got.text, /Secret|DOCTYPE|127\.0\.0\.1:/, 'nothing leaks')
+    return got
+  }
+  const page = await ask(response => html(response, 500))
+  t.equal(page.status, 502)
+  t.equal(page.json.id, 1)
+  t.equal((await ask(response => html(response, 200))).status, 502, 'a page where JSON was due')
+  t.equal((await ask(response => json(response, ''))).status, 502, 'nothing where JSON was due')
+  t.equal(
+    (await ask(response => html(response, 302, { location: 'https://evil.example' }))).status,
+    502
+  )
+  t.equal((await ask(response => response.destroy())).status, 502)
+  t.equal((await ask(response => html(response, 502))).status, 502)
+  t.equal((await ask(response => response.writeHead(200).end('{}'))).status, 502, 'of no type')
+  const limited = await ask(response => html(response, 429, { 'retry-after': '9' }))
+  t.equal(limited.status, 429)
+  t.equal(limited.headers.get('retry-after'), '9')
+  const scoped = await ask(response =>
+    html(response, 403, {
+      'www-authenticate': 'Bearer error="insufficient_scope", scope="write:x"'
+    })
+  )
+  t.equal(scoped.status, 403)
+  t.match(scoped.headers.get('www-authenticate'), /scope="read:tutorials write:x"/, 'R88')
+  const bad = await ask(response =>
+    json(response, { jsonrpc: '2.0', id: 1, error: { code: -32602, message: 'bad' } }, 400)
+  )
+  t.equal(bad.status, 400)
+  t.equal(bad.json.error.message, 'bad', 'what MCP itself says passes')
+  const denied = await ask(response =>
+    json(
+      response,
+      { jsonrpc: '2.0', id: null, error: { code: -32001, message: 'Access Denied' } },
+      401
+    )
+  )
+  t.equal(denied.status, 200)
+  t.equal(denied.json.error.code, 403, 'drupal/mcp says 401 for a missing permission')
+  const refused = await ask(response =>
+    html(response, 401, { 'www-authenticate': 'Bearer realm="OAuth"' })
+  )
+  t.equal(refused.status, 401)
+  t.match(refused.headers.get('www-authenticate'), /resource_metadata=/)
+  const asked = server.seen.length
+  t.equal((await gateway.post(rpc('ping'), session)).status, 401, 'the verdict was dropped')
+  t.equal(server.seen.length, asked)
+})
+
+t.test('bounds: body, time, refusals of initialize', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, {
+    DRUPAL_MAX_RESPONSE_BYTES: '2048',
+    DRUPAL_CONNECT_TIMEOUT: '0.2',
+    DRUPAL_CALL_TIMEOUT: '0.2',
+    DRUPAL_HEADERS_TIMEOUT: '0.2'
+  })
+  const session = await gateway.initialize(gateway.token())
+  const padding = 'x'.repeat(4096)
+  server.onRequest = (_message, response) => json(response, { padding })
+  t.equal((await gateway.post(rpc('prompts/list'), session)).status, 502)
+  server.onRequest = () => {}
+  t.equal((await gateway.post(rpc('prompts/list'), session)).status, 504, 'R52')
+  const [authorization] = [session['authorization'] as string]
+  const initialize = async (answer: (response: ServerResponse, id: unknown) => void) => {
+    server.answer = (seen, response) => answer(response, JSON.parse(seen.body).id)
+    return gateway.post(rpc('initialize', { protocolVersion: '2025-11-25' }), { authorization })
+  }
+  const stream = await initialize((response, id) => {
+    const send = events(response)
+    send({ jsonrpc: '2.0', method: 'notifications/message', params: { padding } })
+    send({ jsonrpc: '2.0', id, result: {} })
+  })
+  t.equal(stream.status, 502, 'too large')
+  const silent = await initialize(response => void events(response))
+  t.equal(silent.status, 504, 'silent')
+  const short = await initialize(response => {
+    events(response)
+    response.end()
+  })
+  t.equal(short.status, 502, 'no answer')
+  const error = { code: -32602, message: 'no' }
+  const refused = await initialize((response, id) => json(response, { jsonrpc: '2.0', id, error }))
+  t.equal(refused.json.error.message, 'no')
+  const wrong = await initialize((response, id) =>
+    json(response, { jsonrpc: '2.0', id, error }, 400)
+  )
+  t.equal(wrong.status, 400)
+  t.equal(wrong.json.error.message, 'no')
+  const odd = await initialize((response, id) =>
+    json(response, { jsonrpc: '2.0', id, result: {} }, 200)
+  )
+  t.equal(odd.status, 502, 'no version')
+  const nonsense = await initialize(response => json(response, { id: 1 }))
+  t.equal(nonsense.status, 502)
+})
+
+t.test('policy: the annotations of the upstream’s own list', async t => {
+  const server = await startLegacyServer(t)
+  const auth = { level: 'required', scopes: ['write:tutorials'] }
+  server.tools.push({ name: 'write', inputSchema: {}, annotations: { auth } })
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token({ scopes: ['read:tutorials'] }))
+  const write = rpc('tools/call', { name: 'write', arguments: {} })
+  const refused = await gateway.post(write, session)
+  t.equal(refused.status, 403, 'asked for when nobody had listed them')
+  t.match(refused.headers.get('www-authenticate'), /scope="read:tutorials write:tutorials"/, 'R88')
+  t.equal((await gateway.post(rpc('tools/call', { name: 'unlisted' }), session)).status, 200)
+  const lists = () => server.messages.filter(({ method }) => method === 'tools/list').length
+  const asked = lists()
+  const other = await gateway.initialize(gateway.token({ uid: 3 }))
+  await gateway.post(rpc('tools/list'), other)
+  t.equal((await gateway.post(call(), other)).status, 200)
+  t.equal(lists(), asked + 1, 'a list that passed by is not asked for again')
+  t.test('an upstream without a list does not block', async t => {
+    server.tools = undefined as never
+    const own = await gateway.initialize(gateway.token({ uid: 4 }))
+    t.equal((await gateway.post(write, own)).status, 200)
+  })
+})
+
+async function withEverything(t: Parameters<typeof startBefore>[0], env = {}) {
+  const server = await startEverythingServer()
+  t.teardown(() => server.close())
+  return startBefore(t, server.url, env)
+}
+
+t.test('R92 R93 R95 a session is its owner’s, for POST, GET, resumption and DELETE', async t => {
+  const gateway = await withEverything(t)
+  const session = await gateway.initialize(gateway.token())
+  const other = { ...session, authorization: gateway.authorization({ uid: 3 }) }
+  t.equal((await gateway.post(rpc('ping'), other)).status, 404)
+  t.equal((await read(await gateway.listen(other))).status, 404)
+  t.equal((await read(await gateway.listen({ ...other, 'last-event-id': 'x' }))).status, 404)
+  t.equal((await fetch(gateway.url, { method: 'DELETE', headers: other })).status, 404)
+  t.equal((await gateway.post(rpc('ping'), session)).status, 200, 'the owner’s is untouched')
+  const refreshed = { ...session, authorization: gateway.authorization() }
+  t.equal((await gateway.post(rpc('ping'), refreshed)).status, 200, 'a new token keeps it')
+  const none = await gateway.listen({ authorization: session['authorization'] as string })
+  t.equal((await read(none)).status, 400, 'R25')
+})
+
+async function connectClient(gateway: Before, capabilities = {}) {
+  const client = new Client({ name: 'sdk', version: '1' }, { capabilities })
+  const transport = new StreamableHTTPClientTransport(new URL(gateway.url), {
+    requestInit: { headers: { authorization: gateway.authorization() } }
+  })
+  await client.connect(transport as Parameters<typeof client.connect>[0])
+  return { client, transport }
+}
+
+t.test(
+  'R17 R50 R68 an SDK client: questions of the server, progress, news, cancellation',
+  async t => {
+    const gateway = await withEverything(t)
+    const { client } = await connectClient(gateway, { sampling: {} })
+    t.teardown(() => client.close())
+    client.setRequestHandler(CreateMessageRequestSchema, () => ({
+      model: 'm',
+      role: 'assistant',
+      content: { type: 'text', text: 'from the client' }
+    }))
+    const sampled = await client.callTool({ name: 'test_sampling', arguments: { prompt: 'x' } })
+    t.match(JSON.stringify(sampled), /from the client/, 'the server asked and was answered')
+    const progress: number[] = []
+    await client.callTool({ name: 'test_tool_with_progress', arguments: {} }, undefined, {
+      onprogress: ({ progress: done }) => progress.push(done)
+    })
+    t.ok(progress.length >= 3)
+  }
+)
+
+t.test('R19 1,000 interleaved calls of 50 sessions each get their own answer', async t => {
+  const server = await startLegacyServer(t)
+  server.onRequest = ({ id, params }, response, { headers }) => {
+    const text = `${params.arguments.n} ${String(headers['mcp-session-id'])}`
+    const answer = { jsonrpc: '2.0', id, result: { text } }
+    setTimeout(() => {
+      if (params.arguments.n % 3 === 0) {
+        events(response)(answer)
+        response.end()
+      } else json(response, answer)
+    }, params.arguments.n % 7)
+  }
+  const gateway = await startBefore(t, server.endpoint, { DRUPAL_MAX_QUEUE: '2000' })
+  const token = gateway.token()
+  const seen = new Map<string, Set<string>>()
+  let wrong = 0
+  await Promise.all(
+    Array.from({ length: 50 }, async (_, which) => {
+      const session = await gateway.initialize(token)
+      const own = new Set<string>()
+      seen.set(String(which), own)
+      await Promise.all(
+        Array.from({ length: 20 }, async (_, id) => {
+          // Every session uses the same ids.
+          const n = which * 20 + id
+          const response = await gateway.open(call(id, { n }), session)
+          const text = await response.text()
+          const answer = JSON.parse(text.replace(/^(:.*\n|\n|data: )*/, '')) as {
+            id: number
+            result: { text: string }
+          }
+          const [got, upstream] = answer.result.text.split(' ')
+          if (answer.id !== id || got !== String(n)) wrong++
+          own.add(upstream as string)
+        })
+      )
+    })
+  )
+  t.equal(wrong, 0)
+  t.ok(
+    [...seen.values()].every(({ size }) => size === 1),
+    'each in its own upstream session'
+  )
+  t.equal(new Set([...seen.values()].flatMap(own => [...own])).size, 50)
+})
+
+t.test('R40 R42 R43 GET: news and resumption', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, { STREAM_HEARTBEAT: '0.05' })
+  const session = await gateway.initialize(gateway.token())
+  const post = server.answer
+  const streams: ServerResponse[] = []
+  server.answer = (seen, response, request) => {
+    if (seen.method !== 'GET') post(seen, response, request)
+    else {
+      streams.push(response)
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders()
+    }
+  }
+  const response = await gateway.listen({ ...session, 'last-event-id': 'e-7' })
+  t.equal(response.status, 200)
+  t.equal(response.headers.get('content-type'), 'text/event-stream')
+  t.equal(response.headers.get('cache-control'), 'no-cache, no-transform', 'R44')
+  t.equal(response.headers.get('x-accel-buffering'), 'no', 'R44')
+  const [stream] = streams as [ServerResponse]
+  const seen = server.seen.at(-1)
+  t.equal(seen?.headers['last-event-id'], 'e-7')
+  t.equal(seen?.headers['accept'], 'text/event-stream')
+  t.equal(seen?.url, '/mcp', 'no query')
+  t.ok(server.sessions.has(String(seen?.headers['mcp-session-id'])))
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader()
+  let text = ''
+  const until = async (wanted: RegExp) => {
+    while (!wanted.test(text)) {
+      const { value, done } = (await reader?.read()) ?? { done: true }
+      if (done) throw new Error(`ended: ${text}`)
+      text += value
+    }
+  }
+  await until(/^(: keepalive\n\n){3}/)
+  t.pass('R44 a silent stream is kept alive')
+  const bytes = 'id: e-8\nretry: 10\ndata:\n\nid: e-9\ndata: {"jsonrpc":"2.0","method":"x"}\n\n'
+  stream.write(bytes)
+  await until(/"x"/)
+  t.ok(text.includes(bytes), 'byte by byte')
+  const gone = closed(stream)
+  await reader?.cancel()
+  await gone
+  t.pass('a client that goes takes the stream with it')
+  t.test('a forgotten session is opened anew for a stream too', async t => {
+    server.sessions.clear()
+    const known = server.answer
+    server.answer = (asked, answer, request) =>
+      asked.method === 'GET' && !server.sessions.has(String(asked.headers['mcp-session-id']))
+        ? json(answer, { jsonrpc: '2.0', error: { code: -32001, message: 'x' } }, 404)
+        : known(asked, answer, request)
+    const again = await gateway.listen(session)
+    t.equal(again.status, 200)
+    await again.body?.cancel()
+  })
+  t.test('what is no stream', async t => {
+    const get = async (answer: (response: ServerResponse) => void) => {
+      server.answer = (_seen, response) => answer(response)
+      return read(await gateway.listen(session))
+    }
+    t.equal((await get(response => html(response, 500))).status, 502)
+    t.equal((await get(response => html(response, 200))).status, 502)
+    t.equal((await get(response => json(response, 'x'.repeat(100_000), 400))).status, 502)
+    t.equal((await get(response => response.destroy())).status, 502)
+    t.equal((await get(response => html(response, 502))).status, 502)
+    t.equal((await get(response => html(response, 504))).status, 504)
+    const unknown = await get(response =>
+      json(response, { jsonrpc: '2.0', error: { code: -32000, message: 'bad event id' } }, 400)
+    )
+    t.equal(unknown.status, 400)
+    t.match(unknown.text, /bad event id/)
+    t.equal((await get(response => html(response, 401))).status, 401)
+    const asked = server.seen.length
+    t.equal((await gateway.post(rpc('ping'), session)).status, 401, 'the verdict was dropped')
+    t.equal(server.seen.length, asked)
+    t.notOk(
+      gateway.logged.some(line => line.includes(`127.0.0.1:${server.port}`)),
+      'no address'
+    )
+  })
+})
+
+t.test('R71 R95 streams are bounded: in number, and by the token', async t => {
+  const gateway = await withEverything(t, { STREAMS_PER_PRINCIPAL: '2' })
+  const sessions = await Promise.all([1, 2, 3].map(() => gateway.initialize(gateway.token())))
+  const [a, b, c] = sessions as [
+    Record<string, string>,
+    Record<string, string>,
+    (typeof sessions)[0]
+  ]
+  const stop = new AbortController()
+  const first = await gateway.listen(a as Record<string, string>, stop.signal)
+  t.equal((await gateway.listen(b as Record<string, string>)).status, 200)
+  const third = await read(await gateway.listen(c as Record<string, string>))
+  t.equal(third.status, 429)
+  t.ok(Number(third.headers.get('retry-after')) > 0)
+  const other = await gateway.initialize(gateway.token({ uid: 3 }))
+  t.equal((await gateway.listen(other)).status, 200, 'another principal has places of its own')
+  stop.abort()
+  await t.rejects(first.text())
+  let status = 429
+  while (status === 429) {
+    const response = await gateway.listen(c as Record<string, string>)
+    status = response.status
+    if (status === 429) await response.text()
+  }
+  t.equal(status, 200, 'a place is given back')
+  const short = await gateway.initialize(gateway.token({ uid: 4, expiresIn: 3 }))
+  const dying = await gateway.listen(short)
+  t.match(await dying.text(), /^(: keepalive\n\n)+$/, 'a stream ends with its token')
+})
+
+t.test('R45 R69 who goes, and what becomes of the call', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  await gateway.post(rpc('tools/list'), session)
+  t.test('R45 a legacy client that goes does not cancel: stream', async t => {
+    const begun = new Promise<[Message, ServerResponse]>(resolve => {
+      server.onRequest = (message, response) => resolve([message, response])
+    })
+    const stop = new AbortController()
+    const opening = gateway.open(call(), session, stop.signal)
+    const [message, response] = await begun
+    const send = events(response)
+    send({ jsonrpc: '2.0', method: 'notifications/progress', params: {} })
+    const client = await opening
+    stop.abort()
+    await t.rejects(client.text())
+    await sleep(50)
+    t.notOk(response.destroyed, 'the upstream still has its connection')
+    for (let i = 0; i < 200; i++) send({ jsonrpc: '2.0', method: 'x', params: 'y'.repeat(1000) })
+    send({ jsonrpc: '2.0', id: message.id, result: {} })
+    const finished = once(response, 'finish')
+    response.end()
+    await finished
+    t.pass('and could finish')
+  })
+  t.test('R45 a legacy client that goes does not cancel: JSON', async t => {
+    const begun = new Promise<ServerResponse>(resolve => {
+      server.onRequest = (_message, response) => resolve(response)
+    })
+    const stop = new AbortController()
+    const opening = gateway.open(call(), session, stop.signal)
+    const response = await begun
+    stop.abort()
+    await t.rejects(opening)
+    await sleep(30)
+    t.notOk(response.destroyed)
+    json(response, { jsonrpc: '2.0', id: 1, result: {} })
+  })
+  t.test('R49 a cancellation passes, in its own session', async t => {
+    const cancel = { jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: 1 } }
+    t.equal((await gateway.post(cancel, session)).status, 202)
+    t.equal(server.messages.at(-1)?.method, 'notifications/cancelled')
+  })
+  t.test('an upstream that is lost in the middle: the client is told, with its id', async t => {
+    server.onRequest = (_message, response) => {
+      events(response)({ jsonrpc: '2.0', method: 'notifications/progress', params: {} })
+      setTimeout(() => response.destroy(), 20)
+    }
+    const messages = []
+    for await (const message of messagesOf(await gateway.open(call('me'), session))) {
+      messages.push(message)
+    }
+    t.match(messages, [{ method: 'notifications/progress' }, { id: 'me', error: { code: -32603 } }])
+  })
+})
+
+t.test('shutdown: news end at once, calls finish', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  await gateway.post(rpc('tools/list'), session)
+  const post = server.answer
+  server.answer = (seen, response, request) => {
+    if (seen.method === 'GET') events(response)
+    else post(seen, response, request)
+  }
+  const news = await gateway.listen(session)
+  const begun = new Promise<[Message, ServerResponse]>(resolve => {
+    server.onRequest = (message, response) => resolve([message, response])
+  })
+  const opening = gateway.open(call(), session)
+  const [message, response] = await begun
+  const send = events(response)
+  const streaming = await opening
+  const stopped = gateway.gateway.stop()
+  t.match(await news.text(), /^(: keepalive\n\n)*$/, 'a clean end')
+  send({ jsonrpc: '2.0', id: message.id, result: { late: true } })
+  response.end()
+  t.match(await streaming.text(), /"late":true/)
+  await stopped
+})
+
+t.test('shutdown: a connection that was opened in advance does not delay it', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const { hostname, port } = new URL(gateway.origin)
+  const socket = connect(Number(port), hostname)
+  await once(gateway.gateway.app.server, 'connection')
+  const gone = once(socket.resume(), 'close')
+  const began = Date.now()
+  await gateway.gateway.stop()
+  await gone
+  t.ok(Date.now() - began < 10_000)
+})
+
+t.test('shutdown: a call that does not finish ends before the connections are cut', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, { SHUTDOWN_TIMEOUT: '1' })
+  const session = await gateway.initialize(gateway.token())
+  await gateway.post(rpc('tools/list'), session)
+  server.onRequest = (_message, response) => void events(response)
+  const streaming = await gateway.open(call(), session)
+  const [text] = await Promise.all([streaming.text(), gateway.gateway.stop()])
+  t.match(text, /^(: keepalive\n\n)*$/, 'a clean end')
+})
+
+t.test('callers who are not signed in', async t => {
+  const server = await startLegacyServer(t)
+  const auth = { level: 'none', scopes: [] }
+  server.tools = [
+    { name: 'open', inputSchema: {}, annotations: { auth } },
+    { name: 'open', inputSchema: {} },
+    { name: 'no name!', inputSchema: {} }
+  ]
+  const gateway = await startBefore(t, server.endpoint, { AUTH_ANONYMOUS: 'public-tools' })
+  const opened = await gateway.post(
+    rpc('initialize', { protocolVersion: '2025-06-18', capabilities: {} })
+  )
+  const session = { 'mcp-session-id': opened.headers.get('mcp-session-id') as string }
+  const open = await gateway.post(rpc('tools/call', { name: 'open' }), session)
+  t.equal(open.json.result.method, 'tools/call')
+  t.notOk('authorization' in (server.seen.at(-1)?.headers ?? {}))
+  t.equal((await gateway.post(rpc('tools/call', { name: 'other' }), session)).status, 401)
+})
+
+t.test('policy: a list that Drupal refuses, and one that fails', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const { answer } = server
+  let onList = (response: ServerResponse) => html(response, 403)
+  server.answer = (seen, response, request) => {
+    if (seen.body.includes('"tools/list"')) onList(response)
+    else answer(seen, response, request)
+  }
+  t.equal((await gateway.post(call(), session)).status, 200, 'Drupal decides each call')
+  const other = await gateway.initialize(gateway.token({ uid: 3 }))
+  onList = response => html(response, 500)
+  t.equal((await gateway.post(call(), other)).status, 502)
+  onList = response => html(response, 401, { 'www-authenticate': 'Bearer' })
+  t.equal((await gateway.post(call(), other)).status, 401)
+  const asked = server.seen.length
+  t.equal((await gateway.post(rpc('ping'), other)).status, 401, 'the verdict was dropped')
+  t.equal(server.seen.length, asked)
+})
+
+t.test('a locked session: streams and failures give it back', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  await gateway.post(rpc('tools/list'), session)
+  let locked = true
+  server.onRequest = ({ id, params }, response) => {
+    if (locked) {
+      locked = false
+      response.writeHead(503, { 'content-type': 'text/plain' }).end('session lock')
+    } else if (params.arguments.fail) response.destroy()
+    else {
+      events(response)({ jsonrpc: '2.0', id, result: {} })
+      response.end()
+    }
+  }
+  t.equal((await gateway.post(call(1), session)).status, 200)
+  const [first, second, third] = await Promise.all([
+    gateway.post(call(2), session),
+    gateway.post(call(3, { fail: true }), session),
+    gateway.post(call(4), session)
+  ])
+  t.same([first?.status, second?.status, third?.status], [200, 502, 200])
+})
+
+t.test('readiness: whether the site answers', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const ready = async (status: number) => {
+    server.answer = (_seen, response) => html(response, status)
+    return (await read(await fetch(`${gateway.origin}/readyz`))).text
+  }
+  t.match(await ready(503), /drupal/)
+  t.match(await ready(500), /drupal/)
+})
+
+t.test('who is gone before the answer begins', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  await gateway.post(rpc('tools/list'), session)
+  const begun = new Promise<ServerResponse>(resolve => {
+    server.onRequest = (_message, response) => resolve(response)
+  })
+  const stop = new AbortController()
+  const opening = gateway.open(call(), session, stop.signal)
+  const response = await begun
+  stop.abort()
+  await t.rejects(opening)
+  await sleep(50)
+  const finished = once(response, 'finish')
+  events(response)({ jsonrpc: '2.0', id: 1, result: {} })
+  response.end()
+  await finished
+  await sleep(50)
+  t.match(gateway.audited.at(-1), /"status":499/, 'R45 the upstream could finish')
+})
+
+t.test('GET and DELETE where the upstream is busy or lost', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, {
+    DRUPAL_MAX_CONCURRENCY: '1',
+    DRUPAL_MAX_QUEUE: '0'
+  })
+  const session = await gateway.initialize(gateway.token())
+  await gateway.post(rpc('tools/list'), session)
+  const begun = new Promise<ServerResponse>(resolve => {
+    server.onRequest = (_message, response) => resolve(response)
+  })
+  const pending = gateway.post(call(), session)
+  const response = await begun
+  t.equal((await read(await gateway.listen(session))).status, 503)
+  json(response, { jsonrpc: '2.0', id: 1, result: {} })
+  await pending
+  server.answer = (_seen, lost) => lost.destroy()
+  t.equal((await fetch(gateway.url, { method: 'DELETE', headers: session })).status, 204)
+})
+
+t.test('initialize on a stream with more than the answer', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  server.answer = (seen, response) => {
+    const send = events(response)
+    response.write('id: 1\ndata:\n\ndata: nonsense\n\ndata: 7\n\n')
+    send({ jsonrpc: '2.0', id: JSON.parse(seen.body).id, result: server.initializeResult })
+  }
+  const session = await gateway.initialize(gateway.token())
+  t.equal(
+    session['mcp-protocol-version'],
+    '2025-06-18',
+    'a stream that stays open is not waited for'
+  )
+})

@@ -1,0 +1,382 @@
+// The gateway as a process: start without Drupal, health, signals, logs, ports that are taken, configuration that is wrong.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import t, { type Test } from 'tap'
+import { startDrupal } from '../../src/demo/double.ts'
+import { commands, main } from '../../src/cli/main.ts'
+import { builtProgram } from '../fixtures/program.ts'
+import { read, startGateway } from './fixtures/start.ts'
+
+const INITIALIZE = {
+  jsonrpc: '2.0',
+  id: 0,
+  method: 'initialize',
+  params: {
+    protocolVersion: '2025-11-25',
+    capabilities: {},
+    clientInfo: { name: 't', version: '1' }
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+interface Run {
+  child: ChildProcess
+  stdout: () => string
+  stderr: () => string
+  exit: Promise<number | null>
+}
+
+/** Runs the command line in a process of its own, with nothing of this environment but what is given. */
+function run(t: Test, args: string[], env: Record<string, string> = {}): Run {
+  const child = spawn(process.execPath, [builtProgram(), ...args], {
+    env: { PATH: process.env['PATH'] ?? '', ...env },
+    stdio: ['ignore', 'pipe', 'pipe']
+  })
+  let stdout = ''
+  let stderr = ''
+  child.stdout.on('data', chunk => (stdout += chunk))
+  child.stderr.on('data', chunk => (stderr += chunk))
+  const exit = once(child, 'exit').then(([code]) => code as number | null)
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await exit
+  })
+  return { child, stdout: () => stdout, stderr: () => stderr, exit }
+}
+
+async function until(url: string, status: number): Promise<Response> {
+  for (;;) {
+    const response = await fetch(url).catch(() => undefined)
+    if (response?.status === status) return response
+    await new Promise(resolve => setTimeout(resolve, 20))
+  }
+}
+
+async function startProcess(t: Test, env: Record<string, string> = {}) {
+  const drupal = await startDrupal()
+  t.teardown(() => drupal.close())
+  const port = await freePort()
+  const origin = `http://127.0.0.1:${port}`
+  const running = run(t, ['serve'], {
+    DRUPAL_URL: drupal.url,
+    GATEWAY_PUBLIC_URL: `http://localhost:${port}`,
+    MCP_SERVER_PORT: String(port),
+    OAUTH_SCOPES: 'read:tutorials',
+    LOG_LEVEL: 'trace',
+    ...env
+  })
+  await until(`${origin}/livez`, 200)
+  const headers = {
+    'content-type': 'application/json',
+    accept: 'application/json',
+    authorization: `Bearer ${drupal.mint().token}`
+  }
+  const post = (body: unknown, more: Record<string, string> = {}) =>
+    fetch(`${origin}/mcp`, {
+      method: 'POST',
+      headers: { ...headers, ...more },
+      body: JSON.stringify(body)
+    })
+  const opened = await post(INITIALIZE)
+  const session = { 'mcp-session-id': opened.headers.get('mcp-session-id') as string }
+  return { drupal, origin, running, post, session, token: headers.authorization.slice(7) }
+}
+
+t.test('starts without Drupal, says why it is not ready, and heals by itself', async t => {
+  const drupalPort = await freePort()
+  const gateway = await startGateway(t, {
+    env: { DRUPAL_URL: `http://127.0.0.1:${drupalPort}`, DRUPAL_BREAKER_OPEN: '0.05' }
+  })
+  const authorization = `Bearer ${gateway.token()}`
+  t.equal((await fetch(`${gateway.origin}/livez`)).status, 200)
+  const notReady = await read(await fetch(`${gateway.origin}/readyz`))
+  t.equal(notReady.status, 503)
+  t.equal(notReady.json.status, 'not ready')
+  t.match(notReady.json.checks['authorization server'], /cannot be reached/)
+  t.notMatch(notReady.text, String(drupalPort), 'no internal address')
+  const refused = await gateway.post({ jsonrpc: '2.0', id: 1, method: 'ping' }, { authorization })
+  t.equal(refused.status, 503)
+  t.match(refused.headers.get('retry-after'), /^\d+$/)
+  t.equal((await fetch(`${gateway.origin}/.well-known/oauth-protected-resource/mcp`)).status, 503)
+
+  const late = await startDrupal({ port: drupalPort })
+  t.teardown(() => late.close())
+  await until(`${gateway.origin}/readyz`, 200)
+  await until(`${gateway.origin}/.well-known/oauth-protected-resource/mcp`, 200)
+  const { status } = await gateway.post(INITIALIZE, {
+    authorization: `Bearer ${late.mint().token}`
+  })
+  t.equal(status, 200)
+})
+
+t.test('known keys go on working while the authorization server is down', async t => {
+  const gateway = await startGateway(t)
+  await gateway.initialize(gateway.token())
+  Object.assign(gateway.drupal.faults, { metadataDown: true, jwksDown: true })
+  const session = await gateway.initialize(gateway.token({ uid: 3, scopes: ['read:tutorials'] }))
+  t.ok(session['mcp-session-id'])
+})
+
+t.test('SIGTERM: calls in flight finish, then the process ends with 0', async t => {
+  const { origin, drupal, running, post, session } = await startProcess(t)
+  const slow = post(
+    {
+      jsonrpc: '2.0',
+      id: 1,
+      method: 'tools/call',
+      params: { name: 'demo.slow', arguments: { ms: 500 } }
+    },
+    session
+  )
+  while (!drupal.requests.some(({ path }) => path.endsWith('/demo.slow'))) {
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+  running.child.kill('SIGTERM')
+  const { status, json } = await read(await slow)
+  t.equal(status, 200)
+  t.match(json.result.structuredContent, { waited: 500 })
+  const answered = performance.now()
+  t.equal(await running.exit, 0)
+  t.ok(
+    performance.now() - answered < 10_000,
+    'it does not wait for a connection that has become idle'
+  )
+  await t.rejects(fetch(`${origin}/livez`))
+})
+
+t.test('readiness goes before the listener does', async t => {
+  const { gateway } = await startGateway(t, { env: { SHUTDOWN_DELAY: '0.5' } })
+  t.equal((await gateway.app.inject('/livez')).statusCode, 200)
+  const stopped = gateway.stop()
+  const { statusCode, body } = await gateway.app.inject('/readyz')
+  t.equal(statusCode, 503)
+  t.equal(JSON.parse(body).status, 'stopping')
+  t.equal((await gateway.app.inject('/livez')).statusCode, 200, 'it still serves')
+  await stopped
+  t.notOk(gateway.app.server.listening)
+})
+
+t.test('a call that outlives SHUTDOWN_TIMEOUT does not keep the process', async t => {
+  const { drupal, running, post, session } = await startProcess(t, { SHUTDOWN_TIMEOUT: '1' })
+  const slow = post(
+    {
+      jsonrpc: '2.0',
+      id: 1,
+      method: 'tools/call',
+      params: { name: 'demo.slow', arguments: { ms: 60_000 } }
+    },
+    session
+  ).catch(() => 'cut')
+  while (!drupal.requests.some(({ path }) => path.endsWith('/demo.slow'))) {
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+  running.child.kill('SIGTERM')
+  t.equal(await slow, 'cut')
+  t.equal(await running.exit, 0)
+})
+
+t.test('a second signal ends at once', async t => {
+  const { drupal, running, post, session } = await startProcess(t)
+  const slow = post(
+    {
+      jsonrpc: '2.0',
+      id: 1,
+      method: 'tools/call',
+      params: { name: 'demo.slow', arguments: { ms: 60_000 } }
+    },
+    session
+  ).catch(() => 'cut')
+  while (!drupal.requests.some(({ path }) => path.endsWith('/demo.slow'))) {
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+  running.child.kill('SIGTERM')
+  while (!running.stdout().includes('stopping'))
+    await new Promise(resolve => setTimeout(resolve, 5))
+  running.child.kill('SIGTERM')
+  t.equal(await running.exit, 1)
+  t.equal(await slow, 'cut')
+})
+
+t.test('a session outlives the process: it is sealed, not stored', async t => {
+  const env = { SESSION_SECRET: 'a-test-secret-of-enough-characters-0123456789' }
+  const first = await startGateway(t, { env })
+  const session = await first.initialize(first.token())
+  const second = await startGateway(t, { env: { ...env, DRUPAL_URL: first.drupal.url } })
+  const { status } = await second.post({ jsonrpc: '2.0', id: 1, method: 'ping' }, session)
+  t.equal(status, 200)
+})
+
+t.test('logs are JSON with an id, and hold no token at any level', async t => {
+  const { drupal, running, post, session, token } = await startProcess(t)
+  const minted = [token, session['mcp-session-id']]
+  await post(
+    { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'demo.fail', arguments: {} } },
+    session
+  )
+  for (const options of [
+    { expiresIn: -60 },
+    { header: { alg: 'none' } },
+    { claims: { iss: 'https://x/' } }
+  ]) {
+    const bad = drupal.mint(options).token
+    minted.push(bad)
+    await post(INITIALIZE, { authorization: `Bearer ${bad}` })
+  }
+  drupal.faults.resetBefore = true
+  await post(
+    { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'site.info', arguments: {} } },
+    session
+  )
+  await post('{nope', session)
+  running.child.kill('SIGTERM')
+  await running.exit
+  const lines = running.stdout().trim().split('\n')
+  t.ok(lines.length > 6)
+  for (const line of lines) t.doesNotThrow(() => JSON.parse(line), line)
+  const audit = lines.map(line => JSON.parse(line)).filter(({ type }) => type === 'audit')
+  t.ok(audit.length >= 6)
+  t.equal(new Set(audit.map(({ requestId }) => requestId)).size, audit.length, 'an id per request')
+  for (const secret of minted) {
+    for (const part of secret.split('.')) {
+      if (part.length > 20) t.notOk(running.stdout().includes(part), 'no part of a token')
+    }
+  }
+  t.equal(running.stderr(), '')
+})
+
+t.test('the admin listener serves metrics apart from the public one', async t => {
+  const gateway = await startGateway(t, { env: { ADMIN_PORT: '0' } })
+  await gateway.initialize(gateway.token())
+  const address = (await gateway.gateway.admin?.listen({ host: '127.0.0.1', port: 0 })) as string
+  const { status, text } = await read(await fetch(`${address}/metrics`))
+  t.equal(status, 200)
+  t.match(
+    text,
+    /mcp_gateway_requests_total\{method="initialize",era="legacy",outcome="ok",status="200"\} 1/
+  )
+  t.equal((await fetch(`${gateway.origin}/metrics`)).status, 404)
+})
+
+t.test('the command line', async t => {
+  const print = async (args: string[]) => {
+    const out = t.capture(process.stdout, 'write', () => true)
+    const err = t.capture(process.stderr, 'write', () => true)
+    const code = await main(args)
+    const text = (calls: { args: unknown[] }[]) => calls.map(call => String(call.args[0])).join('')
+    const printed = { code, stdout: text(out()), stderr: text(err()) }
+    out.restore()
+    err.restore()
+    return printed
+  }
+  t.match(await print(['--version']), { code: 0, stdout: /^\d+\.\d+\.\d+\n$/ })
+  for (const args of [[], ['--help'], ['-h'], ['help']]) {
+    const { code, stdout } = await print(args)
+    t.equal(code, 0)
+    for (const name of Object.keys(commands)) t.match(stdout, name)
+  }
+  t.match(await print(['nope']), { code: 2, stderr: /"nope" is no command/ })
+  for (const name of ['serve', 'demo']) {
+    t.match(await print([name, '--help']), { code: 0, stdout: /Usage: drupal-mcp-gateway/ })
+    t.match(await print([name, '--nope']), { code: 2, stderr: /--nope/ })
+  }
+  t.match(await print(['demo', '--only', 'x']), { code: 2, stderr: /--only takes/ })
+  t.match(await print(['demo', '--gateway-port', 'x']), { code: 2, stderr: /must be a port/ })
+})
+
+t.test('serve with a wrong configuration: every problem, exit code 2, no stack', async t => {
+  const { exit, stderr } = run(t, ['serve'], { MCP_SERVER_PORT: 'abc', OAUTH_VALIDATION: 'maybe' })
+  t.equal(await exit, 2)
+  for (const name of ['MCP_SERVER_PORT', 'OAUTH_VALIDATION', 'DRUPAL_URL']) t.match(stderr(), name)
+  t.notMatch(stderr(), /\bat \w+.*:\d+:\d+/)
+})
+
+t.test('serve --check says whether the configuration is good', async t => {
+  const { exit, stdout } = run(t, ['serve', '--check'], { DRUPAL_URL: 'http://127.0.0.1:1' })
+  t.equal(await exit, 0)
+  t.match(stdout(), /The configuration is valid. Resource: http:\/\/localhost:3000\/mcp/)
+})
+
+t.test('a port that is taken: a clear error', async t => {
+  const drupal = await startDrupal()
+  t.teardown(() => drupal.close())
+  const port = String(drupal.port)
+  const serve = run(t, ['serve'], { DRUPAL_URL: drupal.url, MCP_SERVER_PORT: port })
+  t.equal(await serve.exit, 1)
+  t.match(serve.stderr(), `Port ${port} on 127.0.0.1 is taken`)
+  t.match(serve.stderr(), 'MCP_SERVER_PORT')
+  const taken = run(t, ['demo', '--once', '--drupal-port', port, '--gateway-port', '0'])
+  t.equal(await taken.exit, 1)
+  t.match(taken.stderr(), '--drupal-port')
+  const both = run(t, ['demo', '--once', '--drupal-port', '0', '--gateway-port', port])
+  t.equal(await both.exit, 1)
+  t.match(both.stderr(), '--gateway-port')
+})
+
+t.test('the demo', async t => {
+  t.test('--once makes the whole trip and ends with 0', async t => {
+    const { exit, stdout, stderr } = run(t, [
+      'demo',
+      '--once',
+      '--gateway-port',
+      '0',
+      '--drupal-port',
+      '0'
+    ])
+    t.equal(await exit, 0, stderr())
+    for (const step of [
+      'WWW-Authenticate',
+      '/oauth/register',
+      'signs in at',
+      'initialize',
+      'tools/list',
+      'steps up',
+      'Every step went well.'
+    ]) {
+      t.match(stdout(), step)
+    }
+  })
+  t.test('stays up, says what to paste, and ends on a signal', async t => {
+    const { child, exit, stdout } = run(t, ['demo', '--gateway-port', '0', '--drupal-port', '0'])
+    while (!stdout().includes('Ctrl-C ends it.'))
+      await new Promise(resolve => setTimeout(resolve, 20))
+    t.match(stdout(), /npx @modelcontextprotocol\/inspector/)
+    t.match(stdout(), /claude mcp add/)
+    const [url = ''] = /http:\/\/localhost:\d+\/mcp/.exec(stdout()) ?? []
+    t.equal((await fetch(url, { method: 'POST' })).status, 401)
+    child.kill('SIGINT')
+    t.equal(await exit, 0)
+  })
+  t.test('--only starts one of the two', async t => {
+    const drupal = run(t, ['demo', '--only', 'drupal', '--drupal-port', '0'])
+    while (!drupal.stdout().includes('Ctrl-C'))
+      await new Promise(resolve => setTimeout(resolve, 20))
+    const [url = ''] = /http:\/\/127\.0\.0\.1:\d+/.exec(drupal.stdout()) ?? []
+    const port = new URL(url).port
+    const gateway = run(t, [
+      'demo',
+      '--only',
+      'gateway',
+      '--gateway-port',
+      '0',
+      '--drupal-port',
+      port
+    ])
+    while (!gateway.stdout().includes('Ctrl-C'))
+      await new Promise(resolve => setTimeout(resolve, 20))
+    const [mcp = ''] = /http:\/\/localhost:\d+\/mcp/.exec(gateway.stdout()) ?? []
+    const { json } = await read(
+      await fetch(mcp.replace('/mcp', '/.well-known/oauth-protected-resource'))
+    )
+    t.equal(json.authorization_servers[0], `${url}/`)
+  })
+})

@@ -1,0 +1,91 @@
+// What a call leaves behind: its trace, its audit line and its measures, also when the client went away.
+import t from 'tap'
+import { startGateway } from './fixtures/start.ts'
+
+const call = (name: string, args: object, meta?: object) => ({
+  jsonrpc: '2.0',
+  id: 1,
+  method: 'tools/call',
+  params: { name, arguments: args, ...(meta === undefined ? {} : { _meta: meta }) }
+})
+const TRACE = '0af7651916cd43dd8448eb211c80319c'
+const OTHER = '4bf92f3577b34da6a3ce929d0e0e4736'
+
+t.test('the trace', async t => {
+  const gateway = await startGateway(t)
+  const session = await gateway.initialize(gateway.token())
+  const seen = () =>
+    gateway.drupal.requests.findLast(({ path }) => path === '/mcp/tools/site.info')?.headers
+  const line = () => JSON.parse(gateway.audited.at(-1) as string)
+  t.test('goes on where a client began it', async t => {
+    await gateway.post(call('site.info', {}), {
+      ...session,
+      traceparent: `00-${TRACE}-b7ad6b7169203331-01`,
+      tracestate: 'a=b'
+    })
+    t.match(seen()?.['traceparent'], `00-${TRACE}-`)
+    t.equal(seen()?.['tracestate'], 'a=b')
+    t.equal(line().traceId, TRACE)
+  })
+  t.test('R77 `_meta` goes before the header', async t => {
+    await gateway.post(call('site.info', {}, { traceparent: `00-${OTHER}-b7ad6b7169203331-01` }), {
+      ...session,
+      traceparent: `00-${TRACE}-b7ad6b7169203331-01`
+    })
+    t.match(seen()?.['traceparent'], `00-${OTHER}-`)
+    t.equal(line().traceId, OTHER)
+  })
+  t.test('begins here when a client brings none, or garbage', async t => {
+    await gateway.post(call('site.info', {}), { ...session, traceparent: 'x'.repeat(200) })
+    t.match(seen()?.['traceparent'], /^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/)
+    t.match(line().traceId, /^[0-9a-f]{32}$/)
+  })
+})
+
+t.test('the audit line names arguments and never their values', async t => {
+  const gateway = await startGateway(t)
+  const session = await gateway.initialize(gateway.token())
+  await gateway.post(call('tutorials.search', { query: 'a secret wish', limit: 3 }), session)
+  const text = gateway.audited.at(-1) as string
+  t.notMatch(text, 'a secret wish')
+  t.match(JSON.parse(text), {
+    type: 'audit',
+    subject: '2',
+    clientId: 'public',
+    method: 'tools/call',
+    tool: 'tutorials.search',
+    era: 'legacy',
+    version: '2025-11-25',
+    decision: 'allowed',
+    status: 200,
+    arguments: [
+      { name: 'query', type: 'string', size: 13 },
+      { name: 'limit', type: 'number' }
+    ]
+  })
+  t.ok(JSON.parse(text).drupalMs > 0)
+})
+
+t.test('R45 a client that went away leaves its line', async t => {
+  const gateway = await startGateway(t)
+  const session = await gateway.initialize(gateway.token())
+  const gone = new AbortController()
+  const asked = fetch(gateway.url, {
+    method: 'POST',
+    signal: gone.signal,
+    headers: { ...session, 'content-type': 'application/json', accept: 'application/json' },
+    body: JSON.stringify(call('demo.slow', { ms: 300 }))
+  })
+  while (!gateway.drupal.requests.some(({ path }) => path.endsWith('/demo.slow'))) {
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+  gone.abort()
+  await t.rejects(asked)
+  const lines = () =>
+    gateway.audited.map(line => JSON.parse(line)).filter(({ tool }) => tool === 'demo.slow')
+  while (lines().length === 0) await new Promise(resolve => setTimeout(resolve, 5))
+  t.match(lines()[0], { status: 499, decision: 'allowed' })
+  while (gateway.drupal.load.active > 0) await new Promise(resolve => setTimeout(resolve, 5))
+  await gateway.post({ jsonrpc: '2.0', id: 2, method: 'ping' }, session)
+  t.equal(lines().length, 1, 'one line, not two')
+})

@@ -1,0 +1,326 @@
+import t from 'tap'
+import fc from 'fast-check'
+import { InitializeResultSchema } from '@modelcontextprotocol/sdk/types.js'
+import { specTypeSchemas } from '@modelcontextprotocol/server'
+import {
+  describeUpstream,
+  mayReachModernClient,
+  toLegacyAnswer,
+  toLegacyRequest,
+  toModernAnswer,
+  toModernRequest
+} from '../../src/mcp/bridge.ts'
+import type { RpcRequest } from '../../src/mcp/call.ts'
+import { classify } from '../../src/mcp/envelope.ts'
+import { memberText, setMembers } from '../../src/mcp/json-members.ts'
+import { readMessage } from '../../src/mcp/message.ts'
+import {
+  decodeHeaderValue,
+  encodeHeaderValue,
+  mirroredParams,
+  paramHeaders,
+  paramMismatch
+} from '../../src/mcp/mirrored-headers.ts'
+import {
+  discoverResult,
+  gatewayInfo,
+  initializeResult,
+  toolsCapabilities
+} from '../../src/mcp/server-info.ts'
+import { acknowledged, changed, ended, honoured } from '../../src/mcp/subscription.ts'
+
+const info = gatewayInfo('1.2.3')
+const parse = (text: string) => JSON.parse(text) as Record<string, unknown>
+function request(text: string): RpcRequest {
+  const reading = readMessage(Buffer.from(text), { maxBatch: 1 })
+  const message = reading.ok ? reading.messages[0] : undefined
+  if (message?.kind !== 'request') throw new Error('not a request')
+  return message
+}
+
+t.test('sets members and leaves every other character of them alone', async t => {
+  const text = ' { "id" : 12345678901234567890, "a":{"x":"}\\"{"},"b" : [1, 2.50] , "c":null} '
+  t.equal(memberText(text, 'id'), '12345678901234567890')
+  t.equal(memberText(text, 'a'), '{"x":"}\\"{"}')
+  t.equal(memberText(text, 'b'), '[1, 2.50]')
+  t.equal(memberText(text, 'none'), undefined)
+  t.equal(
+    setMembers(text, { a: undefined, b: '{}', d: 'true', e: undefined }),
+    '{"id" : 12345678901234567890,"b" : {},"c":null,"d":true}'
+  )
+  t.equal(setMembers('{}', {}), '{}')
+  for (const broken of ['', '[]', '"x"', '{"a"', '{"a":[', '{"a":"', '{"a" 1}'])
+    t.throws(() => setMembers(broken, {}), SyntaxError, broken)
+  const object = fc.dictionary(fc.string({ maxLength: 3 }), fc.jsonValue())
+  const changes = fc.dictionary(
+    fc.string({ maxLength: 3 }),
+    fc.option(fc.jsonValue(), { nil: undefined })
+  )
+  fc.assert(
+    fc.property(object, changes, fc.constantFrom(0, 1), (before, change, indent) => {
+      fc.pre(!JSON.stringify([before, change]).includes('__proto__'))
+      const texts = Object.entries(change).map(([name, value]) => [name, JSON.stringify(value)])
+      const after = setMembers(JSON.stringify(before, null, indent), Object.fromEntries(texts))
+      t.strictSame(parse(after), parse(JSON.stringify({ ...before, ...change })))
+    }),
+    { numRuns: 200 }
+  )
+})
+
+t.test('R32 R62 introduces itself to both eras as their schemas want it', async t => {
+  const server = { info, capabilities: toolsCapabilities(false), instructions: 'Be kind.' }
+  const initialize = initializeResult(server, '2025-06-18')
+  t.match(initialize, { protocolVersion: '2025-06-18', serverInfo: { version: '1.2.3' } })
+  t.ok(InitializeResultSchema.safeParse(initialize).success)
+  t.strictSame(initializeResult({ ...server, instructions: undefined }, 5), {
+    protocolVersion: '2025-11-25',
+    capabilities: { tools: {} },
+    serverInfo: info
+  })
+  const discover = discoverResult({ ...server, capabilities: toolsCapabilities(true) }, 5000)
+  t.match(discover, {
+    supportedVersions: ['2026-07-28'],
+    capabilities: { tools: { listChanged: true } },
+    ttlMs: 5000,
+    cacheScope: 'private',
+    instructions: 'Be kind.'
+  })
+  const checked = specTypeSchemas.DiscoverResult['~standard'].validate(discover)
+  t.notOk(checked.issues)
+  t.notOk('instructions' in discoverResult({ ...server, instructions: undefined }, 0))
+})
+
+t.test('§A14 advertises of an upstream only what can be bridged', async t => {
+  const upstream = {
+    protocolVersion: '2025-11-25',
+    serverInfo: { name: 'drupal', version: '11' },
+    instructions: 'Search first.',
+    capabilities: {
+      tools: { listChanged: true },
+      resources: { subscribe: true, listChanged: true },
+      completions: {},
+      prompts: 5,
+      logging: {},
+      tasks: {}
+    }
+  }
+  t.strictSame(describeUpstream(upstream, info, { tools: false }), {
+    info: { name: 'drupal', version: '11' },
+    capabilities: { tools: {}, resources: {}, completions: {} },
+    instructions: 'Search first.'
+  })
+  t.match(describeUpstream(upstream, info, { tools: true }), {
+    capabilities: { tools: { listChanged: true }, resources: {} }
+  })
+  const modern = { _meta: { 'io.modelcontextprotocol/serverInfo': { name: 'm', version: '1' } } }
+  t.strictSame(describeUpstream(modern, info, { tools: true }), {
+    info: { name: 'm', version: '1' },
+    capabilities: {},
+    instructions: undefined
+  })
+  t.strictSame(describeUpstream({}, info, { tools: true }).info, info)
+})
+
+t.test(
+  'R77 a modern request goes to a legacy upstream without its envelope, else as it was',
+  async t => {
+    const sent =
+      '{"jsonrpc":"2.0","id":12345678901234567890,"method":"tools/call","params":{"name":"t","arguments":{"n":1.50},' +
+      '"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","progressToken":9007199254740993,' +
+      '"io.modelcontextprotocol/clientCapabilities":{},"traceparent":"00-x"}}}'
+    t.equal(
+      toLegacyRequest(sent),
+      '{"jsonrpc":"2.0","id":12345678901234567890,"method":"tools/call","params":{"name":"t","arguments":{"n":1.50},' +
+        '"_meta":{"progressToken":9007199254740993,"traceparent":"00-x"}}}'
+    )
+    t.equal(
+      toLegacyRequest('{"method":"m","params":{"_meta":{"io.modelcontextprotocol/x":1}}}'),
+      '{"method":"m","params":{}}'
+    )
+    t.equal(toLegacyRequest('{"method":"m"}'), '{"method":"m","params":{}}')
+  }
+)
+
+t.test('R63 R64 R65 a legacy result is completed for a modern client', async t => {
+  const listed = '{"jsonrpc":"2.0","id":1e0,"result":{"tools":[],"ttlMs":5,"_meta":{"a":1.0}}}'
+  const answer = toModernAnswer(listed, { method: 'tools/list', info, ttlMs: 7000 })
+  t.equal(answer.status, 200)
+  t.match(answer.body, /"id":1e0/)
+  t.match(answer.body, /"a":1\.0/)
+  t.match(parse(answer.body), {
+    result: {
+      tools: [],
+      resultType: 'complete',
+      ttlMs: 7000,
+      cacheScope: 'private',
+      _meta: { a: 1, 'io.modelcontextprotocol/serverInfo': info }
+    }
+  })
+  const called = '{"jsonrpc":"2.0","id":1,"result":{"content":[],"_meta":null}}'
+  t.strictSame(
+    parse(toModernAnswer(called, { method: 'tools/call', info, ttlMs: 7000 }).body)['result'],
+    {
+      content: [],
+      _meta: { 'io.modelcontextprotocol/serverInfo': { ...info } },
+      resultType: 'complete'
+    }
+  )
+})
+
+t.test('R74 R75 R61 legacy error codes and statuses become those of the modern era', async t => {
+  const cases = [
+    [-32002, 200, -32602],
+    [-32042, 200, -32603],
+    [-32601, 404, -32601],
+    [-32602, 200, -32602],
+    [403, 200, 403]
+  ] as const
+  for (const [code, status, becomes] of cases) {
+    const error = { code, message: 'm', data: { uri: 'x' } }
+    const answer = toModernAnswer(JSON.stringify({ jsonrpc: '2.0', id: 'é', error }), {
+      method: 'resources/read',
+      info,
+      ttlMs: 0
+    })
+    t.equal(answer.status, status, String(code))
+    t.strictSame(parse(answer.body), {
+      jsonrpc: '2.0',
+      id: 'é',
+      error: { ...error, code: becomes }
+    })
+  }
+})
+
+t.test('an upstream that gives no answer is named as the fault, in both directions', async t => {
+  const ping = request('{"jsonrpc":"2.0","id":1,"method":"m"}')
+  for (const text of [
+    '',
+    '<html>',
+    '[]',
+    '{}',
+    '{"result":5}',
+    '{"error":{}}',
+    '{"error":{"code":"x"}}',
+    'null'
+  ]) {
+    const options = { method: 'm', info, ttlMs: 0 }
+    t.throws(() => toModernAnswer(text, options), { code: 'GW_UPSTREAM_INVALID' }, text)
+    t.throws(() => toLegacyAnswer(text, ping), { code: 'GW_UPSTREAM_INVALID' }, text)
+  }
+})
+
+t.test('R68 what of a legacy stream may reach a modern client', async t => {
+  const quiet = request('{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}')
+  const chatty = request(
+    '{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"io.modelcontextprotocol/logLevel":"info"}}}'
+  )
+  const note = (method: string) => ({ kind: 'notification', method, params: undefined }) as const
+  t.ok(mayReachModernClient({ kind: 'response', id: 1 }, quiet))
+  t.ok(mayReachModernClient(note('notifications/progress'), quiet))
+  t.notOk(mayReachModernClient(note('notifications/message'), quiet))
+  t.ok(mayReachModernClient(note('notifications/message'), chatty))
+  t.notOk(mayReachModernClient(note('notifications/tools/list_changed'), chatty))
+  t.notOk(mayReachModernClient(quiet, quiet), 'no server→client requests')
+})
+
+t.test('R55 R57 R58 a legacy request becomes a modern one that passes our own checks', async t => {
+  const texts = [
+    '{"jsonrpc":"2.0","id":1,"method":"tools/list"}',
+    '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"progressToken":5}}}',
+    '{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"=?base64?x?=","_meta":7}}',
+    '{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"node:é "}}',
+    '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"x"}}}'
+  ]
+  for (const text of texts) {
+    const { body, headers } = toModernRequest(text, request(text), { version: '2026-07-28', info })
+    const envelope = classify({
+      messages: [request(body)],
+      batch: false,
+      headers: {
+        protocolVersion: headers['mcp-protocol-version'],
+        mcpMethod: headers['mcp-method'],
+        mcpName: headers['mcp-name']
+      }
+    })
+    t.match(envelope, { era: 'modern', version: '2026-07-28' }, text)
+  }
+  const { body } = toModernRequest(texts[1]!, request(texts[1]!), { version: '2026-07-28', info })
+  t.match(parse(body), { params: { _meta: { progressToken: 5 } } })
+})
+
+t.test('R61 a modern answer for a legacy client', async t => {
+  const asked = request('{"jsonrpc":"2.0","id":12345678901234567890,"method":"tools/call"}')
+  const same =
+    '{"jsonrpc":"2.0","id":12345678901234567890,"result":{"resultType":"complete","ttlMs":0}}'
+  t.strictSame(toLegacyAnswer(same, asked), { status: 200, body: same })
+  const unknown = '{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"m"}}'
+  t.strictSame(toLegacyAnswer(unknown, asked), { status: 200, body: unknown }, 'never 404')
+  const asksBack =
+    '{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","requestState":"s"}}'
+  t.match(toLegacyAnswer(asksBack, asked).body, /"id":12345678901234567890,"error":\{"code":-32603/)
+  for (const code of [-32020, -32021, -32022]) {
+    const refused = JSON.stringify({ jsonrpc: '2.0', id: 1, error: { code, message: 'm' } })
+    t.match(toLegacyAnswer(refused, asked), { status: 200, body: /-32603/ }, 'R74 not known there')
+  }
+})
+
+t.test(
+  'R71 a subscription is told with its id as sent, and only of what was asked and is offered',
+  async t => {
+    const offered = { toolsListChanged: true, promptsListChanged: false }
+    const asked = { toolsListChanged: true, promptsListChanged: true, resourcesListChanged: true }
+    t.strictSame(honoured(asked, offered), { toolsListChanged: true })
+    for (const none of [undefined, null, 5, {}, { toolsListChanged: 'yes' }])
+      t.strictSame(honoured(none, offered), {})
+    const id = '"listen:0"'
+    t.strictSame(parse(acknowledged(id, { toolsListChanged: true })), {
+      jsonrpc: '2.0',
+      method: 'notifications/subscriptions/acknowledged',
+      params: {
+        _meta: { 'io.modelcontextprotocol/subscriptionId': 'listen:0' },
+        notifications: { toolsListChanged: true }
+      }
+    })
+    t.match(acknowledged('12345678901234567890', {}), /subscriptionId":12345678901234567890\}/)
+    t.strictSame(parse(changed('0', 'notifications/tools/list_changed')), {
+      jsonrpc: '2.0',
+      method: 'notifications/tools/list_changed',
+      params: { _meta: { 'io.modelcontextprotocol/subscriptionId': 0 } }
+    })
+    const schemas = specTypeSchemas
+    const ack = schemas.SubscriptionsAcknowledgedNotification['~standard']
+    t.notOk(ack.validate(parse(acknowledged(id, offered))).issues)
+    const end = schemas.SubscriptionsListenResult['~standard']
+    t.notOk(end.validate(parse(ended(id))['result']).issues)
+    t.strictSame(parse(ended(id)), {
+      jsonrpc: '2.0',
+      id: 'listen:0',
+      result: {
+        resultType: 'complete',
+        _meta: { 'io.modelcontextprotocol/subscriptionId': 'listen:0' }
+      }
+    })
+  }
+)
+
+t.test('R59 R60 what is encoded for a header is decoded to the same', async t => {
+  t.equal(encodeHeaderValue('search'), 'search')
+  t.equal(encodeHeaderValue('two words'), 'two words')
+  for (const text of ['', ' x', 'x ', 'é', 'a\nb', '=?base64?eA==?=', '=?x'])
+    t.match(encodeHeaderValue(text), /^=\?base64\?[A-Za-z0-9+/=]*\?=$/, JSON.stringify(text))
+  fc.assert(
+    fc.property(
+      fc.string({ unit: 'grapheme' }),
+      text => decodeHeaderValue(encodeHeaderValue(text)) === text
+    )
+  )
+  const declared = mirroredParams({
+    properties: {
+      region: { type: 'string', 'x-mcp-header': 'Region' },
+      count: { type: 'integer', 'x-mcp-header': 'Count' }
+    }
+  })
+  const args = { region: 'Zürich', count: 3 }
+  t.equal(paramMismatch(declared, args, paramHeaders(declared, args)), undefined)
+  t.strictSame(paramHeaders(declared, { count: null }), {})
+})

@@ -1,0 +1,185 @@
+import t from 'tap'
+import type { Principal } from '../../src/auth/principal.ts'
+import type { Message } from '../../src/mcp/call.ts'
+import {
+  type Drawing,
+  draws,
+  rateLimited,
+  rateLimitFields,
+  type TakenDraw
+} from '../../src/policy/budgets.ts'
+
+const principal: Principal = {
+  issuer: 'https://site.example/',
+  subject: '1',
+  clientId: 'desk app',
+  hasUser: true,
+  scopes: [],
+  expiresAt: 2_000_000_000,
+  tokenId: undefined,
+  key: 'P'
+}
+const request = (method: string): Message => ({
+  kind: 'request',
+  id: 1,
+  idText: '1',
+  method,
+  params: { name: 'x' }
+})
+const budgets = {
+  session: { max: 300, windowMs: 60_000 },
+  principal: { max: 600, windowMs: 60_000 },
+  client: { max: 5000, windowMs: 3_600_000 }
+}
+const rule = {
+  level: 'required',
+  scopes: [],
+  weight: 10,
+  budget: { name: 'content.*', max: 4, windowMs: 10_000 }
+} as const
+const draw = (part: Partial<Drawing> = {}) =>
+  draws({ budgets, principal, sessionId: 'S', message: request('tools/call'), rule, ...part })
+
+t.test('a tool call draws its weight on session, principal, client and tool', async t => {
+  t.same(draw(), [
+    { budget: 'session', key: 'session:S', cost: 10, max: 300, windowMs: 60_000 },
+    { budget: 'principal', key: 'principal:P', cost: 10, max: 600, windowMs: 60_000 },
+    {
+      budget: 'client',
+      key: 'client:https://site.example/ desk app',
+      cost: 10,
+      max: 5000,
+      windowMs: 3_600_000
+    },
+    { budget: 'tool', key: 'tool:content.*:P', cost: 4, max: 4, windowMs: 10_000 }
+  ])
+})
+
+t.test('a call heavier than a budget takes it whole instead of never passing', async t => {
+  const light = draw({ budgets: { ...budgets, session: { max: 3, windowMs: 1000 } } })
+  t.equal(light[0]?.cost, 3)
+})
+
+t.test('every other request weighs one and draws on no tool', async t => {
+  t.same(
+    draw({ message: request('tools/list'), rule: undefined }).map(d => [d.budget, d.cost]),
+    [
+      ['session', 1],
+      ['principal', 1],
+      ['client', 1]
+    ]
+  )
+})
+
+t.test('R-A12 discover, initialize, ping, notifications and answers draw nothing', async t => {
+  for (const message of [
+    request('server/discover'),
+    request('initialize'),
+    request('ping'),
+    { kind: 'notification', method: 'notifications/cancelled', params: undefined },
+    { kind: 'response', id: 1 }
+  ] satisfies Message[]) {
+    t.same(draw({ message }), [])
+  }
+})
+
+t.test('budgets that are off and sessions that are not there draw nothing', async t => {
+  const off = { session: null, principal: null, client: null }
+  t.same(draw({ budgets: off, rule: undefined }), [])
+  t.same(
+    draw({ sessionId: undefined, rule: undefined }).map(d => d.budget),
+    ['principal', 'client']
+  )
+})
+
+t.test('before sign-in the address stands for the caller, and no client is charged', async t => {
+  const keys = (address?: string) => draw({ principal: undefined, address }).map(d => d.key)
+  t.same(keys('192.0.2.1'), [
+    'session:S',
+    'principal:anonymous 192.0.2.1',
+    'tool:content.*:anonymous 192.0.2.1'
+  ])
+  t.same(keys(), ['session:S', 'principal:anonymous ', 'tool:content.*:anonymous '])
+})
+
+const taken = (part: Partial<TakenDraw>): TakenDraw => ({
+  budget: 'session',
+  key: 'session:S',
+  cost: 1,
+  max: 300,
+  windowMs: 60_000,
+  used: 288,
+  resetMs: 29_001,
+  ...part
+})
+
+t.test('the RateLimit fields of draft-11', async t => {
+  t.test('one item per budget, whole seconds rounded up', async t => {
+    t.same(
+      rateLimitFields([
+        taken({}),
+        taken({ budget: 'tool', max: 5, used: 5, windowMs: 10_000, resetMs: 1 })
+      ]),
+      {
+        'ratelimit-policy': '"session";q=300;w=60, "tool";q=5;w=10',
+        ratelimit: '"session";r=12;t=30, "tool";r=0;t=1'
+      }
+    )
+  })
+
+  t.test('no field where nothing is limited', async t => {
+    t.same(rateLimitFields([]), {})
+  })
+
+  t.test('of a batch the state with the least left is told', async t => {
+    const fields = rateLimitFields([taken({ used: 10 }), taken({ used: 12 }), taken({ used: 11 })])
+    t.equal(fields.ratelimit, '"session";r=288;t=30')
+  })
+
+  t.test('Retry-After is not earlier than the end of the last exceeded window', async t => {
+    const fields = rateLimitFields([
+      taken({ used: 301, resetMs: 4000 }),
+      taken({ budget: 'principal', max: 600, used: 700, resetMs: 11_500 }),
+      taken({ budget: 'client', used: 1, resetMs: 99_000 })
+    ])
+    t.equal(fields['retry-after'], '12')
+    t.match(fields.ratelimit, /"session";r=0;t=4, "principal";r=0;t=12/)
+    t.equal(rateLimitFields([taken({ used: 301, resetMs: 0 })])['retry-after'], '1', 'never zero')
+  })
+})
+
+t.test('the refusal tells a model what to wait for', async t => {
+  t.equal(rateLimited([taken({ used: 300 })]), undefined, 'the last unit is still allowed')
+  const error = rateLimited(
+    [
+      taken({ used: 301, resetMs: 400 }),
+      taken({ budget: 'tool', max: 1, used: 2, windowMs: 1000, resetMs: 1000 }),
+      taken({
+        budget: 'tool',
+        key: 'tool:other:P',
+        max: 9,
+        used: 10,
+        windowMs: 3_600_000,
+        resetMs: 90_000
+      })
+    ],
+    '77'
+  )
+  t.match(error, {
+    code: 'GW_RATE_LIMITED',
+    statusCode: 429,
+    retryAfterSeconds: 90,
+    idText: '77',
+    data: { retryAfterSeconds: 90, budgets: ['session', 'tool'] },
+    message:
+      'Rate limit reached. The limit is 9 per 3600 seconds for this tool. Wait 90 seconds, then send the same call again.'
+  })
+  const short = rateLimited([
+    taken({ budget: 'client', max: 1, used: 2, windowMs: 1000, resetMs: 5 })
+  ])
+  t.match(
+    short?.message,
+    /1 per 1 second for this client, all its users together. Wait 1 second, then/
+  )
+  t.notOk(short && 'idText' in short)
+})

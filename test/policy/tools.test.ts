@@ -1,0 +1,195 @@
+import t from 'tap'
+import type { Config } from '../../src/config/schema.ts'
+import type { Message } from '../../src/mcp/call.ts'
+import { createKnownScopes } from '../../src/policy/scopes.ts'
+import { createToolPolicy, readAuthAnnotation, toolName } from '../../src/policy/tools.ts'
+
+const policyOf = (
+  tools: Config['policy']['tools'] = {},
+  unannotated: Config['policy']['unannotated'] = 'required'
+) => createToolPolicy({ tools, unannotated, missingScope: 'step-up' })
+
+t.test('the annotation', async t => {
+  const cases: [string, unknown, ReturnType<typeof readAuthAnnotation>][] = [
+    ['no annotations at all', undefined, undefined],
+    ['annotations that are a list', [{ auth: { level: 'none' } }], undefined],
+    ['annotations without auth', { title: 'x' }, undefined],
+    ['auth that is a string', { auth: 'required' }, undefined],
+    ['auth that only describes', { auth: { description: 'x', level: null } }, undefined],
+    ['an empty list of scopes', { auth: { scopes: [] } }, undefined],
+    [
+      'scopes without level mean required',
+      { auth: { scopes: ['b', 'a', 'b'] } },
+      { level: 'required', scopes: ['a', 'b'] }
+    ],
+    [
+      'an explicit level wins',
+      { auth: { level: 'none', scopes: ['a'] } },
+      { level: 'none', scopes: ['a'] }
+    ],
+    ['optional', { auth: { level: 'optional' } }, { level: 'optional', scopes: [] }],
+    [
+      'a level nobody knows is required',
+      { auth: { level: 'admin' } },
+      { level: 'required', scopes: [] }
+    ],
+    [
+      'scopes as one spaced string',
+      { auth: { scopes: ' b  a ' } },
+      { level: 'required', scopes: ['a', 'b'] }
+    ],
+    [
+      'a scope that no header may carry is dropped, the level is not',
+      { auth: { scopes: ['a"\r\nx: y', 7, 'ü'] } },
+      { level: 'required', scopes: ['x:', 'y'] }
+    ]
+  ]
+  for (const [name, annotations, expected] of cases) {
+    t.same(readAuthAnnotation(annotations), expected, name)
+  }
+})
+
+t.test('the rule of a tool', async t => {
+  t.test('a tool that says nothing follows policy.unannotated', async t => {
+    t.match(policyOf().rule('x', undefined), {
+      level: 'required',
+      scopes: [],
+      weight: 1,
+      budget: undefined
+    })
+    t.equal(policyOf({}, 'none').rule('x', undefined).level, 'none')
+  })
+
+  t.test('level none asks for no scope', async t => {
+    t.same(policyOf().rule('x', { level: 'none', scopes: ['a'] }).scopes, [])
+  })
+
+  t.test('overrides of level and scopes stand above the annotation', async t => {
+    const policy = policyOf({
+      raised: { level: 'required' },
+      scoped: { scopes: ['z', 'a'] },
+      freed: { scopes: [] },
+      opened: { level: 'none' }
+    })
+    const open = { level: 'none', scopes: ['own'] } as const
+    t.match(policy.rule('raised', open), { level: 'required', scopes: ['own'] })
+    t.match(policy.rule('scoped', open), { level: 'required', scopes: ['a', 'z'] })
+    t.match(policy.rule('freed', { level: 'required', scopes: ['own'] }), { level: 'required' })
+    t.same(policy.rule('freed', { level: 'required', scopes: ['own'] }).scopes, [])
+    t.match(policy.rule('opened', { level: 'required', scopes: ['own'] }), { level: 'none' })
+  })
+
+  t.test(
+    'for each field the most exact name or pattern wins, in whatever order they stand',
+    async t => {
+      const policy = policyOf({
+        '*': { weight: 2, budget: '100/1m', scopes: ['any'] },
+        'content.*': { scopes: ['content'], weight: 3 },
+        'content.*.delete': { budget: '5/1h' },
+        'content.page.delete': { weight: 9 },
+        'content.page.read': { budget: 'off' }
+      })
+      t.match(policy.rule('other', undefined), {
+        weight: 2,
+        scopes: ['any'],
+        budget: { name: '*', max: 100, windowMs: 60_000 }
+      })
+      t.match(policy.rule('content.page.delete', undefined), {
+        weight: 9,
+        scopes: ['content'],
+        budget: { name: 'content.*.delete', max: 5, windowMs: 3_600_000 }
+      })
+      t.match(policy.rule('content.page.read', undefined), { weight: 3, budget: undefined })
+      t.same(
+        policy.rule('content.page.delete', undefined),
+        policy.rule('content.page.delete', undefined),
+        'the second time it comes from memory'
+      )
+    }
+  )
+
+  t.test('patterns of equal exactness are ordered, so that replicas agree', async t => {
+    const one = policyOf({ 'ab*': { weight: 2 }, '*ab': { weight: 3 }, 'a*b*': { weight: 4 } })
+    const two = policyOf({ 'a*b*': { weight: 4 }, '*ab': { weight: 3 }, 'ab*': { weight: 2 } })
+    t.equal(one.rule('abab', undefined).weight, 3)
+    t.equal(two.rule('abab', undefined).weight, 3)
+  })
+
+  t.test('"*" matches any run of characters, also none', async t => {
+    const cases: [pattern: string, matches: string[], not: string[]][] = [
+      ['a*', ['a', 'ab', 'a.b.c'], ['b', 'ba', '']],
+      ['*a', ['a', 'ba'], ['ab']],
+      ['a*a', ['aa', 'aba'], ['a', 'ab']],
+      ['a*b*c', ['abc', 'axbxc', 'abbc'], ['acb', 'ac', 'abcd']],
+      ['a*bc*c', ['abcc', 'abcbcc'], ['abc']],
+      ['a.b', ['a.b'], ['axb', 'a.bc']]
+    ]
+    for (const [pattern, matches, not] of cases) {
+      const policy = policyOf({ [pattern]: { weight: 5 } })
+      for (const name of matches)
+        t.equal(policy.rule(name, undefined).weight, 5, `${pattern} ${name}`)
+      for (const name of not)
+        t.equal(policy.rule(name, undefined).weight, 1, `${pattern} not ${name}`)
+    }
+  })
+
+  t.test('a hostile name against a hostile pattern costs no time to speak of', async t => {
+    const policy = policyOf({ [`${'a*'.repeat(60)}b`]: { weight: 5 } })
+    const start = performance.now()
+    t.equal(policy.rule('a'.repeat(10_000), undefined).weight, 1)
+    t.ok(performance.now() - start < 100)
+  })
+})
+
+t.test('R72 the tool is named by the body of tools/call only', async t => {
+  const call = (params: Record<string, unknown> | undefined, method = 'tools/call'): Message => ({
+    kind: 'request',
+    id: 1,
+    idText: '1',
+    method,
+    params
+  })
+  t.equal(toolName(call({ name: 'x' })), 'x')
+  t.equal(toolName(call({ name: 7 })), undefined)
+  t.equal(toolName(call(undefined)), undefined)
+  t.equal(toolName(call({ name: 'x' }, 'prompts/get')), undefined)
+  t.equal(
+    toolName({ kind: 'notification', method: 'tools/call', params: { name: 'x' } }),
+    undefined
+  )
+})
+
+t.test('the scopes that this resource knows', async t => {
+  t.test('configured ones first, learned ones sorted, whatever order they came in', async t => {
+    const known = createKnownScopes(['read', 'write', 'read', 'offline_access'])
+    known.add(['z', 'read'])
+    known.add(['a'])
+    t.same(known.list(), ['read', 'write', 'offline_access', 'a', 'z'])
+    t.ok(known.has('write'))
+    t.ok(known.has('z'))
+    t.notOk(known.has('other'))
+  })
+
+  t.test('R83 offline_access is never learned', async t => {
+    const known = createKnownScopes([])
+    known.add(['offline_access'])
+    t.same(known.list(), [])
+  })
+
+  t.test('the list is the same array until something is new, and nobody can change it', async t => {
+    const known = createKnownScopes(['a'])
+    const before = known.list()
+    known.add(['a'])
+    t.equal(known.list(), before)
+    t.throws(() => (before as string[]).push('x'), TypeError)
+    known.add(['b'])
+    t.not(known.list(), before)
+  })
+
+  t.test('learning stops at the bound', async t => {
+    const known = createKnownScopes(['a'], 2)
+    known.add(['b', 'c', 'd'])
+    known.add(['e'])
+    t.same(known.list(), ['a', 'b', 'c'])
+  })
+})
