@@ -1,0 +1,185 @@
+// What is measured: the groups of the benchmark, each a run of its own with its own baselines.
+import {
+  apache,
+  gateway,
+  haproxy,
+  httpProxy,
+  httpProxyJose,
+  nginx,
+  sdkGateway
+} from './targets.mjs'
+
+/** Never cached: every call meets a token that nobody knows. */
+const unknown = { OAUTH_TOKEN_CACHE_TTL: '0' }
+const introspection = {
+  OAUTH_VALIDATION: 'introspection',
+  OAUTH_INTROSPECTION: 'rfc7662',
+  OAUTH_CLIENT_ID: 'gateway',
+  OAUTH_CLIENT_SECRET: 'secret-of-the-gateway'
+}
+
+const mcp = { upstream: 'mcp' }
+
+/** Closed loops of 64 connections in interleaved rounds. The first target of a group is its baseline. */
+export const loops = {
+  relay: {
+    title: 'A call with a known token',
+    text: 'POST of a tools/call, 1 KB result, RS256 token, 64 callers with a session each where the era has them.',
+    targets: () => [
+      httpProxy(),
+      nginx(),
+      haproxy(),
+      haproxy('haproxy-rs256', { verify: 'RS256' }),
+      apache(),
+      sdkGateway(),
+      gateway('gateway, mcp, legacy', mcp),
+      gateway('gateway, mcp, modern', { ...mcp, era: 'modern' }),
+      gateway('gateway, jsonrpc, legacy'),
+      gateway('gateway, jsonrpc, modern', { era: 'modern' })
+    ]
+  },
+  tokens: {
+    title: 'A call with an unknown token',
+    text: 'Nothing is remembered of a token (cache off), so that each call judges it: by signature, or by introspection.',
+    connections: 32,
+    targets: () => [
+      httpProxy(),
+      haproxy('haproxy-rs256', { verify: 'RS256' }),
+      haproxy('haproxy-es256', { verify: 'ES256' }),
+      httpProxyJose('http-proxy-jose-rs256', 'RS256'),
+      httpProxyJose('http-proxy-jose-es256', 'ES256'),
+      gateway('gateway, RS256 unknown', { env: unknown }),
+      gateway('gateway, ES256 unknown', { env: unknown, algorithm: 'ES256' }),
+      gateway('gateway, introspection known', { env: introspection }),
+      gateway('gateway, introspection unknown', { env: { ...introspection, ...unknown } })
+    ]
+  },
+  redis: {
+    title: 'Budgets in Redis',
+    text: 'The same call; budgets and tombstones in a Redis on the other core.',
+    needs: ['redis'],
+    targets: ({ redisUrl }) => [
+      gateway('gateway, budgets in memory'),
+      gateway('gateway, budgets in Redis', { env: { REDIS_URL: redisUrl } })
+    ]
+  },
+  '10k': sized('10k'),
+  '100k': sized('100k'),
+  lists: {
+    title: 'tools/list of 1,000 tools, cached',
+    text: 'Beside a small call of the same gateway; the list is about 400 KB of JSON, which the kernel copies for every answer.',
+    toolCount: 1000,
+    targets: () => [
+      gateway('gateway, small call'),
+      gateway('gateway, ping', { method: 'ping' }),
+      gateway('gateway, tools/list', { method: 'tools/list' })
+    ]
+  }
+}
+
+function sized(size) {
+  return {
+    title: `Results of ${size.toUpperCase()}B`,
+    text: 'The same call with a larger result. The jsonrpc upstream sends it twice, as text and structured.',
+    connections: 32,
+    targets: () => [
+      httpProxy('http-proxy', { tool: `article_${size}` }),
+      nginx('nginx', { tool: `article_${size}` }),
+      gateway('gateway, mcp', { ...mcp, tool: `article_${size}` }),
+      gateway('gateway, jsonrpc', { tool: `article_${size}` })
+    ]
+  }
+}
+
+/** Latency at a fixed rate. */
+export const latency = {
+  title: 'Latency at a fixed rate',
+  text: 'Open loop: a call counts from the moment it was due. Microseconds.',
+  rates: [500, 1500],
+  targets: () => [
+    nginx(),
+    haproxy('haproxy-rs256', { verify: 'RS256' }),
+    httpProxy(),
+    gateway('gateway, mcp, legacy', mcp),
+    gateway('gateway, jsonrpc, legacy'),
+    gateway('gateway, jsonrpc, modern', { era: 'modern' })
+  ]
+}
+
+/** Event streams: 10 of 100 events a second each. */
+export const events = {
+  title: 'Event streams',
+  text: '10 streams of 100 events a second each; CPU microseconds an event, and the time to the first event.',
+  targets: () => [
+    httpProxy('http-proxy', { tool: 'ticker' }),
+    nginx('nginx', { tool: 'ticker' }),
+    gateway('gateway, mcp', { ...mcp, tool: 'ticker' })
+  ]
+}
+
+/** More calls than the site can do. */
+export const overload = {
+  title: 'Overload',
+  text: 'Open loop of 256 connections at multiples of what the site can do. What is turned away is told so by 503 and Retry-After.'
+}
+
+/**
+ * What the regression gate holds, in one run, against bare http-proxy (and HAProxy for the results page). `figure` is a field of
+ * the measured rounds; CPU time a request where none is named.
+ */
+export const goals = [
+  { group: 'relay', who: 'gateway, mcp, legacy', base: 'http-proxy', must: 0.5, goal: 0.33 },
+  { group: 'relay', who: 'gateway, mcp, modern', base: 'http-proxy', must: 0.5, goal: 0.33 },
+  { group: 'relay', who: 'gateway, jsonrpc, legacy', base: 'http-proxy', must: 0.65 },
+  { group: 'relay', who: 'gateway, jsonrpc, modern', base: 'http-proxy', must: 0.65 },
+  { group: 'relay', who: 'gateway, mcp, legacy', base: 'haproxy-rs256', goal: 1 },
+  { group: 'relay', who: 'gateway, jsonrpc, legacy', base: 'haproxy-rs256', goal: 1.3 },
+  { group: 'relay', who: 'gateway, jsonrpc, legacy', base: 'sdk-gateway', must: 0.05, goal: 0.033 },
+  {
+    group: 'tokens',
+    who: 'gateway, RS256 unknown',
+    base: 'http-proxy-jose-rs256',
+    must: 0.7,
+    goal: 0.5
+  },
+  {
+    group: 'tokens',
+    who: 'gateway, ES256 unknown',
+    base: 'http-proxy-jose-es256',
+    must: 0.7,
+    goal: 0.5
+  },
+  {
+    group: 'redis',
+    who: 'gateway, budgets in Redis',
+    base: 'gateway, budgets in memory',
+    must: 1.25,
+    goal: 1.1
+  },
+  ...['mcp', 'jsonrpc'].flatMap(upstream => {
+    const beside = {
+      group: 'latency',
+      who: `gateway, ${upstream}, legacy, 1500/s`,
+      base: 'nginx, 1500/s'
+    }
+    return [
+      { ...beside, figure: 'p50', must: 1.5, goal: 1.3 },
+      { ...beside, figure: 'p99', must: 6, goal: 3 }
+    ]
+  }),
+  { group: 'events', who: 'gateway, mcp', base: 'http-proxy', must: 0.6 },
+  { group: 'events', who: 'gateway, mcp', base: 'nginx', goal: 1.5 },
+  { group: '100k', who: 'gateway, mcp', base: 'http-proxy', must: 0.6 },
+  { group: '100k', who: 'gateway, mcp', base: 'nginx', goal: 1.5 },
+  { group: 'lists', who: 'gateway, tools/list', base: 'gateway, small call', must: 2, goal: 1.2 }
+]
+
+/** The short gate for CI: what it runs, and what a build may cost. */
+export const gate = {
+  targets: () => [
+    httpProxy(),
+    gateway('gateway, mcp, legacy', mcp),
+    gateway('gateway, jsonrpc, legacy'),
+    gateway('gateway, jsonrpc, modern', { era: 'modern' })
+  ]
+}
