@@ -36,8 +36,8 @@ function keyOf(session: SessionState, id: RequestId): string {
   return `${session.id} ${session.principal} ${typeof id} ${id}`
 }
 
-/** The reason of a signal that a client's cancellation ended. */
-export const cancelled = Symbol('cancelled')
+/** The reason of a signal that a client's cancellation ended, and of its stream: compared, never shown. */
+export const cancelled = new Error('cancelled by the client')
 
 export function createInFlight(): InFlight {
   const calls = new Map<string, Stop>()

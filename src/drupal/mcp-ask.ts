@@ -142,8 +142,10 @@ export function unusable(reason: string): GatewayError {
   return gatewayError('GW_UPSTREAM_INVALID', { reason })
 }
 
-/** The rest of a stream, unread: what nobody waits for any more is finished all the same (R45). */
-export function finish(stream: Readable): void {
+/** The rest of a stream, unread: what nobody waits for any more is finished all the same (R45), within `ms` milliseconds. */
+export function finish(stream: Readable, ms: number): void {
+  const late = setTimeout(() => stream.destroy(), ms)
   stream.on('error', () => {})
+  stream.once('close', () => clearTimeout(late))
   stream.resume()
 }

@@ -89,7 +89,7 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
       refuseOrPass(answer, caller, now())
       // A stream is at work until it ends.
       if (answer.stream !== undefined) {
-        signal.addEventListener('abort', () => answer.stream?.destroy())
+        signal.addEventListener('abort', () => answer.stream?.destroy(cancelled))
         answer.stream.once('close', over)
       } else over()
       return answer

@@ -2,7 +2,7 @@
 // name, one per principal, and every request goes into it under an id that no other client uses.
 import { LRUCache } from 'lru-cache'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { gatewayError } from '../errors.ts'
+import { errorTable, gatewayError, isGatewayError } from '../errors.ts'
 import {
   describeUpstream,
   mayReachModernClient,
@@ -12,7 +12,7 @@ import {
 import type { Params, RpcRequest } from '../mcp/call.ts'
 import { setMembers } from '../mcp/json-members.ts'
 import { withoutMirroredParams } from '../mcp/mirrored-headers.ts'
-import { rpcResult } from '../mcp/rpc-error.ts'
+import { rpcErrorBody, rpcResult } from '../mcp/rpc-error.ts'
 import { discoverResult, gatewayInfo, type ServerDescription } from '../mcp/server-info.ts'
 import { LEGACY_VERSIONS } from '../mcp/version.ts'
 import { gatewayVersion } from './headers.ts'
@@ -23,7 +23,7 @@ import type { Listening } from './mcp-listening.ts'
 import type { Streams } from './mcp-streams.ts'
 import { sendJson, sendTranslated } from './mcp-translate.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
-import { type Holder, type UpstreamSession, type UpstreamSessions } from './mcp-upstream-session.ts'
+import type { Holder, Sent, UpstreamSession, UpstreamSessions } from './mcp-upstream-session.ts'
 
 export interface ModernBridgeOptions {
   upstreamSessions: UpstreamSessions
@@ -53,6 +53,21 @@ const bridged: ReadonlySet<string> = new Set([
   'resources/read',
   'completion/complete'
 ])
+
+/** To the upstream the gateway is the client: one that is there, and can do nothing else (R51). */
+function answerOf({ method, idText }: RpcRequest): Sent {
+  const body =
+    method === 'ping'
+      ? rpcResult(idText, '{}')
+      : rpcErrorBody({
+          idText,
+          code: errorTable.GW_METHOD_NOT_FOUND.rpc,
+          message: errorTable.GW_METHOD_NOT_FOUND.text
+        })
+  return { body, isUrgent: true }
+}
+
+const ignore = () => {}
 
 const discoverTtlMs = 300_000
 const maxPrincipals = 10_000
@@ -105,13 +120,15 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
   /** Sends a request under an id of the gateway's own; a client that goes away has it cancelled there (R52, R69). */
   async function ask(holder: Holder, caller: Caller, text: string, signal?: AbortSignal) {
     const id = JSON.stringify(`gateway-${count++}`)
-    const cancel = () => {
-      const body = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":${id}}}`
-      upstreamSessions.post(holder, caller, { body, isUrgent: true }).catch(() => {})
-    }
+    const cancel = () => void upstreamSessions.cancel(holder, caller, id)
     signal?.addEventListener('abort', cancel)
     const body = setMembers(text, { id })
-    const answer = await upstreamSessions.post(holder, caller, { body, signal })
+    const answer = await upstreamSessions
+      .post(holder, caller, { body, signal })
+      .catch((error: unknown) => {
+        if (isGatewayError(error) && error.code === 'GW_UPSTREAM_TIMEOUT') cancel()
+        throw error
+      })
     refuseOrPass(answer, caller, now())
     if (answer.status === 404)
       throw unusable('the upstream has lost a session that was just opened')
@@ -133,6 +150,8 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
       bounds,
       whenGone: 'abort',
       passes: news => mayReachModernClient(news, message),
+      asked: question =>
+        void upstreamSessions.post(holder, caller, answerOf(question)).catch(ignore),
       finish: answered =>
         toModernAnswer(withoutAnnotations(setMembers(answered, { id: message.idText })), asModern)
     })

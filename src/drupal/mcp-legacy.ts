@@ -1,12 +1,15 @@
 // A client of the legacy era before an upstream of the same era: bytes through, both ways, in a session of the upstream that the
 // client never sees. It refuses to know the modern era.
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Readable } from 'node:stream'
 import type { Config } from '../config/schema.ts'
-import type { Message, Params, RpcRequest, SessionState } from '../mcp/call.ts'
+import type { Message, Params, RpcNotification, RpcRequest, SessionState } from '../mcp/call.ts'
 import { rpcResult } from '../mcp/rpc-error.ts'
 import type { Sessions } from '../mcp/session.ts'
 import { isSupportedLegacy, negotiate } from '../mcp/version.ts'
+import { isGatewayError } from '../errors.ts'
 import type { Answer } from './exchange.ts'
+import { cancelled, createInFlight, type Stop } from './in-flight.ts'
 import { type Ask, type Caller, refuseOrPass, rpcCode, typeOf, unusable } from './mcp-ask.ts'
 import type { McpCatalogues } from './mcp-catalogue.ts'
 import { type Streams, streamHeaders } from './mcp-streams.ts'
@@ -60,9 +63,10 @@ export function callerOf(request: FastifyRequest): Caller {
   }
 }
 
-const isUrgent = (message: Message) =>
-  message.kind === 'response' ||
-  (message.kind === 'notification' && message.method === 'notifications/cancelled')
+const isCancellation = (message: Message): message is RpcNotification =>
+  message.kind === 'notification' && message.method === 'notifications/cancelled'
+
+const isUrgent = (message: Message) => message.kind === 'response' || isCancellation(message)
 
 /** Whether the message is a question for the first page of tools: the answer is also read here. */
 export const isToolList = (message: Message | undefined): boolean =>
@@ -99,6 +103,7 @@ export function sendRead(reply: FastifyReply, answer: Answer, bytes: Buffer): vo
 export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
   const { config, ask, sessions, upstreamSessions, catalogues, streams, now } = options
   const bounds = readBounds(config)
+  const inFlight = createInFlight()
 
   function holderOf(session: SessionState): Holder {
     return {
@@ -150,25 +155,78 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     return undefined
   }
 
+  /** Bytes through; `signal` ends it. Answers the stream that goes on, if one does. */
+  async function relay(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    session: SessionState,
+    signal?: Stop
+  ): Promise<Readable | undefined> {
+    const { messages, bytes, batch } = request.call
+    const caller = callerOf(request)
+    const answer = await upstreamSessions.post(holderOf(session), caller, {
+      body: bytes,
+      signal,
+      isUrgent: messages.every(isUrgent)
+    })
+    const { stream } = answer
+    if (stream !== undefined) signal?.addEventListener('abort', () => stream.destroy(cancelled))
+    refuseOrPass(answer, caller, now())
+    if (!batch && answer.status === 200 && isToolList(messages[0])) {
+      const { message, bytes: read } = await readAnswer(answer, bounds)
+      const { result } = message
+      if (result !== undefined) catalogues.learn(request.principal, result as Params)
+      sendRead(reply, answer, read)
+    } else if (stream === undefined) sendWhole(request, reply, answer)
+    else streams.relay(request, reply, stream, { whenGone: 'finish' })
+    return stream
+  }
+
+  /** One call, which its own client may cancel (R49) and which nobody waits for after its time (R52). */
+  async function call(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    session: SessionState,
+    message: RpcRequest
+  ): Promise<void> {
+    const stop = inFlight.start(session, message.id)
+    const over = () => inFlight.end(session, message.id, stop)
+    try {
+      const stream = await relay(request, reply, session, stop)
+      if (stream?.closed === false) stream.once('close', over)
+      else over()
+    } catch (error) {
+      over()
+      if (isGatewayError(error) && error.code === 'GW_UPSTREAM_TIMEOUT') {
+        void upstreamSessions.cancel(holderOf(session), callerOf(request), message.idText)
+      }
+      if (error !== cancelled) throw error
+      // There is no answer to what was cancelled.
+      request.outcome = 'aborted'
+      void reply.code(202).send()
+    }
+  }
+
   return {
     holderOf,
     initialize,
 
     async post(request, reply) {
-      const { messages, bytes, session, batch } = request.call
-      const caller = callerOf(request)
-      const answer = await upstreamSessions.post(holderOf(session as SessionState), caller, {
-        body: bytes,
-        isUrgent: messages.every(isUrgent)
-      })
-      refuseOrPass(answer, caller, now())
-      if (!batch && answer.status === 200 && isToolList(messages[0])) {
-        const { message, bytes: read } = await readAnswer(answer, bounds)
-        const { result } = message
-        if (result !== undefined) catalogues.learn(request.principal, result as Params)
-        sendRead(reply, answer, read)
-      } else if (answer.stream === undefined) sendWhole(request, reply, answer)
-      else streams.relay(request, reply, answer.stream, { whenGone: 'finish' })
+      const { messages, batch } = request.call
+      const session = request.call.session as SessionState
+      const [message] = messages as [Message]
+      const cancellations = messages.filter(isCancellation)
+      try {
+        if (message.kind === 'request' && !batch) await call(request, reply, session, message)
+        else if (
+          cancellations.length === messages.length &&
+          !(await upstreamSessions.hearsCancellation(holderOf(session)))
+        ) {
+          void reply.code(202).send()
+        } else await relay(request, reply, session)
+      } finally {
+        for (const { params } of cancellations) inFlight.cancel(session, params?.['requestId'])
+      }
     },
 
     async end(session, caller) {

@@ -7,6 +7,7 @@ import { errorTable, gatewayError, isGatewayError } from '../errors.ts'
 import { rpcErrorBody } from '../mcp/rpc-error.ts'
 import { EventRelay } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
+import { cancelled } from './in-flight.ts'
 import { finish } from './mcp-ask.ts'
 
 export interface StreamOptions {
@@ -55,6 +56,7 @@ function lostAnswer(request: FastifyRequest, error: Error): string {
 
 export function createStreams(config: Config, now: () => number = Date.now): Streams {
   const { heartbeatSeconds, maxPerPrincipal, maxSeconds } = config.streams
+  const longestMs = Math.min(maxSeconds * 1000, 2 ** 31 - 1)
   const open = new Map<EventRelay, { isCall: boolean; end: () => void }>()
   const held = new Map<string, number>()
   let isDraining = false
@@ -85,7 +87,7 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
       if (reply.raw.destroyed) {
         place?.()
         request.outcome = 'aborted'
-        if (whenGone === 'finish') finish(source)
+        if (whenGone === 'finish') finish(source, longestMs)
         else source.destroy()
         void reply.code(499).send()
         return
@@ -98,19 +100,18 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
         if (farewell !== undefined) relay.write(farewell)
         relay.drain()
       }
-      const lifeMs = Math.min(
-        maxSeconds * 1000,
-        until === undefined ? Infinity : Math.max(0, until * 1000 - now())
-      )
-      const life = setTimeout(end, Math.min(lifeMs, 2 ** 31 - 1))
+      const tokenMs = until === undefined ? Infinity : Math.max(0, until * 1000 - now())
+      const life = setTimeout(end, Math.min(longestMs, tokenMs))
       open.set(relay, { isCall: place === undefined, end })
       source.on('error', error => {
         request.log.debug(
           { requestId: request.id, reason: error.message },
           'event stream of the upstream was lost'
         )
-        // The blank line closes an event that was cut.
-        if (!relay.writableEnded) relay.end(`\n\n${place ? '' : lostAnswer(request, error)}`)
+        if (relay.writableEnded) return
+        // There is no answer to what was cancelled (R49), nor to no question. The blank line closes an event that was cut.
+        const isAnswered = place === undefined && error !== cancelled
+        relay.end(`\n\n${isAnswered ? lostAnswer(request, error) : ''}`)
       })
       // Before Fastify's own listeners: the audit line is written by them.
       reply.raw.once('close', () => {
@@ -120,7 +121,7 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
         request.bytesOut = relay.bytes
         const isGone = !reply.raw.writableFinished
         if (isGone) request.outcome = 'aborted'
-        if (isGone && whenGone === 'finish' && !isEnding) finish(source)
+        if (isGone && whenGone === 'finish' && !isEnding) finish(source, longestMs)
         else source.destroy()
         relay.destroy()
       })

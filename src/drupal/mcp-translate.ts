@@ -4,7 +4,7 @@ import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { gatewayError } from '../errors.ts'
 import type { Answer as RpcAnswer } from '../mcp/bridge.ts'
-import type { Message } from '../mcp/call.ts'
+import type { Message, RpcRequest } from '../mcp/call.ts'
 import { readMessage } from '../mcp/message.ts'
 import { readEvents, writeEvent } from '../mcp/sse-events.ts'
 import type { Answer } from './exchange.ts'
@@ -15,12 +15,14 @@ import type { ReadBounds } from './mcp-read.ts'
 export interface Translation {
   /** Whether a message that is no answer may reach the client. */
   passes: (message: Message) => boolean
+  /** Told of what the upstream asks its client: no request passes from one era to the other. */
+  asked?: (question: RpcRequest) => void
   /** The answer as the client's era wants it. Throws GW_UPSTREAM_INVALID for what is none. */
   finish: (text: string) => RpcAnswer
 }
 
 /** The answer of a stream or of a body; `news` are the messages before it. */
-async function* read(answer: Answer, { passes, finish }: Translation, bounds: ReadBounds) {
+async function* read(answer: Answer, { passes, asked, finish }: Translation, bounds: ReadBounds) {
   for await (const { data } of readEvents(answer.stream as Readable, {
     maxLength: bounds.maxBytes
   })) {
@@ -32,6 +34,7 @@ async function* read(answer: Answer, { passes, finish }: Translation, bounds: Re
       yield { isLast: true, ...finish(data) }
       return
     }
+    if (message.kind === 'request') asked?.(message)
     if (passes(message)) yield { isLast: false, status: 200, body: data }
   }
   throw unusable('the stream ended without an answer')

@@ -5,7 +5,7 @@ import { LRUCache } from 'lru-cache'
 import type { Config } from '../config/schema.ts'
 import type { Params } from '../mcp/call.ts'
 import { retryAfterSeconds } from './answers.ts'
-import type { Answer } from './exchange.ts'
+import type { Answer, Signal } from './exchange.ts'
 import { type Ask, type Caller, refuseOrPass, unusable } from './mcp-ask.ts'
 import { isObject, readAnswer, readBounds } from './mcp-read.ts'
 import { createFairQueue, type FairQueue } from './queue.ts'
@@ -67,7 +67,7 @@ export function sessionHeaders({ id, version }: UpstreamSession): Record<string,
 
 export interface Sent {
   body: Buffer | string
-  signal?: AbortSignal | undefined
+  signal?: Signal | undefined
   headers?: Record<string, string>
   /** Passes by those that wait for the session: the answer that a call at work waits for, or its cancellation. */
   isUrgent?: boolean
@@ -76,6 +76,13 @@ export interface Sent {
 export interface UpstreamSessions {
   /** POSTs in a session. The answer is judged by nobody yet, but a lost session was opened anew and a lock waited for. */
   post(holder: Holder, caller: Caller, sent: Sent): Promise<Answer>
+  /**
+   * Whether the upstream understands `notifications/cancelled` (R49). Without a session the id could be of anybody's call, and
+   * where one call holds the session, the news would wait for that call's end.
+   */
+  hearsCancellation(holder: Holder): Promise<boolean>
+  /** Tells an upstream that hears it that nobody waits for this call any more. Never rejects. */
+  cancel(holder: Holder, caller: Caller, idText: string): Promise<void>
   /** Opens a session for a client that says `hello`, the params of `initialize` as JSON; also sends `initialized`. */
   open(hello: string, caller: Caller): Promise<{ session: UpstreamSession; result: Params }>
   /** Opens the holder's session anew, unless that has happened since `lost` was read. */
@@ -178,9 +185,22 @@ export function createUpstreamSessions(options: {
     return under
   }
 
+  async function hearsCancellation(holder: Holder): Promise<boolean> {
+    return !locks && (await holder.get()).id !== ''
+  }
+
   return {
     open,
     reopen,
+    hearsCancellation,
+    async cancel(holder, caller, idText) {
+      const body = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":${idText}}}`
+      try {
+        if (await hearsCancellation(holder)) await inTurn(await holder.get(), caller, { body })
+      } catch {
+        // Whoever cannot be told works on for nobody.
+      }
+    },
     async post(holder, caller, sent) {
       let isReopened = false
       for (let retries = 0; ; retries++) {
@@ -190,11 +210,7 @@ export function createUpstreamSessions(options: {
         if (isLocked(answer) && retries < maxLockRetries) {
           locks = true
           const seconds = retryAfterSeconds(answer.headers['retry-after'], now()) ?? 1
-          await sleep(
-            Math.min(seconds, 5) * 1000,
-            undefined,
-            sent.signal && { signal: sent.signal }
-          )
+          await sleep(Math.min(seconds, 5) * 1000)
           continue
         }
         if (answer.status !== 404 || session.id === '' || isReopened) return answer
