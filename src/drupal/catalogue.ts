@@ -26,10 +26,12 @@ export interface CatalogueOptions {
   now?: () => number
 }
 
+/** `isFresh`: Drupal is asked whatever is kept. */
 export type GetCatalogue = (
   principal: Principal | undefined,
   token: string | undefined,
-  signal?: Signal
+  signal?: Signal,
+  isFresh?: boolean
 ) => Catalogue | Promise<Catalogue>
 
 /**
@@ -110,10 +112,10 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
     return key
   }
 
-  return function catalogue(principal, token, signal) {
+  return function catalogue(principal, token, signal, isFresh = false) {
     const key = keyOf(principal)
     const entry = kept.get(key)
-    if (entry !== undefined && now() < entry.until) return entry.answer
+    if (!isFresh && entry !== undefined && now() < entry.until) return entry.answer
 
     // By token: should one token be revoked, its refusal is not the answer to another token of the same principal.
     const question = `${key} ${token ?? ''}`

@@ -36,8 +36,11 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
   const { config, pool, sessions, verifier } = options
   const inFlight = createInFlight()
   const streams = createStreams(config, options.now)
-  const { watchSeconds } = config.streams
-  const listening = createListening({ streams, fresh: options.catalogue, watchSeconds })
+  const listening = createListening({
+    streams,
+    fresh: (principal, token) => options.catalogue(principal, token, undefined, true),
+    watchSeconds: config.streams.watchSeconds
+  })
   const answer = createMethods({ ...options, inFlight, listChanged: listening.isOffered })
 
   /** Drupal has the last word on a token: from now on it is refused here. */
@@ -136,6 +139,7 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
       const { session } = request.call
       if (session === undefined) throw gatewayError('GW_SESSION_REQUIRED')
       await sessions.end(session)
+      streams.endSession(session.id)
       return reply.code(204).send()
     })
     done()

@@ -124,6 +124,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
       const { session } = request.call
       if (session === undefined) throw gatewayError('GW_SESSION_REQUIRED')
       await sessions.end(session)
+      streams.endSession(session.id)
       // The client's session is over whatever the upstream says.
       if (session.upstream !== undefined) {
         await legacy.end(session, callerOf(request)).catch((error: Error) => {

@@ -30,9 +30,16 @@ export interface Listening {
   open(request: FastifyRequest, reply: FastifyReply): void
 }
 
+interface Listener {
+  /** Of a legacy client. */
+  sessionId: string | undefined
+  /** Called when the tools have changed. */
+  tell: () => void
+  end: () => void
+}
+
 interface Watch {
-  /** Told when the tools have changed. */
-  listeners: Map<symbol, { tell: () => void; end: () => void }>
+  listeners: Map<symbol, Listener>
   timer: NodeJS.Timeout
   principal: Principal | undefined
   token: string | undefined
@@ -41,6 +48,16 @@ interface Watch {
 }
 
 const listChanged = 'notifications/tools/list_changed'
+
+/** A message travels on one stream of a session only: on the newest (R41). */
+function tellEach(listeners: Watch['listeners']): void {
+  const told = new Set<string>()
+  for (const { sessionId, tell } of [...listeners.values()].toReversed()) {
+    if (sessionId !== undefined && told.has(sessionId)) continue
+    if (sessionId !== undefined) told.add(sessionId)
+    tell()
+  }
+}
 
 export function createListening({ streams, fresh, watchSeconds }: ListeningOptions): Listening {
   const watches = new Map<string, Watch>()
@@ -51,7 +68,7 @@ export function createListening({ streams, fresh, watchSeconds }: ListeningOptio
       const found = JSON.stringify(tools)
       const isNews = watch.last !== undefined && watch.last !== found
       watch.last = found
-      if (isNews) for (const { tell } of watch.listeners.values()) tell()
+      if (isNews) tellEach(watch.listeners)
     } catch (error) {
       // A token that is worth nothing any more hears nothing any more; other failures pass.
       if (isGatewayError(error) && error.code === 'GW_INVALID_TOKEN') {
@@ -64,7 +81,7 @@ export function createListening({ streams, fresh, watchSeconds }: ListeningOptio
   function follow(
     principal: Principal | undefined,
     token: string | undefined,
-    listener: { tell: () => void; end: () => void }
+    listener: Listener
   ): () => void {
     const key = `${principal?.key} ${principal?.scopes.toSorted().join(' ')}`
     let watch = watches.get(key)
@@ -104,6 +121,7 @@ export function createListening({ streams, fresh, watchSeconds }: ListeningOptio
     const source = new PassThrough()
     if (news !== undefined) {
       const stop = follow(principal, token, {
+        sessionId: request.call.session?.id,
         tell: () => source.write(writeEvent(news)),
         end: () => source.end(farewell)
       })

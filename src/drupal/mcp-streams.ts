@@ -33,6 +33,8 @@ export interface Streams {
     source: Readable,
     options: StreamOptions
   ): void
+  /** The session is over, and so is the news of it. */
+  endSession(sessionId: string): void
   /** Every stream ends: news at once, answers to calls when they are through or after `graceMs`. */
   drain(graceMs: number): void
   count(): number
@@ -57,7 +59,10 @@ function lostAnswer(request: FastifyRequest, error: Error): string {
 export function createStreams(config: Config, now: () => number = Date.now): Streams {
   const { heartbeatSeconds, maxPerPrincipal, maxSeconds } = config.streams
   const longestMs = Math.min(maxSeconds * 1000, 2 ** 31 - 1)
-  const open = new Map<EventRelay, { isCall: boolean; end: () => void }>()
+  const open = new Map<
+    EventRelay,
+    { isCall: boolean; sessionId: string | undefined; end: () => void }
+  >()
   const held = new Map<string, number>()
   let isDraining = false
 
@@ -102,7 +107,8 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
       }
       const tokenMs = until === undefined ? Infinity : Math.max(0, until * 1000 - now())
       const life = setTimeout(end, Math.min(longestMs, tokenMs))
-      open.set(relay, { isCall: place === undefined, end })
+      const sessionId = request.call.session?.id
+      open.set(relay, { isCall: place === undefined, sessionId, end })
       source.on('error', error => {
         request.log.debug(
           { requestId: request.id, reason: error.message },
@@ -127,6 +133,11 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
       })
       source.pipe(relay)
       void reply.headers(streamHeaders).send(relay)
+    },
+
+    endSession(ended) {
+      for (const { isCall, sessionId, end } of open.values())
+        if (!isCall && sessionId === ended) end()
     },
 
     drain(graceMs) {

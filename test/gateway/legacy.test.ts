@@ -99,8 +99,10 @@ t.test('tools', async t => {
   const gateway = await startGateway(t, { drupal: { toolCount: 120 } })
   const session = await gateway.initialize(gateway.token())
   await t.test('tools/list gives all of Drupal’s pages, normalised', async t => {
-    const { status, json } = await gateway.post(rpc('tools/list'), session)
+    const { status, json, text } = await gateway.post(rpc('tools/list'), session)
     t.equal(status, 200)
+    const another = await gateway.initialize(gateway.token())
+    t.equal((await gateway.post(rpc('tools/list'), another)).text, text, 'R66 on each connection')
     const { tools } = json.result
     t.ok(tools.length > 120)
     t.notOk('nextCursor' in json.result)
@@ -393,7 +395,8 @@ t.test('budgets', async t => {
 })
 
 t.test('R40 R71 news of tools reach listening clients of either era', async t => {
-  const gateway = await startGateway(t, { env: { STREAM_WATCH: '0.05', CATALOGUE_TTL: '0' } })
+  // What is kept of the tools for calls is not what listeners are told by.
+  const gateway = await startGateway(t, { env: { STREAM_WATCH: '0.05', CATALOGUE_TTL: '3600' } })
   const session = await gateway.initialize(gateway.token())
   const authorization = session['authorization'] as string
   const legacy = await fetch(gateway.url, { headers: { ...session, accept: 'text/event-stream' } })
@@ -431,4 +434,38 @@ t.test('R40 R71 news of tools reach listening clients of either era', async t =>
   const refused = await startGateway(t, { env: { STREAM_WATCH: '0' } })
   const other = await refused.initialize(refused.token())
   t.equal((await fetch(refused.url, { headers: other })).status, 405)
+})
+
+t.test('R41 news travel on one stream of a session, and end with it', async t => {
+  const gateway = await startGateway(t, { env: { STREAM_WATCH: '0.05' } })
+  const [session, other] = await Promise.all([
+    gateway.initialize(gateway.token()),
+    gateway.initialize(gateway.token())
+  ])
+  const listen = async (headers: Record<string, string>) => {
+    const response = await fetch(gateway.url, {
+      headers: { ...headers, accept: 'text/event-stream' }
+    })
+    t.equal(response.status, 200)
+    return response
+  }
+  const [first, second, third] = [await listen(session), await listen(session), await listen(other)]
+  const lists = () =>
+    gateway.drupal.requests.filter(({ path }) => path === '/mcp/tools/list').length
+  const after = async (count: number) => {
+    const asked = lists()
+    while (lists() < asked + count) await new Promise(resolve => setTimeout(resolve, 20))
+  }
+  await after(3)
+  gateway.drupal.site.users.find(({ uid }) => uid === 2)?.roles.splice(0)
+  await after(3)
+  for (const headers of [session, other]) {
+    t.equal((await fetch(gateway.url, { method: 'DELETE', headers })).status, 204)
+  }
+  const told = async (response: Response) =>
+    (await response.text()).split('notifications/tools/list_changed').length - 1
+  t.same([await told(first), await told(second), await told(third)], [0, 1, 1])
+  const asked = lists()
+  await new Promise(resolve => setTimeout(resolve, 200))
+  t.equal(lists(), asked, 'nobody listens: Drupal is not asked')
 })
