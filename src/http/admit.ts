@@ -30,6 +30,12 @@ export function isAcceptable(accept: string | undefined): boolean {
   return /(^|[,\s])(\*\/\*|application\/(json|\*)|text\/(event-stream|\*))\s*($|[;,])/i.test(accept)
 }
 
+/** R39, as leniently: an event stream must be acceptable. Pure. */
+function isStreamAcceptable(accept: string | undefined): boolean {
+  if (accept === undefined) return true
+  return /(^|[,\s])(\*\/\*|text\/(event-stream|\*))\s*($|[;,])/i.test(accept)
+}
+
 function one(header: string | string[] | undefined): string | undefined {
   return Array.isArray(header) ? header.join(', ') : header
 }
@@ -111,6 +117,9 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
     const version = versionOf(request, undefined)
     const optional = request.method === 'GET' && request.headers['mcp-session-id'] === undefined
     const session = optional ? undefined : await openSession(request)
+    if (request.method === 'GET' && session && !isStreamAcceptable(request.headers.accept)) {
+      throw gatewayError('GW_NOT_ACCEPTABLE', { hint: 'GET answers with text/event-stream.' })
+    }
     return {
       era: 'legacy',
       messages: [],
