@@ -59,7 +59,7 @@ t.test('scope comes as array, string, scopes or scp; the first that is there cou
   }
 })
 
-t.test('a client that acts for itself has no user', async t => {
+t.test('R107 a client that acts for itself has no user', async t => {
   t.match(judge({ sub: undefined }), {
     subject: 'pub-client',
     clientId: 'pub-client',

@@ -116,7 +116,7 @@ t.test('the challenge', async t => {
     t.equal(status, 405)
     t.match(headers.get('allow'), 'POST')
   })
-  t.test('R40 GET with a good token: 405 and Allow, Drupal has no stream', async t => {
+  t.test('R1 R40 GET with a good token: 405 and Allow, Drupal has no stream', async t => {
     const { status, headers } = await read(
       await fetch(url, { headers: { accept, authorization: `Bearer ${token()}` } })
     )

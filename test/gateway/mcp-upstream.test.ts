@@ -1,7 +1,9 @@
 // Legacy clients before an upstream that speaks MCP: bytes, sessions, streams and refusals, over real sockets.
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import type { ServerResponse } from 'node:http'
-import { connect } from 'node:net'
+import { createServer as createTlsServer } from 'node:https'
+import { type AddressInfo, connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
@@ -19,7 +21,7 @@ import {
   startBefore,
   startLegacyServer
 } from './fixtures/mcp.ts'
-import { read } from './fixtures/start.ts'
+import { read, startGateway } from './fixtures/start.ts'
 
 const call = (id: unknown = 1, args = {}) =>
   rpc('tools/call', { name: 'echo', arguments: args }, id)
@@ -814,4 +816,46 @@ t.test('initialize on a stream with more than the answer', async t => {
     '2025-06-18',
     'a stream that stays open is not waited for'
   )
+})
+
+t.test('R90 a certificate that nobody vouches for gets no token, by no verb', async t => {
+  const tls = new URL('../clients/fixtures/tls/', import.meta.url)
+  const asked: string[] = []
+  const impostor = createTlsServer(
+    {
+      key: readFileSync(new URL('localhost-key.pem', tls)),
+      cert: readFileSync(new URL('localhost.pem', tls))
+    },
+    (request, response) => {
+      asked.push(request.method ?? '')
+      response.end()
+    }
+  )
+  await new Promise<void>(resolve => impostor.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => impostor.close())
+  const server = await startLegacyServer(t)
+  const before = await startBefore(t, server.endpoint)
+  const session = await before.initialize(before.token())
+  const { port } = impostor.address() as AddressInfo
+  const { origin } = await startGateway(t, {
+    drupal: before.drupal,
+    env: {
+      DRUPAL_URL: `https://localhost:${port}`,
+      DRUPAL_INTERNAL_URL: `https://127.0.0.1:${port}`,
+      DRUPAL_UPSTREAM: 'mcp',
+      OAUTH_ISSUER: before.drupal.issuer,
+      OAUTH_PUBLIC_KEY_FILE: before.config.oauth.publicKeyFile
+    }
+  })
+  for (const method of ['GET', 'POST', 'DELETE']) {
+    const response = await fetch(`${origin}/mcp`, {
+      method,
+      headers: { ...session, accept: 'text/event-stream', 'content-type': 'application/json' },
+      ...(method === 'POST' && { body: JSON.stringify(rpc('ping')) })
+    })
+    // The client's session is over whatever the upstream says.
+    t.equal(response.status, method === 'DELETE' ? 204 : 502, method)
+    await response.body?.cancel()
+  }
+  t.same(asked, [])
 })

@@ -129,6 +129,8 @@ t.test('known keys go on working while the authorization server is down', async 
 
 t.test('SIGTERM: calls in flight finish, then the process ends with 0', async t => {
   const { origin, drupal, running, post, session } = await startProcess(t)
+  // The other loopback addresses are somebody else's already.
+  await t.rejects(fetch(origin.replace('127.0.0.1', '127.0.0.2')), 'R5 served at 127.0.0.1 alone')
   const slow = post(
     {
       jsonrpc: '2.0',

@@ -156,6 +156,17 @@ t.test('R63 R64 R65 a legacy result is completed for a modern client', async t =
       _meta: { a: 1, 'io.modelcontextprotocol/serverInfo': info }
     }
   })
+  for (const method of [
+    'server/discover',
+    'tools/list',
+    'prompts/list',
+    'resources/list',
+    'resources/templates/list',
+    'resources/read'
+  ]) {
+    const { body } = toModernAnswer('{"result":{}}', { method, info, ttlMs: 1 })
+    t.match(parse(body), { result: { ttlMs: 1, cacheScope: 'private' } }, `R64 ${method}`)
+  }
   const called = '{"jsonrpc":"2.0","id":1,"result":{"content":[],"_meta":null}}'
   t.strictSame(
     parse(toModernAnswer(called, { method: 'tools/call', info, ttlMs: 7000 }).body)['result'],
