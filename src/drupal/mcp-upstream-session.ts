@@ -90,7 +90,6 @@ export interface UpstreamSessions {
 }
 
 const maxWaiting = 64
-const maxLockRetries = 10
 
 function isLocked(answer: Answer): boolean {
   return answer.status === 503 && /\block/i.test(answer.body.subarray(0, 4096).toString())
@@ -103,6 +102,7 @@ export function createUpstreamSessions(options: {
   now: () => number
 }): UpstreamSessions {
   const { ask, config, now } = options
+  const longestMs = config.drupal.callTimeoutSeconds * 1000
   const reopening = new Map<string, Promise<void>>()
   // Learned from the first 503 that says so: from then on nobody runs into the lock.
   let locks = false
@@ -111,8 +111,7 @@ export function createUpstreamSessions(options: {
   function queueOf(id: string): FairQueue {
     let queue = queues.get(id)
     if (queue === undefined) {
-      const timeoutMs = config.drupal.callTimeoutSeconds * 1000
-      queue = createFairQueue({ maxActive: 1, maxQueue: maxWaiting, timeoutMs })
+      queue = createFairQueue({ maxActive: 1, maxQueue: maxWaiting, timeoutMs: longestMs })
       queues.set(id, queue)
     }
     return queue
@@ -203,14 +202,18 @@ export function createUpstreamSessions(options: {
     },
     async post(holder, caller, sent) {
       let isReopened = false
-      for (let retries = 0; ; retries++) {
+      const deadline = performance.now() + longestMs
+      for (;;) {
         const session = await holder.get()
         const answer = await inTurn(session, caller, sent)
         // Neither was carried out: these two are safe to send again.
-        if (isLocked(answer) && retries < maxLockRetries) {
+        if (isLocked(answer)) {
           locks = true
           const seconds = retryAfterSeconds(answer.headers['retry-after'], now()) ?? 1
-          await sleep(Math.min(seconds, 5) * 1000)
+          const waitMs = Math.min(seconds, 5) * 1000
+          // The call that holds the session may be as long as a call may be.
+          if (performance.now() + waitMs > deadline) return answer
+          await sleep(waitMs)
           continue
         }
         if (answer.status !== 404 || session.id === '' || isReopened) return answer

@@ -7,7 +7,11 @@ import { type AddressInfo, connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
-import { CreateMessageRequestSchema } from '@modelcontextprotocol/sdk/types.js'
+import {
+  CreateMessageRequestSchema,
+  ElicitRequestSchema,
+  ToolListChangedNotificationSchema
+} from '@modelcontextprotocol/sdk/types.js'
 import t from 'tap'
 import { startEverythingServer } from '../conformance/everything-server.ts'
 import { html, json } from '../drupal/site.ts'
@@ -224,6 +228,24 @@ t.test('mcp_server: one request at a time in a session', async t => {
   t.ok(most > 1, 'other sessions do not wait')
 })
 
+t.test('mcp_server: a lock is waited for as long as a call may last, and no longer', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, {
+    DRUPAL_CONNECT_TIMEOUT: '2.5',
+    DRUPAL_HEADERS_TIMEOUT: '2.5',
+    DRUPAL_CALL_TIMEOUT: '2.5'
+  })
+  const session = await gateway.initialize(gateway.token())
+  let hits = 0
+  server.onRequest = (_message, response) => {
+    hits++
+    response.writeHead(503, { 'retry-after': '1' }).end('MCP session lock timeout')
+  }
+  const { status, headers, json: body } = await gateway.post(rpc('prompts/list'), session)
+  t.same([status, body.id, hits], [503, 1, 3])
+  t.equal(headers.get('retry-after'), '1')
+})
+
 t.test('a 503 that says nothing of a lock is not repeated', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
@@ -399,26 +421,54 @@ async function connectClient(gateway: Before, capabilities = {}) {
   return { client, transport }
 }
 
-t.test(
-  'R17 R50 R68 an SDK client: questions of the server, progress, news, cancellation',
-  async t => {
-    const gateway = await withEverything(t)
-    const { client } = await connectClient(gateway, { sampling: {} })
-    t.teardown(() => client.close())
-    client.setRequestHandler(CreateMessageRequestSchema, () => ({
-      model: 'm',
-      role: 'assistant',
-      content: { type: 'text', text: 'from the client' }
-    }))
+t.test('R17 R49 R50 an SDK client', async t => {
+  const gateway = await withEverything(t, {
+    DRUPAL_MAX_CONCURRENCY: '2',
+    DRUPAL_QUEUE_TIMEOUT: '2'
+  })
+  const { client } = await connectClient(gateway, { sampling: {}, elicitation: { form: {} } })
+  t.teardown(() => client.close())
+  const reply = { model: 'm', role: 'assistant', content: { type: 'text', text: 'mine' } } as const
+  client.setRequestHandler(CreateMessageRequestSchema, () => reply)
+  client.setRequestHandler(ElicitRequestSchema, () => ({
+    action: 'accept',
+    content: { username: 'Ada', email: 'ada@example.org' }
+  }))
+  await t.test('questions of the server reach it, and its answers the server', async t => {
     const sampled = await client.callTool({ name: 'test_sampling', arguments: { prompt: 'x' } })
-    t.match(JSON.stringify(sampled), /from the client/, 'the server asked and was answered')
+    t.match(JSON.stringify(sampled), /mine/)
+    const asked = await client.callTool({ name: 'test_elicitation', arguments: { message: 'x' } })
+    t.match(JSON.stringify(asked), /ada@example\.org/)
+  })
+  await t.test('progress', async t => {
     const progress: number[] = []
     await client.callTool({ name: 'test_tool_with_progress', arguments: {} }, undefined, {
       onprogress: ({ progress: done }) => progress.push(done)
     })
     t.ok(progress.length >= 3)
-  }
-)
+  })
+  await t.test('news of tools, as the server tells them', async t => {
+    const told = new Promise<void>(resolve => {
+      client.setNotificationHandler(ToolListChangedNotificationSchema, () => resolve())
+    })
+    await client.callTool({ name: 'test_trigger_tool_change', arguments: {} })
+    await told
+    t.pass()
+  })
+  await t.test('calls that it cancels hold no place', async t => {
+    for (let i = 0; i < 4; i++) {
+      const stop = new AbortController()
+      client.setRequestHandler(CreateMessageRequestSchema, () => {
+        stop.abort()
+        return new Promise<never>(() => {})
+      })
+      const sampling = { name: 'test_sampling', arguments: { prompt: 'x' } }
+      await t.rejects(client.callTool(sampling, undefined, { signal: stop.signal }))
+    }
+    const called = await client.callTool({ name: 'test_simple_text', arguments: {} })
+    t.match(JSON.stringify(called), /simple text response/)
+  })
+})
 
 t.test('R19 1,000 interleaved calls of 50 sessions each get their own answer', async t => {
   const server = await startLegacyServer(t)
