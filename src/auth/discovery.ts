@@ -5,7 +5,7 @@ import { type GatewayError, gatewayError } from '../errors.ts'
 import type { VerifierEvents } from './events.ts'
 import { type Fetch, type FetchFailure, fetchJson } from './fetch-json.ts'
 import { keep, type Kept } from './kept.ts'
-import { baseOf, endpoint, issuersOf, metadataLocations } from './metadata-location.ts'
+import { basesOf, endpoint, issuersOf, metadataLocations } from './metadata-location.ts'
 
 export interface AuthorizationServer {
   /** Byte for byte as the document spells it. */
@@ -53,7 +53,7 @@ export function createDiscovery({ config, fetch, now, events = {} }: Options): D
   const [first] = issuers
 
   function server(
-    base: string,
+    bases: readonly string[],
     expected: readonly string[],
     waitMs: number
   ): Kept<AuthorizationServer> {
@@ -63,16 +63,20 @@ export function createDiscovery({ config, fetch, now, events = {} }: Options): D
       staleMs: oauth.staleSeconds * 1000,
       retryMs: waitMs,
       load: () =>
-        discover(base, expected).catch((error: GatewayError) => {
+        discover(bases, expected).catch((error: GatewayError) => {
           events.asFailure?.('metadata')
           throw error
         })
     })
   }
 
-  async function discover(base: string, expected: readonly string[]): Promise<AuthorizationServer> {
+  async function discover(
+    bases: readonly string[],
+    expected: readonly string[]
+  ): Promise<AuthorizationServer> {
     const problems: string[] = []
-    for (const url of metadataLocations(base)) {
+    const places = bases.flatMap(base => metadataLocations(base).map(url => ({ base, url })))
+    for (const { base, url } of places) {
       try {
         const document = await fetchJson({ fetch, url, timeoutMs: oauth.timeoutSeconds * 1000 })
         if (typeof document['issuer'] === 'string' && expected.includes(document['issuer'])) {
@@ -91,12 +95,12 @@ export function createDiscovery({ config, fetch, now, events = {} }: Options): D
 
   const primary =
     first === undefined
-      ? server(drupal.url, issuersOf(drupal.url), retryMs)
-      : server(baseOf(first, drupal.url), [first], retryMs)
+      ? server([drupal.url], issuersOf(drupal.url), retryMs)
+      : server(basesOf(first, drupal.url), [first], retryMs)
   const others = new Map(
     issuers
       .slice(1)
-      .map(issuer => [issuer, server(baseOf(issuer, drupal.url), [issuer], secondaryRetryMs)])
+      .map(issuer => [issuer, server(basesOf(issuer, drupal.url), [issuer], secondaryRetryMs)])
   )
 
   return {

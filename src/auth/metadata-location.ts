@@ -32,14 +32,16 @@ export function issuersOf(drupalUrl: string): readonly string[] {
 }
 
 /**
- * Where an issuer is looked for: at drupal.url when it names the same host, without a port or with the same one; else at the
- * issuer itself.
+ * Where an issuer is looked for, in the order of asking: at drupal.url when it names the same host, without a port or with the
+ * same one, but below its own path first, where another server may live beside Drupal; else at the issuer itself.
  */
-export function baseOf(issuer: string, drupalUrl: string): string {
-  if (!URL.canParse(issuer)) return drupalUrl
+export function basesOf(issuer: string, drupalUrl: string): readonly string[] {
+  if (!URL.canParse(issuer)) return [drupalUrl]
   const [named, drupal] = [new URL(issuer), new URL(drupalUrl)]
   const isDrupal = named.hostname === drupal.hostname && ['', drupal.port].includes(named.port)
-  return isDrupal ? drupalUrl : issuer
+  if (!isDrupal) return [issuer]
+  const path = (url: URL) => url.pathname.replace(/\/$/, '')
+  return path(named) === path(drupal) ? [drupalUrl] : [drupal.origin + path(named), drupalUrl]
 }
 
 /**

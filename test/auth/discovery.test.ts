@@ -4,7 +4,12 @@ import t, { type Test } from 'tap'
 import { Agent, fetch as undiciFetch } from 'undici'
 import { type FetchFailure, fetchJson } from '../../src/auth/fetch-json.ts'
 import { keep } from '../../src/auth/kept.ts'
-import { baseOf, endpoint, issuersOf, metadataLocations } from '../../src/auth/metadata-location.ts'
+import {
+  basesOf,
+  endpoint,
+  issuersOf,
+  metadataLocations
+} from '../../src/auth/metadata-location.ts'
 import { type DrupalOptions, startDrupal } from '../../src/demo/double.ts'
 import { isGatewayError } from '../../src/errors.ts'
 import { makeParts } from './fixtures/parts.ts'
@@ -64,9 +69,19 @@ t.test('R99 which issuers drupal.url may name, and where a listed issuer is aske
     new Set(issuersOf('https://cms.example/sub/')),
     new Set(['https://cms.example/sub', 'https://cms.example/sub/'])
   )
-  t.equal(baseOf('https://cms.example/', 'http://cms.example:8080'), 'http://cms.example:8080')
-  t.equal(baseOf('https://es.example/', 'http://cms.example:8080'), 'https://es.example/')
-  t.equal(baseOf('urn issuer', 'https://cms.example'), 'https://cms.example')
+  const table: [string, string, string[]][] = [
+    ['https://cms.example/', 'http://cms.example:8080', ['http://cms.example:8080']],
+    ['https://cms.example/sub/', 'https://cms.example/sub', ['https://cms.example/sub']],
+    [
+      'https://cms.example/realms/site',
+      'https://cms.example',
+      ['https://cms.example/realms/site', 'https://cms.example']
+    ],
+    ['https://cms.example:99/', 'https://cms.example', ['https://cms.example:99/']],
+    ['https://es.example/', 'http://cms.example:8080', ['https://es.example/']],
+    ['urn issuer', 'https://cms.example', ['https://cms.example']]
+  ]
+  for (const [issuer, drupalUrl, bases] of table) t.same(basesOf(issuer, drupalUrl), bases, issuer)
 })
 
 t.test(
@@ -313,6 +328,24 @@ t.test(
     t.equal(slow.asked.length, 1)
   }
 )
+
+t.test('R99 a server beside Drupal, on the same host below a path, is found there', async t => {
+  const origin = await serve(t, (request, response) => {
+    const issuer = {
+      '/.well-known/oauth-authorization-server': 'https://127.0.0.1/',
+      '/realms/site/.well-known/openid-configuration': `${origin}/realms/site`
+    }[request.url ?? '']
+    if (issuer === undefined) response.writeHead(404).end()
+    else json(response, { issuer, jwks_uri: `${origin}/keys` })
+  })
+  const beside = makeParts({ drupalUrl: origin, oauth: { issuers: [`${origin}/realms/site`] } })
+  t.match(await beside.discovery.metadata(), {
+    issuer: `${origin}/realms/site`,
+    jwksUri: `${origin}/keys`
+  })
+  const drupal = makeParts({ drupalUrl: origin })
+  t.equal((await drupal.discovery.metadata()).issuer, 'https://127.0.0.1/')
+})
 
 t.test('metadata is kept, served stale while the server is down, and heals', async t => {
   const { now, advance } = clock()
