@@ -114,14 +114,14 @@ export function createIntrospection(options: Options): Introspection {
 
   return {
     async ask(token, tokenId) {
-      const key = tokenId ?? token
-      const asked = pending.get(key)
+      // Never by the jti: it is no secret, and whoever posts one as a token would share the answer to the owner's question.
+      const asked = pending.get(token)
       if (asked !== undefined) return asked
       if (pending.size >= maxConcurrent) {
         throw unavailable(`${maxConcurrent} introspections are under way`)
       }
-      const answer = measured(token, tokenId).finally(() => pending.delete(key))
-      pending.set(key, answer)
+      const answer = measured(token, tokenId).finally(() => pending.delete(token))
+      pending.set(token, answer)
       return answer
     }
   }

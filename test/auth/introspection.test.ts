@@ -122,6 +122,35 @@ t.test('mode introspection: a revoked token is refused after the TTL at the late
   t.equal(asked('/oauth/introspect').length, questions + 1)
 })
 
+t.test('the jti of a token, shown as a token, gets no share in the answer about it', async t => {
+  const time = clock()
+  const site = await startDrupal({ now: time.now })
+  t.teardown(() => site.close())
+  const victim = site.mint()
+  const asked: (string | null)[] = []
+  let open = () => {}
+  const opened = new Promise<void>(resolve => (open = resolve))
+  const parts = makeParts({
+    drupalUrl: site.url,
+    now: time.now,
+    oauth: { validation: 'introspection', introspection: 'rfc7662', clientId: 'gateway' },
+    async fetch(url, init) {
+      if (!url.endsWith('/oauth/introspect')) return fetch(url, init)
+      const token = (init.body as URLSearchParams).get('token')
+      asked.push(token)
+      await opened
+      return Response.json(token === victim.token ? active : { active: false })
+    }
+  })
+  const owner = parts.verifier.verify(victim.token)
+  while (asked.length === 0) await new Promise(setImmediate)
+  const thief = parts.verifier.verify(victim.jti)
+  while (asked.length === 1) await new Promise(setImmediate)
+  open()
+  t.match(await owner, { ok: true })
+  t.match(await thief, { ok: false, reason: 'inactive' })
+})
+
 t.test('mode introspection: a forged JWT costs the server nothing', async t => {
   const { site, parts, asked } = await pair(t)
   const [head, body] = site.mint().token.split('.')
