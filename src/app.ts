@@ -14,7 +14,6 @@ import { createMcpUpstream } from './drupal/mcp-endpoint.ts'
 import { createDrupalPool } from './drupal/pool.ts'
 import { createPublishedScopes } from './drupal/published-scopes.ts'
 import type { Catalogue } from './drupal/upstream.ts'
-import { type GatewayError, gatewayError } from './errors.ts'
 import { buildAdmin } from './http/admin.ts'
 import { admit } from './http/admit.ts'
 import { authenticate } from './http/authenticate.ts'
@@ -225,10 +224,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
   /** Who only introspects may do so without keys. */
   async function signingKeys(): Promise<void> {
     if (config.oauth.validation === 'introspection') return
-    await keys.ready().catch((error: GatewayError) => {
-      const hint = 'Its signing keys cannot be had; the log says why.'
-      throw gatewayError(error.code, { reason: error.reason ?? error.message, hint })
-    })
+    await keys.ready()
   }
 
   const adminApp = config.server.adminPort === -1 ? undefined : buildAdmin({ log, metrics })

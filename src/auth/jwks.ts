@@ -9,7 +9,7 @@ import {
   type JSONWebKeySet
 } from 'jose'
 import type { Config } from '../config/schema.ts'
-import type { GatewayError } from '../errors.ts'
+import { type GatewayError, gatewayError } from '../errors.ts'
 import type { Refusal } from './claims.ts'
 import { type AuthorizationServer, type Discovery, unavailable } from './discovery.ts'
 import type { VerifierEvents } from './events.ts'
@@ -22,7 +22,7 @@ export interface Keys {
   check(issuer: string, token: string): Promise<Refusal | undefined>
   /** Fetches the first server's keys, for a warm start. Never rejects. */
   warm(): Promise<void>
-  /** Rejects with GW_AUTHORIZATION_SERVER_UNAVAILABLE while the first server's keys cannot be had, not even old ones. */
+  /** Rejects with GW_AUTHORIZATION_SERVER_UNAVAILABLE while the first server's keys cannot be had, not even old ones; its hint is for the operator. */
   ready(): Promise<void>
   /** Why the last fetch of keys failed, with a hint, for /readyz; undefined when it did not. */
   problem(): string | undefined
@@ -48,6 +48,9 @@ interface Options {
   now: () => number
   events?: VerifierEvents
 }
+
+const oidcIsOff =
+  'in Drupal, OpenID Connect is switched off in the settings of Simple OAuth. Switch it on, or set OAUTH_PUBLIC_KEY_FILE'
 
 /** A token is tried with every key that fits: a set of thousands would turn one bad token into work for all. */
 const maxKeys = 32
@@ -87,10 +90,7 @@ export function createKeys({ config, discovery, fetch, now, events = {} }: Optio
       if (!(error instanceof FetchFailure)) {
         throw unavailable(`${jwksUri}: ${(error as Error).message}`, error)
       }
-      const hint =
-        error.status === 404
-          ? ' although the metadata names it: in Drupal, OpenID Connect is switched off in the settings of Simple OAuth. Switch it on, or set OAUTH_PUBLIC_KEY_FILE'
-          : ''
+      const hint = error.status === 404 ? ` although the metadata names it: ${oidcIsOff}` : ''
       throw unavailable(error.message + hint, error)
     }
   }
@@ -133,7 +133,14 @@ export function createKeys({ config, discovery, fetch, now, events = {} }: Optio
   }
 
   async function ready(): Promise<void> {
-    if (pinned === undefined) await serverKeys((await discovery.metadata()).issuer).kept.get()
+    if (pinned !== undefined) return
+    const { issuer } = await discovery.metadata()
+    await serverKeys(issuer)
+      .kept.get()
+      .catch((error: GatewayError) => {
+        const { code, reason = '' } = error
+        throw gatewayError(code, { reason, hint: advice(error.cause) })
+      })
   }
 
   return {
@@ -149,6 +156,13 @@ export function createKeys({ config, discovery, fetch, now, events = {} }: Optio
       return undefined
     }
   }
+}
+
+/** What an operator may read at /readyz: no address. */
+function advice(cause: unknown): string {
+  return cause instanceof FetchFailure && cause.status === 404
+    ? `Its signing keys cannot be had: they are missing (404) although its metadata name them; ${oidcIsOff}.`
+    : 'Its signing keys cannot be had; the log says why.'
 }
 
 /** Makes a set of fetched keys usable. Throws when it is none. A set without any kid ignores the kid of a token. */
