@@ -5,6 +5,7 @@ import {
   type CompactVerifyGetKey,
   compactVerify,
   createLocalJWKSet,
+  decodeProtectedHeader,
   errors,
   type JSONWebKeySet
 } from 'jose'
@@ -30,7 +31,7 @@ export interface Keys {
 
 interface KeySet {
   resolve: CompactVerifyGetKey
-  /** No key has a kid: a bad signature may then mean a new key. */
+  /** No key has a kid: a bad signature may then mean a new key, as it may when the token names none. */
   anonymous: boolean
 }
 
@@ -127,7 +128,7 @@ export function createKeys({ config, discovery, fetch, now, events = {} }: Optio
     const known = await server.kept.get()
     const refusal = await tryKeys(known, token, algorithms)
     if (refusal === undefined) return undefined
-    if (refusal.reason === 'signature' && !known.anonymous) return refusal
+    if (refusal.reason === 'signature' && !known.anonymous && namesItsKey(token)) return refusal
     const fresh = await newest(server)
     return fresh === undefined || fresh === known ? refusal : tryKeys(fresh, token, algorithms)
   }
@@ -164,6 +165,8 @@ function advice(cause: unknown): string {
     ? `Its signing keys cannot be had: they are missing (404) although its metadata name them; ${oidcIsOff}.`
     : 'Its signing keys cannot be had; the log says why.'
 }
+
+const namesItsKey = (token: string) => decodeProtectedHeader(token).kid !== undefined
 
 /** Makes a set of fetched keys usable. Throws when it is none. A set without any kid ignores the kid of a token. */
 function keySet(document: Record<string, unknown>): KeySet {

@@ -351,15 +351,21 @@ t.test(
     t.equal(await judged(parts, await sign(1)), 'ok', 'no kid: both RSA keys are tried')
     const before = keyRequests(parts.asked)
     const other = await generateKeyPair('RS256')
-    const forged = await new SignJWT({ scope: 'read:tutorials', jti: '1' })
-      .setProtectedHeader({ alg: 'RS256' })
-      .setIssuer(origin)
-      .setAudience(resource)
-      .setSubject('1')
-      .setExpirationTime(Math.ceil(now() / 1000) + 100_000)
-      .sign(other.privateKey)
-    t.equal(await judged(parts, forged), 'signature')
-    t.equal(keyRequests(parts.asked), before, 'keys have a kid: a bad signature asks nobody')
+    const forge = (header: object) =>
+      new SignJWT({ scope: 'read:tutorials', jti: '1' })
+        .setProtectedHeader({ alg: 'RS256', ...header })
+        .setIssuer(origin)
+        .setAudience(resource)
+        .setSubject('1')
+        .setExpirationTime(Math.ceil(now() / 1000) + 100_000)
+        .sign(other.privateKey)
+    t.equal(await judged(parts, await forge({ kid: 'k0' })), 'signature')
+    t.equal(keyRequests(parts.asked), before, 'token and key have a kid: nobody is asked')
+
+    // A server may replace its keys and name them, and yet name none in its tokens.
+    keys = [{ ...(await exportJWK(other.publicKey)), kid: 'next' }]
+    t.equal(await judged(parts, await forge({})), 'ok', 'no kid in the token: the new key is found')
+    t.equal(keyRequests(parts.asked), before + 1)
 
     keys = [{ ...jwks[2], kid: 'enc', use: 'enc' }]
     t.equal(await judged(parts, await sign(2, { kid: 'enc' })), 'unknown-key')
