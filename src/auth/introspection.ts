@@ -56,7 +56,10 @@ export function createIntrospection(options: Options): Introspection {
     const form = { token, token_type_hint: 'access_token' }
     const { clientId, clientSecret } = oauth
     if (clientId === '') throw unavailable('introspection needs OAUTH_CLIENT_ID and its secret')
-    const methods = server.document['introspection_endpoint_auth_methods_supported']
+    const { document } = server
+    const methods =
+      document['introspection_endpoint_auth_methods_supported'] ??
+      document['token_endpoint_auth_methods_supported']
     if (Array.isArray(methods) && !methods.includes('client_secret_basic')) {
       return post(url, { ...form, client_id: clientId, client_secret: clientSecret }, undefined)
     }

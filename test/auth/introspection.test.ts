@@ -334,6 +334,11 @@ t.test(
     t.equal(post.seen[0]?.request.headers.authorization, undefined)
     t.equal(post.seen[0]?.form.get('client_id'), 'gate way')
     t.equal(post.seen[0]?.form.get('client_secret'), 's:%')
+    const like = await standardServer(t)
+    like.state.metadata = { token_endpoint_auth_methods_supported: ['client_secret_post'] }
+    like.state.answer = active
+    t.equal(await judged(like.parts, 'opaque-1'), 'ok')
+    t.equal(like.seen[0]?.form.get('client_secret'), 's:%', 'as at the token endpoint')
   }
 )
 
