@@ -79,18 +79,22 @@ export function createIntrospection(options: Options): Introspection {
     }
   }
 
+  /** Why nobody can be asked about an opaque token, now or later: 503 would have its owner come again with it. */
+  function unaskable(server: AuthorizationServer): string | undefined {
+    if (server.introspectionEndpoint === undefined) return noEndpoint(server)
+    return speaksDrupal(oauth.introspection, server)
+      ? 'Drupal knows tokens by their jti, and this one has none'
+      : undefined
+  }
+
   async function question(
+    server: AuthorizationServer,
     token: string,
     tokenId: string | undefined
   ): Promise<IntrospectionAnswer> {
-    const server = await discovery.metadata()
     const url = server.introspectionEndpoint
-    if (url === undefined) throw unavailable(`${server.issuer} names no introspection_endpoint`)
-    const isDrupal = speaksDrupal(oauth.introspection, server)
-    if (isDrupal && tokenId === undefined) {
-      return { active: false, detail: 'Drupal knows tokens by their jti, and this one has none' }
-    }
-    const claims = isDrupal
+    if (url === undefined) throw unavailable(noEndpoint(server))
+    const claims = speaksDrupal(oauth.introspection, server)
       ? await drupal(url, tokenId as string)
       : await standard(server, url, token)
     if (claims['active'] !== true) return { active: false, detail: 'the server says inactive' }
@@ -105,7 +109,10 @@ export function createIntrospection(options: Options): Introspection {
   async function measured(token: string, tokenId: string | undefined) {
     const start = now()
     try {
-      const answer = await question(token, tokenId)
+      const server = await discovery.metadata()
+      const detail = tokenId === undefined ? unaskable(server) : undefined
+      if (detail !== undefined) return { active: false as const, detail }
+      const answer = await question(server, token, tokenId)
       events.introspection?.(now() - start, answer.active ? 'active' : 'inactive')
       return answer
     } catch (error) {
@@ -129,6 +136,8 @@ export function createIntrospection(options: Options): Introspection {
     }
   }
 }
+
+const noEndpoint = ({ issuer }: AuthorizationServer) => `${issuer} names no introspection_endpoint`
 
 /** Drupal's metadata carries a member that no standard has; nothing else tells its dialect. */
 function speaksDrupal(option: Config['oauth']['introspection'], server: AuthorizationServer) {

@@ -454,6 +454,10 @@ t.test(
   async t => {
     const { parts, state } = await standardServer(t)
     state.metadata = { introspection_endpoint: undefined }
+    t.match(await parts.introspection.ask('x', undefined), {
+      active: false,
+      detail: /names no introspection_endpoint/
+    })
     t.match(await reasonOf(parts.introspection.ask('x', 'y')), /names no introspection_endpoint/)
     const drupal = { oauth: { introspection: 'drupal' as const } }
     const noToken = await standardServer(t, drupal)

@@ -115,6 +115,51 @@ t.test('Drupal’s dialect', async t => {
   })
 })
 
+t.test('what is counted of it', async t => {
+  const gateway = await startGateway(t, {
+    env: { ...introspects, OAUTH_VALIDATION: 'introspection', ADMIN_PORT: '0' }
+  })
+  const session = await gateway.initialize(gateway.token())
+  for (const headers of [
+    session,
+    bearer(gateway.token({ stored: false })),
+    bearer('opaque'),
+    bearer(gateway.drupal.mint({ expiresIn: -60 }).token)
+  ]) {
+    await gateway.post(rpc('ping'), headers)
+  }
+  gateway.drupal.faults.introspectionDown = true
+  gateway.drupal.faults.jwksDown = true
+  await gateway.post(rpc('ping'), bearer(gateway.token()))
+  const [head, body] = gateway.token().split('.')
+  await gateway.post(rpc('ping'), bearer(`${head}.${body}.AAAA`))
+
+  const address = (await gateway.gateway.admin?.listen({ host: '127.0.0.1', port: 0 })) as string
+  const { text } = await read(await fetch(`${address}/metrics`))
+  for (const series of [
+    'token_verdicts_total{reason="ok",source="introspection"} 1',
+    'token_verdicts_total{reason="ok",source="cache"} 1',
+    'token_verdicts_total{reason="inactive",source="introspection"} 2',
+    'token_verdicts_total{reason="expired",source="jwt"} 1',
+    'token_verdicts_total{reason="signature",source="jwt"} 1',
+    'token_cache_events_total{event="hit"} 1',
+    'key_refreshes_total{outcome="ok"} 1',
+    'key_refreshes_total{outcome="failed"} 1',
+    'introspection_duration_seconds_count{outcome="active"} 1',
+    'introspection_duration_seconds_count{outcome="inactive"} 1',
+    'introspection_duration_seconds_count{outcome="failed"} 1',
+    'authorization_server_failures_total{kind="introspection"} 1',
+    'authorization_server_failures_total{kind="keys"} 1'
+  ]) {
+    t.ok(text.includes(`\nmcp_gateway_${series}\n`), series)
+  }
+  t.same(
+    gateway.audited.map(line => JSON.parse(line).reason?.split(':')[0]),
+    [undefined, undefined, 'inactive', 'inactive', 'expired', 'http', 'signature'],
+    'one reason per refusal'
+  )
+})
+
 t.test('the lag of a revocation, by mode', async t => {
   const TTL = 1
   const rows = [
