@@ -102,9 +102,9 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
   const now = Date.now
   const discovery = createDiscovery({ config, fetch, now, events })
   const keys = createKeys({ config, discovery, fetch, now, events })
-  // Opaque tokens can be asked about wherever the gateway has a client of its own.
+  // Opaque tokens can be asked about wherever the gateway has a client of its own; without its secret nobody answers it.
   const introspection =
-    config.oauth.clientId === ''
+    config.oauth.clientId === '' || config.oauth.clientSecret === ''
       ? undefined
       : createIntrospection({
           config,

@@ -307,12 +307,14 @@ t.test('RFC 7662 and RFC 9068 with oidc-provider', async t => {
       const gateway = await start({})
       const token = await server.token({ resource, format: 'opaque' })
       await gateway.initialize(token)
-      const without = await start({ OAUTH_CLIENT_ID: '', OAUTH_CLIENT_SECRET: '' })
-      isInvalidToken(t, await without.post(rpc('ping'), bearer(token)), 'nobody to ask')
-      t.match(
-        JSON.parse(without.audited.at(-1) as string).reason,
-        'opaque: the token is no JWT and no introspection is configured'
-      )
+      for (const OAUTH_CLIENT_ID of ['', 'gateway']) {
+        const without = await start({ OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET: '' })
+        isInvalidToken(t, await without.post(rpc('ping'), bearer(token)), 'nobody to ask')
+        t.match(
+          JSON.parse(without.audited.at(-1) as string).reason,
+          'opaque: the token is no JWT and no introspection is configured'
+        )
+      }
     }
   )
   t.test('JWTs of ES256 and EdDSA, after a rotation each', async t => {
