@@ -72,6 +72,17 @@ function clientOf(claims: JsonObject, audience: readonly string[]): string {
   return audience.length === 1 && only !== undefined && !isUrl(only) ? only : ''
 }
 
+/** The claims with what the server's answer about the token may change: an earlier end, fewer scopes. Nothing else. */
+export function narrowClaims(claims: JsonObject, answer: JsonObject): JsonObject {
+  const { exp } = answer
+  const granted = scopesOf(answer)
+  return {
+    ...claims,
+    ...(typeof exp === 'number' && { exp: Math.min(exp, claims['exp'] as number) }),
+    ...(granted && { scope: scopesOf(claims)?.filter(scope => granted.includes(scope)) ?? [] })
+  }
+}
+
 /**
  * Reads the claims. `type` is the JOSE header's typ; `nowSeconds` and `toleranceSeconds` are seconds, fractions welcome, as
  * exp, nbf and iat are (Drupal's exp is a float). Refuses with `type`, `claims`, `expired` or `not-yet-valid`.

@@ -182,6 +182,25 @@ t.test(
     t.match(await parts.verifier.verify(dead.token), { ok: true, source: 'jwt' }, 'first sight')
     await introspected(4)
     t.equal(await judged(parts, dead.token), 'inactive')
+    for (const hours of [0.1, 1, 1]) {
+      advance(hours * 3600)
+      t.equal(await judged(parts, dead.token), 'inactive', 'and not at once until its end')
+    }
+    const last = site.mint({ expiresIn: 100 })
+    t.match(await parts.verifier.verify(last.token), { ok: true, source: 'jwt' })
+    await introspected(8)
+    site.revoke(last.jti)
+    advance(102)
+    t.equal(await judged(parts, last.token), 'inactive', 'nor beyond exp, in the tolerance')
+
+    const refused = site.mint()
+    t.match(await parts.verifier.verify(refused.token), { ok: true, source: 'jwt' })
+    await introspected(10)
+    parts.verifier.refuse(refused.token)
+    parts.verifier.refuse(refused.token)
+    site.revoke(refused.jti)
+    advance(3600)
+    t.equal(await judged(parts, refused.token), 'inactive', 'nor after Drupal refused it')
 
     async function introspected(times: number) {
       while (asked('/oauth/introspect').length < times) await new Promise(setImmediate)
@@ -440,6 +459,10 @@ t.test('a signed JWT: the answer may end it earlier and take scopes, and nothing
   t.match(await parts.verifier.verify(text), { principal: { scopes: ['write:tutorials'] } })
   const bare = site.mint({ claims: { scope: undefined, aud: resource } }).token
   t.match(await parts.verifier.verify(bare), { ok: true, principal: { scopes: [] } })
+  answer = { active: true, scope: ['write:tutorials', 'admin'] }
+  t.match(await parts.verifier.verify(site.mint().token), {
+    principal: { scopes: ['write:tutorials'] }
+  })
   answer = { active: true, scope: 'other' }
   t.equal(await judged(parts, site.mint().token), 'no-scope')
   answer = { active: true, exp: seconds - 60 }
