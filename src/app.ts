@@ -221,9 +221,9 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
     }
   }
 
-  /** Who only introspects may do so without keys. */
+  /** Who only introspects may do so without keys, where the server is shown the whole token. */
   async function signingKeys(): Promise<void> {
-    if (config.oauth.validation === 'introspection') return
+    if (config.oauth.validation === 'introspection' && (await introspection?.seesToken())) return
     await keys.ready()
   }
 

@@ -18,6 +18,8 @@ export interface Introspection {
    * Rejects with GW_AUTHORIZATION_SERVER_UNAVAILABLE when there is no answer: the caller fails closed.
    */
   ask(token: string, tokenId: string | undefined): Promise<IntrospectionAnswer>
+  /** Whether the server is shown the whole token (RFC 7662) or its jti only (Drupal). Rejects with the same. */
+  seesToken(): Promise<boolean>
 }
 
 interface Options {
@@ -123,6 +125,9 @@ export function createIntrospection(options: Options): Introspection {
   }
 
   return {
+    async seesToken() {
+      return !speaksDrupal(oauth.introspection, await discovery.metadata())
+    },
     async ask(token, tokenId) {
       // Never by the jti: it is no secret, and whoever posts one as a token would share the answer to the owner's question.
       const asked = pending.get(token)

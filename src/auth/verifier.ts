@@ -103,7 +103,7 @@ export function createVerifier(options: Options): Verifier {
     if (!(await discovery.accepts(principal.issuer))) {
       return foreign(principal, 'jwt')
     }
-    const unsigned = await keys.check(principal.issuer, token)
+    const unsigned = await keys.check(principal.issuer, token).catch(withoutKeys)
     if (unsigned !== undefined) return memory.forget(token, refusal(unsigned, 'jwt'))
     if (introspection === undefined || oauth.validation === 'jwt') {
       return memory.accept(token, { ok: true, principal, source: 'jwt' }, principal.expiresAt)
@@ -116,6 +116,14 @@ export function createVerifier(options: Options): Verifier {
     if (oauth.validation === 'introspection' || seenBefore) return live
     live.catch(() => {})
     return memory.accept(token, { ok: true, principal, source: 'jwt' }, principal.expiresAt)
+  }
+
+  /**
+   * Who only introspects can do without keys where the server is shown the whole token: then it checks the signature (RFC 7662
+   * §4). Drupal is shown a jti, which is no secret.
+   */
+  async function withoutKeys(error: unknown): Promise<undefined> {
+    if (oauth.validation !== 'introspection' || !(await introspection?.seesToken())) throw error
   }
 
   /** The verdict on a signed token, after the server was asked: it may shorten a token's life and take scopes, nothing else. */

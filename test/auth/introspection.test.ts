@@ -151,6 +151,21 @@ t.test('the jti of a token, shown as a token, gets no share in the answer about 
   t.match(await thief, { ok: false, reason: 'inactive' })
 })
 
+t.test('mode introspection without keys: the server decides, if it is shown the token', async t => {
+  const { parts, state } = await standardServer(t, { oauth: { validation: 'introspection' } })
+  const site = await startDrupal()
+  t.teardown(() => site.close())
+  const issuer = (await parts.discovery.metadata()).issuer
+  state.answer = { ...active, token_type: undefined }
+  const mint = () => site.mint({ claims: { iss: issuer } }).token
+  t.match(await parts.verifier.verify(mint()), { ok: true, source: 'introspection' })
+  state.answer = { active: false }
+  t.equal(await judged(parts, mint()), 'inactive')
+
+  const { site: drupal, parts: asDrupal } = await pair(t, {}, { oidc: false })
+  t.equal(await judged(asDrupal, drupal.mint().token), unavailable, 'Drupal is shown a jti')
+})
+
 t.test('mode introspection: a forged JWT costs the server nothing', async t => {
   const { site, parts, asked } = await pair(t)
   const [head, body] = site.mint().token.split('.')
