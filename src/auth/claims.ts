@@ -47,7 +47,11 @@ function scopesOf(claims: JsonObject): readonly string[] | undefined | null {
 }
 
 /** Why these are not the claims of an access token that a plain bearer may use; undefined when they are. */
-function wrongKind(type: string | undefined, claims: JsonObject): string | undefined {
+function wrongKind(
+  type: string | undefined,
+  claims: JsonObject,
+  resource: string
+): string | undefined {
   if (type !== undefined && type !== 'jwt' && type !== 'at+jwt') return 'typ is not JWT or at+jwt'
   // RFC 9449 §7.2, RFC 8705 §3: a sender-constrained token shown as a bearer token is a stolen one.
   if (claims['cnf'] !== undefined) return 'sender-constrained token (cnf)'
@@ -56,10 +60,14 @@ function wrongKind(type: string | undefined, claims: JsonObject): string | undef
   if (typeof kind === 'string' && /^(id|refresh|offline|logout)/i.test(kind))
     return 'not an access token'
   if (claims['at_hash'] !== undefined || claims['c_hash'] !== undefined) return 'id_token'
-  // Drupal's id_token is an access token without scope and jti: same key, same typ, aud = client id.
+  // Drupal's id_token is an access token without scope and jti: same key, same typ, aud = client id. What names the resource is
+  // no id_token: many servers write neither claim nor at+jwt into access tokens.
   const bare = claims['scope'] ?? claims['scopes'] ?? claims['scp'] ?? undefined
   if (type !== 'at+jwt' && bare === undefined) {
-    if (claims['nonce'] !== undefined || claims['jti'] === undefined) return 'id_token'
+    const isForUs = [claims['aud']].flat().includes(resource)
+    if (claims['nonce'] !== undefined || (claims['jti'] === undefined && !isForUs)) {
+      return 'id_token'
+    }
   }
   return undefined
 }
@@ -85,16 +93,17 @@ export function narrowClaims(claims: JsonObject, answer: JsonObject): JsonObject
 
 /**
  * Reads the claims. `type` is the JOSE header's typ; `nowSeconds` and `toleranceSeconds` are seconds, fractions welcome, as
- * exp, nbf and iat are (Drupal's exp is a float). Refuses with `type`, `claims`, `expired` or `not-yet-valid`.
+ * exp, nbf and iat are (Drupal's exp is a float); `resource` is this resource's URL. Refuses with `type`, `claims`, `expired` or `not-yet-valid`.
  */
 export function judgeClaims(
   type: unknown,
   claims: JsonObject,
   nowSeconds: number,
-  toleranceSeconds: number
+  toleranceSeconds: number,
+  resource: string
 ): ClaimsVerdict {
   if (type !== undefined && typeof type !== 'string') return refuse('type', 'typ is no text')
-  const wrong = wrongKind(type?.toLowerCase().replace(/^application\//, ''), claims)
+  const wrong = wrongKind(type?.toLowerCase().replace(/^application\//, ''), claims, resource)
   if (wrong !== undefined) return refuse('type', wrong)
 
   const { iss: issuer, sub, exp, nbf, iat, jti } = claims

@@ -172,7 +172,8 @@ export function createVerifier(options: Options): Verifier {
   }
 
   function believe(type: unknown, claims: JsonObject): ClaimsVerdict {
-    const judged = judgeClaims(type, claims, now() / 1000, oauth.clockToleranceSeconds)
+    const { clockToleranceSeconds } = oauth
+    const judged = judgeClaims(type, claims, now() / 1000, clockToleranceSeconds, derived.resource)
     if (!judged.ok) return judged
     const names = options.knownScopes()
     const scopes = names instanceof Set ? names : new Set(names)

@@ -6,6 +6,7 @@ import { principalKey } from '../../src/auth/principal.ts'
 import type { AudiencePolicy } from '../../src/config/schema.ts'
 
 const now = 1_795_402_900
+const resource = 'https://mcp.example/mcp'
 const drupal = {
   aud: 'pub-client',
   jti: '3c4f',
@@ -20,7 +21,7 @@ const drupal = {
 /** Claims of Drupal with changes; undefined takes one away, as JSON would. */
 function judge(changes: Record<string, unknown> = {}, type: unknown = 'JWT', tolerance = 0) {
   const merged = JSON.parse(JSON.stringify({ ...drupal, ...changes })) as Record<string, unknown>
-  const verdict = judgeClaims(type, merged, now, tolerance)
+  const verdict = judgeClaims(type, merged, now, tolerance, resource)
   return verdict.ok ? verdict.claims.principal : verdict.reason
 }
 
@@ -119,7 +120,8 @@ t.test('R87 claims of the wrong kind are refused, not interpreted', async t => {
   ]
   for (const changes of table) t.equal(judge(changes), 'claims', JSON.stringify(changes))
   t.equal(
-    (judgeClaims('JWT', { ...drupal, exp: Infinity }, now, 0) as { reason?: string }).reason,
+    (judgeClaims('JWT', { ...drupal, exp: Infinity }, now, 0, resource) as { reason?: string })
+      .reason,
     'claims',
     'JSON writes 1e999 as a number'
   )
@@ -133,7 +135,7 @@ t.test('RFC 9068 typ: JWT, at+jwt in any case and with application/, or none', a
     t.equal(judgeOf(type), 'type', String(type))
   }
   function judgeOf(type: unknown) {
-    const verdict = judgeClaims(type, drupal, now, 0)
+    const verdict = judgeClaims(type, drupal, now, 0, resource)
     return verdict.ok ? 'ok' : verdict.reason
   }
 })
@@ -156,6 +158,10 @@ t.test('R86 tokens that are no plain access tokens do not pass as one', async t 
   t.type(judge({ typ: 'Bearer' }), 'object', 'access token of Keycloak')
   t.type(judge({ token_use: 'access' }), 'object', 'access token of Cognito')
   t.type(judge({ scope: undefined, jti: undefined }, 'at+jwt'), 'object', 'RFC 9068 without scope')
+  const bare = { scope: undefined, jti: undefined, client_id: 'c', aud: ['c', resource] }
+  t.type(judge(bare), 'object', 'neither scope nor jti, but aud names this resource')
+  t.equal(judge({ ...bare, nonce: 'n' }), 'type', 'an id_token that has it in aud too')
+  t.equal(judge({ ...bare, aud: ['c', `${resource}/`] }), 'type')
 })
 
 t.test('R86 each audience policy: what it accepts and what it refuses', async t => {
