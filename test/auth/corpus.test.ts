@@ -4,22 +4,27 @@ import { startDrupal } from '../../src/demo/double.ts'
 import { buildCorpus, type HostileCase } from './fixtures/corpus.ts'
 import { makeParts } from './fixtures/parts.ts'
 
-t.test(
-  'R80 R81 R86 R87 every hostile or malformed header is refused, with its status, and nothing throws',
-  async t => {
+for (const validation of ['jwt', 'introspection', 'both'] as const) {
+  const name = `R80 R81 R86 R87 every hostile or malformed header is refused, with its status, and nothing throws (${validation})`
+  t.test(name, async t => {
     const site = await startDrupal()
     t.teardown(() => site.close())
     const reasons = new Map<string, number>()
     const { verifier, asked } = makeParts({
       drupalUrl: site.url,
+      oauth: { validation, clientId: 'gateway', clientSecret: 'gateway-secret' },
+      scope: 'mcp_introspect',
       events: { verdict: reason => void reasons.set(reason, (reasons.get(reason) ?? 0) + 1) }
     })
-    const { cases, good } = await buildCorpus({
+    const corpus = await buildCorpus({
       issuer: site.issuer,
       privateKey: site.privateKeyPem,
       publicKeyPem: site.publicKeyPem,
       scope: 'read:tutorials'
     })
+    const { cases } = corpus
+    // Drupal vouches only for what it has stored.
+    const good = validation === 'jwt' ? corpus.good : site.mint().token
 
     async function outcome({ authorization }: HostileCase): Promise<object> {
       const headers = [authorization].flat()
@@ -39,7 +44,14 @@ t.test(
     t.equal(new Set(cases.map(({ name }) => name)).size, cases.length, 'each has a name of its own')
     for (const hostile of cases) t.same(await outcome(hostile), hostile.expect, hostile.name)
     t.match(verifier.verify(good), { ok: true, source: 'cache' }, 'and nothing evicted it')
-    t.equal(asked.length, 3, 'metadata, keys, and one refresh of the keys for all of them')
+    const questions = asked.map(url => new URL(url).pathname.split('/').at(-1))
+    t.same(
+      questions.filter(name => name !== 'token' && name !== 'introspect'),
+      ['oauth-authorization-server', 'jwks.json', 'jwks.json'],
+      'metadata, keys, and one refresh of the keys for all of them'
+    )
+    const introspections = questions.filter(name => name === 'introspect')
+    t.equal(introspections.length, validation === 'jwt' ? 0 : 1, 'only the good one is asked about')
     t.comment([...reasons].map(([reason, count]) => `${reason} ${count}`).join(', '))
-  }
-)
+  })
+}
