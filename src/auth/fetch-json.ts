@@ -1,5 +1,6 @@
 // One question to the authorization server, bounded in time, size and redirects. It refuses to know what the answer means.
 // Reasons name no address but the one asked, and never repeat a body: they may be shown by /readyz.
+import { isGatewayError } from '../errors.ts'
 
 /** What the parts of auth/ need of fetch; app.ts passes one that connects to drupal.internalUrl. */
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>
@@ -86,8 +87,9 @@ function target(response: Response, url: string): string | undefined {
   return next.origin === new URL(url).origin ? next.href : undefined
 }
 
-/** The system's code of a failed connection (ECONNREFUSED …), without the address that its message would name. */
+/** Why there was no answer, without the address that a message of the system would name: its code (ECONNREFUSED …), or our own reason. */
 function systemCode(error: unknown): string {
+  if (isGatewayError(error)) return error.reason ?? error.code
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     const { code } = cause as { code?: unknown }
     if (typeof code === 'string') return code

@@ -11,7 +11,7 @@ import {
   metadataLocations
 } from '../../src/auth/metadata-location.ts'
 import { type DrupalOptions, startDrupal } from '../../src/demo/double.ts'
-import { isGatewayError } from '../../src/errors.ts'
+import { gatewayError, isGatewayError } from '../../src/errors.ts'
 import { makeParts } from './fixtures/parts.ts'
 import { clock, serve } from './fixtures/serve.ts'
 
@@ -182,6 +182,15 @@ t.test('one question is bounded in time, size, form and redirects', async t => {
     timeoutMs: 1000
   }).catch((error: Error) => error.message)
   t.equal(odd, 'https://cms.example/x cannot be reached (no connection)', 'no inner address')
+  const refused = gatewayError('GW_AUTHORIZATION_SERVER_UNAVAILABLE', {
+    reason: 'GW_UPSTREAM_UNAVAILABLE: connection failed: ECONNREFUSED'
+  })
+  const own = await fetchJson({
+    fetch: () => Promise.reject(refused),
+    url: 'https://cms.example/x',
+    timeoutMs: 1000
+  }).catch((error: Error) => error.message)
+  t.match(own, /cannot be reached \(GW_UPSTREAM_UNAVAILABLE: connection failed: ECONNREFUSED\)/)
 })
 
 t.test(
