@@ -90,7 +90,7 @@ export const oauthOptions = group('Tokens and the authorization server.', {
   clockToleranceSeconds: seconds(
     {
       env: 'OAUTH_CLOCK_TOLERANCE',
-      description: 'How far the clocks of gateway and issuer may differ: for exp, nbf and iat.',
+      description: 'How far the clocks of gateway and issuer may differ: for exp and nbf.',
       risk: 'Expired tokens live this much longer.',
       default: 5
     },

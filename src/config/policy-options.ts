@@ -109,7 +109,7 @@ export const toolOptions = group("The gateway's own tools.", {
     env: 'AUTH_STATUS_TOOL',
     accepts: 'a tool name of letters, digits and . _ -, or off',
     description:
-      'Name of a tool that tells a caller who is signed in, for how long, and which tools lack a scope. A tool of the site with the same name takes its place. off: no such tool.',
+      'Name of a tool that tells a caller who is signed in, for how long, and which tools lack a scope. A tool of the site with the same name takes its place. off: no such tool. With drupal.upstream mcp there is none: the list of the site is relayed as it is.',
     default: 'auth_status'
   })
 })
