@@ -8,6 +8,7 @@ import { rpcResult } from '../mcp/rpc-error.ts'
 import type { Sessions } from '../mcp/session.ts'
 import { isSupportedLegacy, negotiate } from '../mcp/version.ts'
 import { isGatewayError } from '../errors.ts'
+import { traceHeaders } from '../telemetry/tracing.ts'
 import type { Answer } from './exchange.ts'
 import { cancelled, createInFlight, type Stop } from './in-flight.ts'
 import { type Ask, type Caller, refuseOrPass, rpcCode, typeOf, unusable } from './mcp-ask.ts'
@@ -43,14 +44,6 @@ export interface LegacyRelay {
   holderOf(session: SessionState): Holder
 }
 
-/** W3C trace context, where it is well-formed. */
-function traceOf({ traceparent, tracestate }: FastifyRequest['headers']) {
-  if (typeof traceparent !== 'string' || !/^[0-9a-f]{2}(-[0-9a-f]+){3}$/.test(traceparent))
-    return {}
-  const isShort = typeof tracestate === 'string' && tracestate.length <= 512
-  return { traceparent, ...(isShort && { tracestate }) }
-}
-
 /** Who asks the upstream, from an admitted request. */
 export function callerOf(request: FastifyRequest): Caller {
   return {
@@ -59,7 +52,7 @@ export function callerOf(request: FastifyRequest): Caller {
     token: request.token,
     requestId: request.id,
     timing: request,
-    ...traceOf(request.headers)
+    ...traceHeaders(request.trace)
   }
 }
 

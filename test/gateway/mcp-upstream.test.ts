@@ -69,6 +69,32 @@ t.test('R31 R38 the session of the upstream is mapped and never shown', async t 
   t.equal(JSON.parse(line as string).requestId, seen['x-request-id'])
 })
 
+t.test('R77 the trace goes on to the upstream, whoever began it', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const traceOf = async (headers: Record<string, string>, meta?: object) => {
+    const args = meta === undefined ? {} : { _meta: meta }
+    await gateway.post(rpc('tools/call', { name: 'echo', ...args }), { ...session, ...headers })
+    const { traceparent, tracestate } = server.seen.at(-1)?.headers ?? {}
+    const [, traceId] = String(traceparent).split('-')
+    t.equal(JSON.parse(gateway.audited.at(-1) as string).traceId, traceId, 'as in the audit line')
+    return { traceId, tracestate }
+  }
+  const [one, other] = ['0af7651916cd43dd8448eb211c80319c', '4bf92f3577b34da6a3ce929d0e0e4736']
+  const header = { traceparent: `00-${one}-b7ad6b7169203331-01`, tracestate: 'a=b' }
+  t.same(await traceOf(header), { traceId: one, tracestate: 'a=b' }, 'the client’s, by header')
+  t.match(
+    await traceOf(header, { traceparent: `00-${other}-b7ad6b7169203331-01` }),
+    { traceId: other, tracestate: undefined },
+    '`_meta` goes before the header'
+  )
+  for (const traceparent of [undefined, 'ff-1-2-3', `00-${'0'.repeat(32)}-b7ad6b7169203331-01`]) {
+    const { traceId } = await traceOf(traceparent === undefined ? {} : { traceparent })
+    t.match(traceId, /^(?!0+$)[0-9a-f]{32}$/, 'the gateway’s own, where there is none or garbage')
+  }
+})
+
 t.test('an upstream of a version that is not spoken here', async t => {
   const server = await startLegacyServer(t)
   server.initializeResult = { ...server.initializeResult, protocolVersion: '2024-11-05' }
