@@ -18,7 +18,7 @@ import { buildAdmin } from './http/admin.ts'
 import { admit } from './http/admit.ts'
 import { authenticate } from './http/authenticate.ts'
 import { errors } from './http/errors.ts'
-import { health } from './http/health.ts'
+import { createHealth } from './http/health.ts'
 import { landing } from './http/landing.ts'
 import { limits } from './http/limits.ts'
 import { origin } from './http/origin.ts'
@@ -161,7 +161,8 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
     },
     uncaught: metrics.uncaught
   })
-  await app.register(health, {
+  const health = createHealth({
+    log,
     stopping: () => stopping,
     checks: [
       { name: 'authorization server', check: () => discovery.metadata() },
@@ -170,6 +171,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
       { name: 'store', check: () => store.check() }
     ]
   })
+  await app.register(health)
   await app.register(wellKnown, {
     prefix: '/.well-known',
     config,
@@ -227,7 +229,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
     await keys.ready()
   }
 
-  const adminApp = config.server.adminPort === -1 ? undefined : buildAdmin({ log, metrics })
+  const adminApp = config.server.adminPort === -1 ? undefined : buildAdmin({ log, metrics, health })
   app.addHook('onClose', async () => {
     await adminApp?.close()
     await pool.close()

@@ -6,7 +6,7 @@ import { dirname, join, resolve } from 'node:path'
 import t from 'tap'
 
 const planted: [file: string, line: string][] = [
-  ['src/auth/x.ts', "import { health } from '../http/health.ts'"],
+  ['src/auth/x.ts', "import { createHealth } from '../http/health.ts'"],
   ['src/auth/x.ts', "import { readMessage } from '../mcp/message.ts'"],
   ['src/mcp/x.ts', "import { readBearer } from '../auth/bearer.ts'"],
   ['src/http/x.ts', "import { createDrupalPool } from '../drupal/pool.ts'"],

@@ -1,17 +1,25 @@
-// The private listener: metrics. It serves no MCP and asks for no token, so it must never share a port with the public one.
-import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
+// The private listener: metrics, and health for probes that do not come by the public one. It serves no MCP and asks for no token,
+// so it must never share a port with the public one.
+import fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyPluginCallback,
+  LogController
+} from 'fastify'
 
 interface Options {
   log: FastifyBaseLogger
   metrics: { text(): Promise<string>; contentType: string }
+  health: FastifyPluginCallback
 }
 
-/** A listener with `GET /metrics` in Prometheus' text format; it does not listen yet. */
-export function buildAdmin({ log, metrics }: Options): FastifyInstance {
+/** A listener with `GET /metrics` in Prometheus' text format, `/livez` and `/readyz`; it does not listen yet. */
+export function buildAdmin({ log, metrics, health }: Options): FastifyInstance {
   const app = fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true })
   })
+  void app.register(health)
   app.get('/metrics', async (_request, reply) => {
     reply.header('content-type', metrics.contentType)
     return metrics.text()

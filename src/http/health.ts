@@ -1,6 +1,6 @@
 // Is the process alive, and can it serve? Probes and load balancers ask; the answer names what is missing in general words and
 // never an address.
-import type { FastifyPluginCallback } from 'fastify'
+import type { FastifyBaseLogger, FastifyPluginCallback } from 'fastify'
 import { type GatewayError, isGatewayError } from '../errors.ts'
 
 export interface HealthCheck {
@@ -10,6 +10,7 @@ export interface HealthCheck {
 }
 
 interface Options {
+  log: FastifyBaseLogger
   checks: readonly HealthCheck[]
   /** True from the moment that the process was asked to stop. */
   stopping: () => boolean
@@ -50,9 +51,12 @@ async function ask(
   }
 }
 
-/** `/livez`: the process runs. `/readyz`: everything that a call needs can be asked; 503 with the reasons when not. */
-export const health: FastifyPluginCallback<Options> = function health(app, options, done) {
-  const { checks, stopping, keepMs = 1000, timeoutMs = 5000, now = Date.now } = options
+/**
+ * `/livez`: the process runs. `/readyz`: everything that a call needs can be asked; 503 with the reasons when not. One plugin for
+ * all listeners: what was asked for one is known to the other.
+ */
+export function createHealth(options: Options): FastifyPluginCallback {
+  const { log, checks, stopping, keepMs = 1000, timeoutMs = 5000, now = Date.now } = options
   const known = new Map<string, string | undefined>()
   let last: { at: number; report: Promise<Report> } | undefined
 
@@ -61,28 +65,30 @@ export const health: FastifyPluginCallback<Options> = function health(app, optio
     const { reason: inside, message } = (error ?? {}) as Partial<GatewayError>
     const reason = inside ?? message
     if (reason !== undefined && reason !== known.get(name)) {
-      app.log.warn({ check: name, reason }, 'not ready')
+      log.warn({ check: name, reason }, 'not ready')
     } else if (reason === undefined && known.get(name) !== undefined) {
-      app.log.info({ check: name }, 'ready again')
+      log.info({ check: name }, 'ready again')
     }
     known.set(name, reason)
   }
 
-  app.get('/livez', { config: { anyHost: true } }, async (_request, reply) => {
-    reply.header('cache-control', 'no-store')
-    return { status: 'ok' }
-  })
+  return function health(app, _options, done) {
+    app.get('/livez', { config: { anyHost: true } }, async (_request, reply) => {
+      reply.header('cache-control', 'no-store')
+      return { status: 'ok' }
+    })
 
-  app.get('/readyz', { config: { anyHost: true } }, async (_request, reply) => {
-    reply.header('cache-control', 'no-store')
-    if (stopping()) return reply.code(503).send({ status: 'stopping', checks: {} })
-    if (last === undefined || now() - last.at >= keepMs) {
-      last = { at: now(), report: ask(checks, timeoutMs, say) }
-    }
-    const { ready, checks: states } = await last.report
-    return reply
-      .code(ready ? 200 : 503)
-      .send({ status: ready ? 'ready' : 'not ready', checks: states })
-  })
-  done()
+    app.get('/readyz', { config: { anyHost: true } }, async (_request, reply) => {
+      reply.header('cache-control', 'no-store')
+      if (stopping()) return reply.code(503).send({ status: 'stopping', checks: {} })
+      if (last === undefined || now() - last.at >= keepMs) {
+        last = { at: now(), report: ask(checks, timeoutMs, say) }
+      }
+      const { ready, checks: states } = await last.report
+      return reply
+        .code(ready ? 200 : 503)
+        .send({ status: ready ? 'ready' : 'not ready', checks: states })
+    })
+    done()
+  }
 }

@@ -256,7 +256,7 @@ t.test('logs are JSON with an id, and hold no token at any level', async t => {
   t.equal(running.stderr(), '')
 })
 
-t.test('the admin listener serves metrics apart from the public one', async t => {
+t.test('the admin listener serves metrics apart from the public one, and health', async t => {
   const gateway = await startGateway(t, { env: { ADMIN_PORT: '0' } })
   await gateway.initialize(gateway.token())
   const address = (await gateway.gateway.admin?.listen({ host: '127.0.0.1', port: 0 })) as string
@@ -267,6 +267,10 @@ t.test('the admin listener serves metrics apart from the public one', async t =>
     /mcp_gateway_requests_total\{method="initialize",era="legacy",outcome="ok",status="200"\} 1/
   )
   t.equal((await fetch(`${gateway.origin}/metrics`)).status, 404)
+  t.equal((await fetch(`${address}/livez`)).status, 200)
+  const ready = await read(await fetch(`${address}/readyz`))
+  t.match(ready, { status: 200, json: { status: 'ready', checks: { drupal: 'ok' } } })
+  t.equal((await fetch(`${address}/mcp`)).status, 404, 'and no MCP')
 })
 
 t.test('the command line', async t => {
