@@ -21,7 +21,9 @@ export const tools = {
   nginx: 'nginx',
   haproxy: 'haproxy',
   shellcheck: 'shellcheck',
-  systemdAnalyze: 'systemd-analyze'
+  systemdAnalyze: 'systemd-analyze',
+  prometheus: 'prometheus',
+  promtool: 'promtool'
 }
 
 /** Whether a program can be run, or a file is there. */
