@@ -26,6 +26,7 @@ const ours = [
   'architecture.md',
   'behaviour.md',
   'clients.md',
+  'deployment.md',
   'runbooks.md',
   'security.md',
   'stored-keys.md',
@@ -119,6 +120,7 @@ t.test('every file that is named is there', async t => {
 
 t.test('every variable and error code that is named exists', async t => {
   const known = new Set<string>(Object.keys(errorTable))
+  for (const [, name = ''] of read('Dockerfile').matchAll(/^ARG (\w+)/gm)) known.add(name)
   for (const { schema } of options) {
     if (schema.env === undefined) continue
     known.add(schema.env)
