@@ -1,11 +1,19 @@
 // The listener's own limits: what is refused before Fastify sees a request, and how its connections live and end.
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
-import { type FastifyHttpOptions, type FastifyServerOptions, LogController } from 'fastify'
+import {
+  type FastifyError,
+  type FastifyHttpOptions,
+  type FastifyReply,
+  type FastifyRequest,
+  type FastifyServerOptions,
+  LogController
+} from 'fastify'
 import type { Server } from 'node:http'
 import type { Config } from '../config/schema.ts'
 import { type ErrorCode, errorTable } from '../errors.ts'
 import { rpcErrorBody } from '../mcp/rpc-error.ts'
+import { toGatewayError } from './errors.ts'
 import { tlsOptions } from './tls.ts'
 
 /** Ids that no other process makes: a random prefix for the process, then a counter. Costs no system call per request. */
@@ -29,6 +37,15 @@ function refuseRaw(error: NodeJS.ErrnoException, socket: Socket): void {
   socket.end(
     `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
   )
+}
+
+/** A URL that no route can be looked up for: the router gives up before any hook, and its own answer would repeat the URL. */
+function refuseUrl(error: FastifyError, _request: FastifyRequest, reply: FastifyReply): void {
+  const { code, statusCode, message } = toGatewayError(error)
+  reply
+    .code(statusCode)
+    .headers({ 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-store' })
+    .send(rpcErrorBody({ code: errorTable[code].rpc, message }))
 }
 
 /** Fastify's options for the public listener. Time-outs come from the configuration; ids are never taken from a request. */
@@ -55,6 +72,7 @@ export function serverOptions(config: Config): FastifyHttpOptions<Server> & Fast
     genReqId: requestIds(),
     exposeHeadRoutes: false,
     clientErrorHandler: refuseRaw,
+    frameworkErrors: refuseUrl,
     routerOptions: { maxParamLength: 256 }
   }
 }

@@ -150,6 +150,30 @@ t.test('R81 Authorization headers', async t => {
   })
 })
 
+t.test('URLs that no route can be looked up for', async t => {
+  const gateway = await startGateway(t)
+  const session = await gateway.initialize(gateway.token())
+  for (const [url, status] of [
+    ['/%zz', 400],
+    ['/mcp%', 400],
+    ['/.well-known/%c0%ae', 400],
+    [`/.well-known/${'a'.repeat(9000)}`, 404],
+    [`/${'a'.repeat(9000)}`, 404]
+  ] as const) {
+    for (const method of ['GET', 'POST']) {
+      await t.test(`${method} ${url.slice(0, 40)}`, async t => {
+        const answer = await read(await fetch(gateway.origin + url, { method, headers: session }))
+        t.equal(answer.status, status)
+        t.match(answer.headers.get('content-type'), /^application\/json/)
+        t.equal(answer.json.error.code, -32600)
+        t.notMatch(answer.text, /FST_|aaaa|%/, 'neither the framework nor the URL shows')
+        isClean(t, answer, gateway)
+      })
+    }
+  }
+  await alive(t, gateway, session)
+})
+
 t.test('R87 tokens', async t => {
   const gateway = await startGateway(t)
   const { drupal } = gateway
