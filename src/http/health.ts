@@ -73,12 +73,15 @@ export function createHealth(options: Options): FastifyPluginCallback {
   }
 
   return function health(app, _options, done) {
-    app.get('/livez', { config: { anyHost: true } }, async (_request, reply) => {
+    // Monitors ask by HEAD as often as by GET.
+    const probe = { config: { anyHost: true }, exposeHeadRoute: true }
+
+    app.get('/livez', probe, async (_request, reply) => {
       reply.header('cache-control', 'no-store')
       return { status: 'ok' }
     })
 
-    app.get('/readyz', { config: { anyHost: true } }, async (_request, reply) => {
+    app.get('/readyz', probe, async (_request, reply) => {
       reply.header('cache-control', 'no-store')
       if (stopping()) return reply.code(503).send({ status: 'stopping', checks: {} })
       if (last === undefined || now() - last.at >= keepMs) {

@@ -18,7 +18,7 @@ interface Options {
 
 export const wellKnown: FastifyPluginCallback<Options> = function wellKnown(app, options, done) {
   const { config, authorizationServer, scopes } = options
-  const publicDocument = { config: { anyOrigin: true } }
+  const publicDocument = { config: { anyOrigin: true }, exposeHeadRoute: true }
 
   const protectedResource = async () => {
     const { issuer } = await authorizationServer()
@@ -40,7 +40,7 @@ export const wellKnown: FastifyPluginCallback<Options> = function wellKnown(app,
     return (await authorizationServer()).document
   })
   // Clients try many names; an HTML page or a 200 here sends them astray.
-  app.all('/*', publicDocument, async () => {
+  app.all('/*', { config: publicDocument.config }, async () => {
     throw gatewayError('GW_NOT_FOUND')
   })
   done()

@@ -219,6 +219,21 @@ t.test('Host, Origin and CORS', async t => {
       t.equal(status, 403, host)
     }
   })
+  t.test('what can be read by GET can be asked for by HEAD', async t => {
+    for (const path of [
+      '/livez',
+      '/readyz',
+      '/.well-known/oauth-protected-resource',
+      '/.well-known/oauth-protected-resource/mcp',
+      '/.well-known/oauth-authorization-server'
+    ]) {
+      const { status, text } = await read(await fetch(`${origin}${path}`, { method: 'HEAD' }))
+      t.equal(status, 200, path)
+      t.equal(text, '')
+    }
+    const unknown = await fetch(`${origin}/.well-known/nothing`, { method: 'HEAD' })
+    t.equal(unknown.status, 404)
+  })
   t.test('probes come by address: health answers any Host', async t => {
     const { request } = await import('node:http')
     const { port } = new URL(origin)
