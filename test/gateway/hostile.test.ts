@@ -3,6 +3,9 @@
 import { connect } from 'node:net'
 import t, { type Test } from 'tap'
 import type { Faults } from '../../src/demo/faults.ts'
+import { principalKey } from '../../src/auth/principal.ts'
+import { createSessions } from '../../src/mcp/session.ts'
+import { createMemoryStore } from '../../src/store/memory.ts'
 import { type Answered, read, type Started, startGateway } from './fixtures/start.ts'
 
 const PING = { jsonrpc: '2.0', id: 7, method: 'ping' }
@@ -250,6 +253,30 @@ t.test('R26 R93 sessions', async t => {
       )
       t.match(answer, notFound, `${method} cannot be told from an unknown id`)
     }
+  })
+  t.test('expired', async t => {
+    const longAgo = createSessions({
+      secrets: gateway.config.session.secrets,
+      lifetimeSeconds: 3600,
+      store: createMemoryStore(),
+      now: () => Date.now() - gateway.config.session.lifetimeSeconds * 1000
+    })
+    const { issuer } = gateway.drupal
+    const principal = principalKey(issuer, '2', 'public')
+    const { sealed } = longAgo.seal({ principal, version: '2025-11-25', upstream: undefined })
+    for (const method of ['POST', 'GET', 'DELETE']) {
+      const headers = { ...session, 'mcp-session-id': sealed, 'content-type': 'application/json' }
+      const body = method === 'POST' ? { body: JSON.stringify(PING) } : {}
+      t.match(await read(await fetch(gateway.url, { method, headers, ...body })), notFound, method)
+    }
+    const young = createSessions({
+      secrets: gateway.config.session.secrets,
+      lifetimeSeconds: 3600,
+      store: createMemoryStore()
+    })
+    const alive = young.seal({ principal, version: '2025-11-25', upstream: undefined })
+    const now = await gateway.post(PING, { ...session, 'mcp-session-id': alive.sealed })
+    t.equal(now.status, 200, 'the same id, but younger, is good')
   })
   t.test('R93 a refreshed token of the same person keeps the session', async t => {
     const { status } = await gateway.post(PING, {
