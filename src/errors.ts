@@ -197,7 +197,9 @@ export function gatewayError(code: ErrorCode, details: ErrorDetails = {}): Gatew
   const factory = factories[code] as new (options?: object) => Error
   const error = details.cause === undefined ? new factory() : new factory({ cause: details.cause })
   Object.assign(error, details)
-  if (details.hint !== undefined) error.message += ` ${details.hint}`
+  if (details.hint !== undefined) {
+    error.message += `${error.message.endsWith('.') ? '' : ':'} ${details.hint}`
+  }
   if (details.status !== undefined) Object.assign(error, { statusCode: details.status })
   return error as GatewayError
 }

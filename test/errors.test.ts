@@ -7,6 +7,8 @@ t.test('an error of the table carries its status and public text', async t => {
   t.equal(error.message, 'Rate limit reached. Wait 3 seconds.')
   t.equal(error.retryAfterSeconds, 3)
   t.ok(isGatewayError(error))
+  const { message } = gatewayError('GW_INVALID_PARAMS', { hint: 'Unknown tool: x' })
+  t.equal(message, 'Invalid params: Unknown tool: x')
 })
 
 t.test('a thrower may override the status: a modern unknown method is 404 (R61)', async t => {
