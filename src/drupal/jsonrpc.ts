@@ -14,6 +14,7 @@ import { createMethods, modernMethods } from './jsonrpc-methods.ts'
 import { createListening } from './mcp-listening.ts'
 import { createStreams } from './mcp-streams.ts'
 import type { DrupalPool } from './pool.ts'
+import { checkSite } from './site-check.ts'
 import type { Upstream } from './upstream.ts'
 
 export interface JsonrpcOptions {
@@ -158,14 +159,6 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
         throw error
       })
     },
-    async check(signal) {
-      const url = `${config.drupal.url.replace(/\/+$/, '')}/.well-known/oauth-authorization-server`
-      const { status } = await pool.fetch(url, { method: 'HEAD', signal })
-      if (status >= 500) {
-        throw gatewayError('GW_UPSTREAM_UNAVAILABLE', {
-          reason: `Drupal answers ${status}${status === 503 ? ': maintenance or overload' : ''}`
-        })
-      }
-    }
+    check: signal => checkSite(pool.fetch, config.drupal.url, signal)
   }
 }

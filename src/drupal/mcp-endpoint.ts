@@ -20,6 +20,7 @@ import { createStreams } from './mcp-streams.ts'
 import { readAnswer, readBounds } from './mcp-read.ts'
 import { createUpstreamSessions } from './mcp-upstream-session.ts'
 import type { DrupalPool } from './pool.ts'
+import { checkSite } from './site-check.ts'
 import type { Catalogue, Upstream } from './upstream.ts'
 
 export interface McpOptions {
@@ -170,14 +171,6 @@ export function createMcpUpstream(options: McpOptions): Upstream {
         throw error
       })
     },
-    async check(signal) {
-      const url = `${config.drupal.url.replace(/\/+$/, '')}/.well-known/oauth-authorization-server`
-      const { status } = await pool.fetch(url, { method: 'HEAD', signal })
-      if (status >= 500) {
-        throw gatewayError('GW_UPSTREAM_UNAVAILABLE', {
-          reason: `Drupal answers ${status}${status === 503 ? ': maintenance or overload' : ''}`
-        })
-      }
-    }
+    check: signal => checkSite(pool.fetch, config.drupal.url, signal)
   }
 }

@@ -861,5 +861,8 @@ t.test('check', async t => {
   status = 500
   t.match(await refused(b.upstream.check(signal)), { reason: 'Drupal answers 500' })
   const down = await bench(t, 'http://127.0.0.1:1')
-  t.match(await refused(down.upstream.check(signal)), { reason: /ECONNREFUSED/ })
+  t.match(await refused(down.upstream.check(signal)), {
+    code: 'GW_UPSTREAM_UNAVAILABLE',
+    reason: /ECONNREFUSED/
+  })
 })

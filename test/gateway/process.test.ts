@@ -102,7 +102,11 @@ t.test('starts without Drupal, says why it is not ready, and heals by itself', a
   const notReady = await read(await fetch(`${gateway.origin}/readyz`))
   t.equal(notReady.status, 503)
   t.equal(notReady.json.status, 'not ready')
-  t.match(notReady.json.checks['authorization server'], /cannot be reached/)
+  t.match(notReady.json.checks, {
+    'authorization server': /sign-in server cannot be reached/,
+    drupal: 'The site could not be reached.',
+    store: 'ok'
+  })
   t.notMatch(notReady.text, String(drupalPort), 'no internal address')
   const refused = await gateway.post({ jsonrpc: '2.0', id: 1, method: 'ping' }, { authorization })
   t.equal(refused.status, 503)
