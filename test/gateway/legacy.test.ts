@@ -432,6 +432,12 @@ t.test('R40 R71 news of tools reach listening clients of either era', async t =>
   const text = await modern.text()
   t.match(text, /subscriptions\/acknowledged.*\n[^]*tools\/list_changed[^]*"resultType":"complete"/)
   const refused = await startGateway(t, { env: { STREAM_WATCH: '0' } })
+  const third = await startGateway(t)
+  const reader = await third.initialize(third.token())
+  for (const accept of ['application/json', 'text/html']) {
+    const { status } = await fetch(third.url, { headers: { ...reader, accept } })
+    t.equal(status, 406, `R39 ${accept} is no wish for a stream`)
+  }
   const other = await refused.initialize(refused.token())
   t.equal((await fetch(refused.url, { headers: other })).status, 405)
 })
