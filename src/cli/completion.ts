@@ -1,7 +1,7 @@
 // `completion`: scripts that complete commands and options in bash, zsh and fish. What there is to complete stands in
 // the table of commands.
+import { commands } from './commands.ts'
 import { exitCodes, Failure } from './failure.ts'
-import { commands } from './main.ts'
 import type { World } from './terminal.ts'
 
 const name = 'drupal-mcp-gateway'

@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import t, { type Test } from 'tap'
 import { openVault } from '../../src/cli/credentials-vault.ts'
-import { commands, version } from '../../src/cli/main.ts'
+import { commands } from '../../src/cli/commands.ts'
+import { version } from '../../src/cli/main.ts'
 import { keptTokens } from '../../src/cli/tokens.ts'
 import { builtProgram } from '../fixtures/program.ts'
 import { openHttp } from '../../src/cli/http.ts'
@@ -36,7 +37,7 @@ function start(
   const clean = Object.entries(known).map(([name, value]) => `${name}=${value}`)
   const [command, before] =
     options.uid === undefined
-      ? [process.execPath, process.execArgv]
+      ? [process.execPath, path.endsWith('.js') ? [] : process.execArgv]
       : ['env', ['-i', ...clean, process.execPath]]
   const child = spawn(command, [...before, path, ...args], { env: known, ...options })
   t.teardown(() => child.kill('SIGKILL'))
@@ -171,8 +172,9 @@ t.test('completion', async t => {
   const person = terminal(t, 'person')
   const scripts = new Map<string, string>()
   for (const shell of ['bash', 'zsh', 'fish']) {
-    const { code, stdout } = await person.run('completion', shell)
-    t.equal(code, 0)
+    const child = start(t, ['completion', shell], {}, { path: builtProgram() })
+    t.equal(await child.exit, 0, child.stderr())
+    const stdout = child.stdout()
     for (const name of Object.keys(commands)) t.match(stdout, name)
     scripts.set(shell, stdout)
   }
