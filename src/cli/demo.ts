@@ -24,6 +24,10 @@ Options:
   --only drupal|gateway  start one of the two, without the trip
   --help                 this text
 
+Examples:
+  drupal-mcp-gateway demo
+  drupal-mcp-gateway demo --once --gateway-port 0 --drupal-port 0
+
 Exit codes: 0 done, 1 failed, 2 wrong use.
 `
 

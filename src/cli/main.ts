@@ -27,6 +27,12 @@ Options:
   --help     this text, or that of a command: drupal-mcp-gateway serve --help
   --version  the version
 
+Examples:
+  drupal-mcp-gateway demo
+  drupal-mcp-gateway doctor https://mcp.example.org/mcp
+  drupal-mcp-gateway login https://mcp.example.org/mcp
+  claude mcp add drupal -- npx drupal-mcp-gateway connect https://mcp.example.org/mcp
+
 Exit codes: 0 done, 1 failed, 2 wrong use; login and its kin also 3 not signed in, 4 fewer scopes than asked for.
 `
 }
@@ -38,6 +44,9 @@ export async function main(args: string[], world: World = process): Promise<numb
   if (name === '--version' || name === '-v') {
     stdout.write(`${version()}\n`)
     return 0
+  }
+  if (name === 'help' && Object.hasOwn(commands, rest[0] ?? '')) {
+    return main([rest[0] as string, '--help'], world)
   }
   if (name === '--help' || name === '-h' || name === 'help') {
     stdout.write(usage())

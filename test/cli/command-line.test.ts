@@ -193,13 +193,18 @@ t.test('completion', async t => {
 
 t.test('help, completion and manual name the same options', async t => {
   const manual = await readFile('docs/command-line.md', 'utf8')
-  const person = terminal(t, 'person')
-  for (const command of ['login', 'status', 'logout', 'connect', 'completion']) {
-    const { stdout } = await person.run(command, '--help')
+  for (const [command, { options = [] }] of Object.entries(commands)) {
+    const child = start(t, [command, '--help'], {}, { path: builtProgram() })
+    t.equal(await child.exit, 0)
+    t.equal(child.stderr(), '')
+    const stdout = child.stdout()
+    t.match(stdout, new RegExp(`^Usage: drupal-mcp-gateway ${command}`))
+    t.match(stdout, new RegExp(`\\nExamples?:\\n.*drupal-mcp-gateway.* ${command}`))
+    t.match(stdout, /\nExit codes: 0 /)
     const section = new RegExp(`\\n## ${command}\\n([^]*?)(\\n## |$)`).exec(manual)?.[1] ?? ''
     t.ok(section, `the manual has ${command}`)
     const inHelp = new Set(stdout.match(/--[a-z][a-z-]+/g))
-    const known = [...(commands[command]?.options ?? []), '--help']
+    const known = [...options, '--help']
     for (const option of known.filter(one => one.startsWith('--'))) {
       t.ok(inHelp.has(option), `${command} --help names ${option}`)
       if (option !== '--help') t.match(section, option, `the manual names ${option} of ${command}`)
