@@ -67,8 +67,20 @@ export async function main(args: string[], world: World = process): Promise<numb
   }
 }
 
+/** Without this, `doctor | head` and a client that closes our stderr would end in a stack. */
+function obeyClosedPipes(): void {
+  let isOver = false
+  process.stdout.on('error', () => {
+    // Nobody reads any more: each command ends as it does on this signal.
+    if (!isOver) process.kill(process.pid, 'SIGTERM')
+    isOver = true
+  })
+  process.stderr.on('error', () => undefined)
+}
+
 const started = process.argv[1]
 // npm starts us through a link in node_modules/.bin.
 if (started !== undefined && import.meta.url === pathToFileURL(realpathSync(started)).href) {
+  obeyClosedPipes()
   process.exitCode = await main(process.argv.slice(2))
 }

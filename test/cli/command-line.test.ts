@@ -68,6 +68,21 @@ function start(
   }
 }
 
+t.test('a reader that hangs up ends a command without a stack', async t => {
+  const program = `"${process.execPath}" "${builtProgram()}"`
+  const url = 'https://doctor-probe.invalid/mcp'
+  const piped = spawnSync('bash', ['-c', `{ ${program} doctor ${url}; echo "$?" >&2; } | true`], {
+    encoding: 'utf8'
+  })
+  t.match(piped.stderr, /^(1|143)\n$/)
+  const { url: gateway, drupal } = await startReal(t)
+  const deaf = start(t, ['connect', gateway], { DRUPAL_MCP_TOKEN: `${drupal.mint().token}x` })
+  deaf.process.stderr!.destroy()
+  deaf.process.stdin!.end(`${hello}${hello.replace(':0', ':1')}`)
+  t.equal(await deaf.exit, 0, 'a client need not read stderr')
+  t.match(deaf.stdout(), /"id":0.*\n.*"id":1/)
+})
+
 t.test('started through a link, as npm does it', async t => {
   const path = join(t.testdir(), 'drupal-mcp-gateway')
   await symlink(script, path)
