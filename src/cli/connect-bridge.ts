@@ -20,7 +20,7 @@ export interface Bridge {
   accept(line: string | undefined): Promise<void>
   /** A message of this program's own to the client: a notification, and an answer is awaited by nobody. */
   announce(text: string, url: string | undefined): Promise<void>
-  /** Resolves when everything accepted was sent and answered. */
+  /** No more comes: resolves when everything accepted was sent and answered. Subscriptions, which have no end, are hung up. */
   settled(): Promise<void>
   /** Ends the session. */
   close(): Promise<void>
@@ -38,6 +38,7 @@ export function createBridge(options: ConnectionOptions): Bridge {
   const connection = createConnection(options, mirrored)
   const inFlight = new Map<string, { own: AbortController; waiting: Set<string> }>()
   const running = new Set<Promise<void>>()
+  const audience = new AbortController()
   let greeted = false
   let canOpenUrls = false
   /** Messages leave in the order in which they came: each waits until the one before is on its way. */
@@ -48,7 +49,8 @@ export function createBridge(options: ConnectionOptions): Bridge {
     const { method, requests } = seen
     const waiting = new Set(requests)
     const own = new AbortController()
-    const ended = AbortSignal.any([signal, own.signal])
+    const isEndless = method === 'subscriptions/listen'
+    const ended = AbortSignal.any([signal, own.signal, ...(isEndless ? [audience.signal] : [])])
     for (const id of requests) inFlight.set(id, { own, waiting })
     const fail = async (text: string) => {
       log(`${method ?? 'message'}: ${text}`)
@@ -221,6 +223,7 @@ export function createBridge(options: ConnectionOptions): Bridge {
     accept,
     announce,
     async settled() {
+      audience.abort()
       while (running.size > 0) await Promise.all(running)
     },
     close: () => connection.close()

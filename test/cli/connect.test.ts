@@ -470,6 +470,13 @@ t.test('the modern era', async t => {
   await client.sees(answer(5))
   t.notOk(client.messages.some(answer(4)), 'and what was cancelled is not answered')
   t.notOk(seen.some(({ body }) => body.includes('cancelled')))
+  const again = new Promise<void>(resolve => (hungUp = resolve))
+  client.send(request(6, 'subscriptions/listen', { _meta: meta }))
+  while (seen.length < 6) await new Promise(resolve => setImmediate(resolve))
+  const started = Date.now()
+  t.equal(await client.end(), 0)
+  t.ok(Date.now() - started < 5000, 'a subscription does not keep it from ending')
+  await again
 })
 
 t.test('a legacy cancellation is passed on, and nothing is answered for it', async t => {
