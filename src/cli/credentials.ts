@@ -18,7 +18,8 @@ export interface Credential {
   revocationEndpoint?: string
   accessToken: string
   refreshToken?: string
-  /** Milliseconds since epoch. */
+  /** When this access token was issued and when it ends, in milliseconds since epoch. */
+  obtainedAt?: number
   expiresAt: number
   signedInAt: number
   /** What was asked for; what the token says was granted, where it can be read. */

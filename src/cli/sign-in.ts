@@ -171,11 +171,12 @@ const fallbackLifetimeSeconds = 300
 export function lifetime(
   tokens: Tokens,
   now: number
-): Pick<Credential, 'accessToken' | 'refreshToken' | 'expiresAt'> {
+): Pick<Credential, 'accessToken' | 'refreshToken' | 'obtainedAt' | 'expiresAt'> {
   const seconds = tokens.expires_in ?? fallbackLifetimeSeconds
   return {
     accessToken: tokens.access_token,
     ...(tokens.refresh_token === undefined ? {} : { refreshToken: tokens.refresh_token }),
+    obtainedAt: now,
     expiresAt: now + seconds * 1000
   }
 }

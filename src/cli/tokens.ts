@@ -19,6 +19,8 @@ export interface TokenSource {
 
 /** Refreshed this long before the end; Drupal's tokens live 300 s by default. */
 const marginMs = 30_000
+/** Of a short life only that part: with the whole margin every request would refresh, and each refresh kills the others' token. */
+const marginShare = 0.25
 
 /** A token from DRUPAL_MCP_TOKEN or a file, which is read anew each time: whoever writes it may rotate it. Undefined: none given. */
 export function givenToken(env: Env, file: string | undefined): TokenSource | undefined {
@@ -66,7 +68,8 @@ export function keptTokens({
   clientSecret,
   now = Date.now
 }: KeptTokens): TokenSource {
-  const isFresh = ({ expiresAt }: Credential) => expiresAt - now() > marginMs
+  const isFresh = ({ expiresAt, obtainedAt = 0 }: Credential) =>
+    expiresAt - now() > Math.min(marginMs, (expiresAt - obtainedAt) * marginShare)
   const usable = (credential: Credential, refused: string | undefined) =>
     isFresh(credential) && credential.accessToken !== refused
 

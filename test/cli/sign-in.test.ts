@@ -606,9 +606,9 @@ t.test('a server with opaque tokens that says little', async t => {
 })
 
 t.test('refreshing', async t => {
-  async function signedIn(options = {}) {
+  async function signedIn(options: Parameters<typeof startSite>[1] = {}) {
     const time = clock()
-    const site = await startSite(t, { now: time.now })
+    const site = await startSite(t, { now: time.now, ...options })
     const { drupal, url } = site
     const env = { DRUPAL_MCP_HOME: join(t.testdir(), 'home') }
     const vault = await openVault({ env })
@@ -619,8 +619,7 @@ t.test('refreshing', async t => {
       env,
       flow: 'browser',
       now: time.now,
-      tell: event => event.kind === 'visit' && void useBrowser(event.url),
-      ...options
+      tell: event => event.kind === 'visit' && void useBrowser(event.url)
     })
     const source = async () =>
       keptTokens({ vault: await openVault({ env }), url, fetch: cliFetch, now: time.now })
@@ -644,6 +643,20 @@ t.test('refreshing', async t => {
     t.equal(new Set(again).size, 1)
     t.equal(refreshes(), 2, 'a refused token is replaced once, for all')
     t.equal(await sources[0]!.instead('an older one'), again[0])
+  })
+  t.test('tokens of a short life are used for most of it', async t => {
+    const { time, source, refreshes, vault } = await signedIn({ accessTokenLifetime: 20 })
+    const one = await source()
+    const token = await one.current()
+    time.pass(14_000)
+    t.equal(await one.current(), token, 'requests at once do not take it from each other')
+    t.equal(refreshes(), 0)
+    time.pass(2000)
+    t.not(await one.current(), token)
+    const { obtainedAt: _, ...older } = (await vault.list())[0]!
+    await vault.set(older)
+    t.ok(await one.current(), 'what an earlier version kept can be read')
+    t.equal(refreshes(), 2)
   })
   t.test('what only a person can mend is told apart from what passes', async t => {
     const { drupal, time, source, vault, url, refreshes } = await signedIn()
