@@ -23,21 +23,26 @@ export interface Http {
   close(): Promise<void>
 }
 
-/** Opens connections; HTTP_PROXY, HTTPS_PROXY and NO_PROXY are obeyed. */
+/** Opens connections; HTTP_PROXY, HTTPS_PROXY and NO_PROXY are obeyed, but for this machine. */
 export function openHttp(): Http {
   // A tool may run, and a stream be silent, for longer than undici's 300 s.
   const options = { headersTimeout: 0, bodyTimeout: 0, connect: { timeout: 10_000 } }
   const proxied = ['http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'].some(
     name => process.env[name]
   )
-  const dispatcher = proxied ? new EnvHttpProxyAgent(options) : new Agent(options)
+  const direct = new Agent(options)
+  const outward = proxied ? new EnvHttpProxyAgent(options) : direct
   return {
     fetch: (url, init) => {
       const headers = new Headers(init?.headers as ConstructorParameters<typeof Headers>[0])
       headers.set('user-agent', userAgent)
+      // safeUrl lets secrets over plain http to this machine: through a proxy they would leave it, in clear text.
+      const dispatcher = isLoopback(new URL(url)) ? direct : outward
       return undiciFetch(url, { ...init, headers: [...headers], dispatcher, redirect: 'manual' })
     },
-    close: () => dispatcher.destroy()
+    async close() {
+      await Promise.all([direct.destroy(), outward.destroy()])
+    }
   }
 }
 

@@ -882,11 +882,16 @@ t.test('what is sent, and to whom', async t => {
   })
   await new Promise<void>(resolve => proxy.listen(0, '127.0.0.1', resolve))
   t.teardown(() => proxy.close())
-  process.env['https_proxy'] = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`
+  const names = ['https_proxy', 'http_proxy']
+  for (const name of names)
+    process.env[name] = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`
   const proxied = openHttp()
-  delete process.env['https_proxy']
+  for (const name of names) delete process.env[name]
   await t.rejects(ask(proxied.fetch, 'https://cms.example.org/'), { message: /cannot be reached/ })
   t.equal(tunnel, 'cms.example.org:443', 'proxies are obeyed')
+  tunnel = undefined
+  t.equal((await ask(proxied.fetch, origin)).status, 200, 'what is for this machine')
+  t.equal(tunnel, undefined, 'goes through no proxy')
   await proxied.close()
 })
 
