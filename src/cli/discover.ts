@@ -12,6 +12,8 @@ export interface Discovered {
   server: AuthorizationServer
   /** What to ask for when the user does not say: the refusal's scopes, else those of the metadata. */
   scopes: string[]
+  /** The gateway's copy of the metadata leaves the device flow out: its operator has switched it off. */
+  deviceFlowIsOff: boolean
 }
 
 type Document = Record<string, unknown>
@@ -67,8 +69,16 @@ export async function discover(
     throw new Failure(`The metadata of ${url} names no authorization server.`)
   }
   const scopes = challenge.scope?.split(' ').filter(Boolean) ?? listOf(supported)
-  return { resource, server: await authorizationServer(fetch, issuer, target.origin, init), scopes }
+  const server = await authorizationServer(fetch, issuer, target.origin, init)
+  const copy = await firstDocument(fetch, [copyAt(target.origin)], init)
+  const deviceFlowIsOff =
+    server.device_authorization_endpoint !== undefined &&
+    copy?.['issuer'] === issuer &&
+    copy['device_authorization_endpoint'] === undefined
+  return { resource, server, scopes, deviceFlowIsOff }
 }
+
+const copyAt = (gateway: string) => `${gateway}/.well-known/oauth-authorization-server`
 
 /**
  * The issuer's own metadata; where the issuer cannot be asked, the copy that the gateway serves (R98). Drupal's issuer is https
@@ -82,7 +92,7 @@ async function authorizationServer(
   gateway: string,
   init: { signal?: AbortSignal }
 ): Promise<AuthorizationServer> {
-  const places = [...metadataLocations(issuer), `${gateway}/.well-known/oauth-authorization-server`]
+  const places = [...metadataLocations(issuer), copyAt(gateway)]
   const found = await firstDocument(fetch, places, init)
   if (found === undefined) {
     throw new Failure(

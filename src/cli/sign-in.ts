@@ -1,6 +1,5 @@
 // One sign-in from beginning to end: discovery, the client, the flow, and the credential that is kept. It talks to people through
 // `tell` alone, so `login` and `connect` share it.
-import type { AuthorizationServer } from 'oauth4webapi'
 import { codeFlow, defaultRedirectUri } from './code-flow.ts'
 import { type Credential, type Grant, type Vault } from './credentials.ts'
 import type { Env } from './credentials-home.ts'
@@ -47,7 +46,7 @@ export interface SignIn {
 export async function signIn(wish: SignIn): Promise<Credential> {
   const { fetch, url, vault, signal } = wish
   const found = await discover(fetch, url, signal)
-  const grant = chooseGrant(wish, found.server)
+  const grant = chooseGrant(wish, found)
   const client = await chooseClient(wish, found, grant)
   const tokens = await run(wish, found, grant, client)
   const credential = toCredential(wish, found, grant, client, tokens)
@@ -73,7 +72,7 @@ async function chooseClient(wish: SignIn, found: Discovered, grant: Grant): Prom
 }
 
 /** Which flow: what was asked for, else the one that can work here. */
-function chooseGrant(wish: SignIn, server: AuthorizationServer): Grant {
+function chooseGrant(wish: SignIn, { server, deviceFlowIsOff }: Discovered): Grant {
   const { flow = 'auto', env, tell } = wish
   if (flow === 'client_credentials') {
     if (wish.clientId !== undefined && wish.clientSecret !== undefined) return 'client_credentials'
@@ -85,9 +84,11 @@ function chooseGrant(wish: SignIn, server: AuthorizationServer): Grant {
   const switchedOff = /^(false|0|no|off)$/i.test(env['OAUTH_DEVICE_FLOW_ENABLED'] ?? '')
   const obstacle = switchedOff
     ? 'The device flow is switched off here (OAUTH_DEVICE_FLOW_ENABLED=false).'
-    : server.device_authorization_endpoint === undefined
-      ? `${server.issuer} offers no device flow (at Drupal: enable simple_oauth_device_flow).`
-      : undefined
+    : deviceFlowIsOff
+      ? 'The operator of the gateway has switched the device flow off (OAUTH_DEVICE_FLOW_ENABLED=false).'
+      : server.device_authorization_endpoint === undefined
+        ? `${server.issuer} offers no device flow (at Drupal: enable simple_oauth_device_flow).`
+        : undefined
   if (flow === 'device') {
     if (obstacle === undefined) return 'device_code'
     throw new Failure(`${obstacle} Use --browser.`, exitCodes.usage)

@@ -265,6 +265,22 @@ t.test('the device flow', async t => {
     t.equal(code, 0, 'without a browser here, the address is shown')
     t.match(stdout, /switched off here.*this is CI.*ssh -L/)
   })
+  t.test('can be switched off by the gateway’s operator', async t => {
+    const own = await serve(t, (request, response) => {
+      const issuer = `http://${request.headers.host}`
+      response.end(JSON.stringify({ issuer, device_authorization_endpoint: `${issuer}/device` }))
+    })
+    const { wish } = await start()
+    const other = await startSite(t)
+    other.metadata['authorization_servers'] = [own]
+    other.copy = { issuer: own }
+    await t.rejects(signIn({ ...wish, url: other.url }), {
+      exitCode: 2,
+      message: /operator of the gateway has switched.*OAUTH_DEVICE_FLOW_ENABLED=false.*--browser/
+    })
+    other.copy = { issuer: own, device_authorization_endpoint: `${own}/device` }
+    await t.rejects(signIn({ ...wish, url: other.url }), { message: /--client-id/ })
+  })
   t.test('is not offered everywhere', async t => {
     const { wish, drupal, copy: _, ...site } = await start()
     const real = await (await fetch(`${drupal.url}/.well-known/oauth-authorization-server`)).json()
