@@ -97,7 +97,7 @@ export function worst(findings: readonly Finding[], fine: string): Finding {
   const advice = [...new Set(findings.flatMap(finding => finding.advice ?? []))].join(' ')
   return {
     status,
-    seen: findings.map(finding => finding.seen).join('; '),
+    seen: [...new Set(findings.map(finding => finding.seen))].join('; '),
     ...(advice !== '' && { advice })
   }
 }
