@@ -11,7 +11,7 @@ import { exitCode, renderJson, renderLine, renderSummary } from './doctor/render
 import { keptSignIn } from './doctor/kept-sign-in.ts'
 import { runChecks } from './doctor/run-checks.ts'
 import { findToken, TOKEN_VARIABLE } from './doctor/token.ts'
-import type { Stream } from './terminal.ts'
+import { type Stream, wantsColours } from './terminal.ts'
 
 const help = `Usage: drupal-mcp-gateway doctor [URL] [options]
 
@@ -165,7 +165,7 @@ async function report(
   { json, strict }: { json: boolean; strict: boolean },
   { env, out }: { env: LoadOptions['env']; out: Stream }
 ): Promise<number> {
-  const colour = out.isTTY === true && !env['NO_COLOR'] && env['TERM'] !== 'dumb'
+  const colour = wantsColours(out, env)
   const results = await runChecks(checks, context, result => {
     if (!json) out.write(`${renderLine(result, colour)}\n`)
   })

@@ -8,8 +8,8 @@ const dataWords = [19, 34, 55, 80, 108, 68, 78, 97, 116]
 const checkWords = [7, 10, 15, 20, 26, 18, 20, 24, 30]
 const blockCount = (version: number) => (version < 6 ? 1 : 2)
 
-/** Lines of half blocks with the quiet zone, dark on light; undefined when the text is longer than 230 bytes. */
-export function qrText(text: string): string | undefined {
+/** Lines of half blocks with the quiet zone, dark on light; undefined when the text is longer than 230 bytes. Without colours the terminal's own are taken, light on dark as most have them. */
+export function qrText(text: string, colours = true): string | undefined {
   const grid = qrGrid(Buffer.from(text))
   if (grid === undefined) return undefined
   const quiet = 4
@@ -22,6 +22,7 @@ export function qrText(text: string): string | undefined {
     }
     lines.push(line)
   }
+  if (!colours) return lines.join('\n')
   // White on black whatever the terminal's colours are: readers want light around dark.
   return lines.map(line => `\u001b[97;40m${line}\u001b[0m`).join('\n')
 }

@@ -23,15 +23,20 @@ export interface Terminal {
   bold: (text: string) => string
   dim: (text: string) => string
   readonly isTerminal: boolean
+  readonly colours: boolean
 }
 
-/** NO_COLOR (set and not empty) and TERM=dumb switch colours off, FORCE_COLOR on. */
+/** Colours: on a terminal. NO_COLOR (set and not empty) and TERM=dumb switch them off, FORCE_COLOR on. */
+export function wantsColours(stream: Stream, env: Env): boolean {
+  if (env['NO_COLOR']) return false
+  if (env['FORCE_COLOR']) return env['FORCE_COLOR'] !== '0'
+  return stream.isTTY === true && env['TERM'] !== 'dumb'
+}
+
+/** Lines for people on this stream. */
 export function createTerminal(stream: Stream, env: Env): Terminal {
   const isTerminal = stream.isTTY === true
-  const wanted = env['FORCE_COLOR']
-    ? env['FORCE_COLOR'] !== '0'
-    : isTerminal && env['TERM'] !== 'dumb'
-  const colours = wanted && !env['NO_COLOR']
+  const colours = wantsColours(stream, env)
   const paint = (on: number, off: number) => (text: string) =>
     colours ? `\u001b[${on}m${text}\u001b[${off}m` : text
   let isOpen = false
@@ -41,6 +46,7 @@ export function createTerminal(stream: Stream, env: Env): Terminal {
   }
   return {
     isTerminal,
+    colours,
     say(line = '') {
       close()
       stream.write(`${line}\n`)

@@ -195,6 +195,7 @@ t.test('the command line', async t => {
   t.ok((await said(lost, {}, true)).text.startsWith('\u001b[31mfailed \u001b[0m'))
   t.notOk((await said(lost, { TERM: 'dumb' }, true)).text.includes('\u001b'))
   t.notOk((await said(lost, { NO_COLOR: '1' }, true)).text.includes('\u001b'))
+  t.ok((await said(lost, { FORCE_COLOR: '1' })).text.includes('\u001b'), 'as the other commands')
 
   const { text } = await said([...lost, '--json'])
   t.match(JSON.parse(text), {

@@ -1082,5 +1082,13 @@ t.test('QR codes', t => {
   }
   narrator(screen, {})({ kind: 'code', code })
   t.match(told.join(''), /or scan:\n.*█/)
+  told.length = 0
+  const plain = createTerminal(
+    { isTTY: true, write: part => void told.push(part) },
+    { NO_COLOR: '1' }
+  )
+  narrator(plain, {})({ kind: 'code', code })
+  t.match(told.join(''), /or scan:\n.*█/)
+  t.notOk(told.join('').includes('\u001b['), 'nor has the picture colours with NO_COLOR')
   t.end()
 })
