@@ -5,6 +5,7 @@ import { chmodSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { readFile, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { text as whole } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { openVault } from '../../src/cli/credentials-vault.ts'
 import { commands } from '../../src/cli/commands.ts'
@@ -150,6 +151,48 @@ t.test('in a container: another user, no HOME, no display, nothing to write to',
     const lost = start(t, ['login', url], {}, at)
     t.equal(await lost.exit, 1)
     t.match(lost.stderr(), /--token-file or DRUPAL_MCP_TOKEN/)
+  }
+})
+
+/** Before a command: it then runs as an unknown user, and nothing can be written anywhere. */
+const sealedOff = [
+  'unshare',
+  '--mount',
+  '--propagation',
+  'private',
+  'sh',
+  '-c',
+  'mount --bind / / && mount -o remount,ro,bind / && cd / && ! touch /tmp/x 2>/dev/null && exec setpriv --reuid 4242 --regid 4242 --clear-groups env -i "$@"',
+  'sh'
+]
+const cannotSeal =
+  spawnSync(sealedOff[0]!, [...sealedOff.slice(1), 'true']).status !== 0 && 'needs root and unshare'
+
+t.test('in a container with a read-only file system', { skip: cannotSeal }, async t => {
+  const { url, drupal } = await startReal(t)
+  const program = [process.execPath, readableProgram(t)]
+  const token = `DRUPAL_MCP_TOKEN=${drupal.mint().token}`
+  const runs = (env: string[], ...args: string[]) => {
+    const [command = '', ...rest] = [...sealedOff, ...env, ...program, ...args]
+    const child = spawn(command, rest, { stdio: 'pipe' })
+    t.teardown(() => child.kill('SIGKILL'))
+    child.stdin.end(hello)
+    return Promise.all([
+      once(child, 'close').then(([code]) => code as number),
+      whole(child.stdout),
+      whole(child.stderr)
+    ])
+  }
+  const [code, stdout, stderr] = await runs([token], 'connect', url)
+  t.equal(code, 0, stderr)
+  t.match(stdout, /"protocolVersion"/)
+  for (const env of [[], ['HOME=/']]) {
+    for (const command of ['connect', 'login']) {
+      const [failed, , why] = await runs(env, command, url)
+      t.equal(failed, 1)
+      t.match(why, /(no home folder|EROFS).*DRUPAL_MCP_HOME.*--token-file/)
+      t.notMatch(why, /\n\s+at /, 'no stack')
+    }
   }
 })
 
