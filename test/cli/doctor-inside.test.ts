@@ -81,6 +81,7 @@ t.test('from inside, before anything is deployed', async t => {
     ['no introspection wanted', {}, 'service-introspection', () => {}, 'skipped', /jwt/, /^$/],
     ['no base scope', { OAUTH_SCOPES: '' }, 'scope-grants', () => {}, 'skipped', /names none/, /^$/],
     ['an unknown base scope', { OAUTH_SCOPES: 'read_tutorials,gone' }, 'scope-grants', () => {}, 'warning', /^gone: "invalid_scope"/, /grants/],
+    ['a base scope whose grants are off, as jsonrpc_mcp installs them', { OAUTH_SCOPES: 'no_grants' }, 'scope-grants', () => void site.scopes.push({ name: 'no_grants', grants: [] }), 'warning', /^no_grants: "invalid_scope"/, /switch client_credentials on/],
     ['Redis is away', { REDIS_URL: 'redis://:hush@127.0.0.1:1' }, 'redis', () => {}, 'failed', /127\.0\.0\.1:1/, /REDIS_URL/]
   ] as [string, Record<string, string>, string, () => void, ...Expected][]) {
     await eachFault(t, chain, [[name, ...fault]], inside(changes))
