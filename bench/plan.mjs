@@ -124,7 +124,7 @@ export const overload = {
 }
 
 /**
- * What the regression gate holds, in one run, against bare http-proxy (and HAProxy for the results page). `figure` is a field of
+ * What the results page holds against its peers, in one run. `figure` is a field of
  * the measured rounds; CPU time a request where none is named.
  */
 export const goals = [
@@ -174,8 +174,16 @@ export const goals = [
   { group: 'lists', who: 'gateway, tools/list', base: 'gateway, small call', must: 2, goal: 1.2 }
 ]
 
-/** The short gate for CI: what it runs, and what a build may cost. */
+/**
+ * The short gate for CI: what it runs, and what a call may cost beside bare http-proxy in the same run. The limits are what a call
+ * costs today and a quarter more; they follow the cost down, the goals above are for the results page.
+ */
 export const gate = {
+  limits: [
+    { group: 'relay', who: 'gateway, mcp, legacy', base: 'http-proxy', must: 1.8 },
+    { group: 'relay', who: 'gateway, jsonrpc, legacy', base: 'http-proxy', must: 1.8 },
+    { group: 'relay', who: 'gateway, jsonrpc, modern', base: 'http-proxy', must: 1.8 }
+  ],
   targets: () => [
     httpProxy(),
     gateway('gateway, mcp, legacy', mcp),

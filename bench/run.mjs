@@ -63,7 +63,7 @@ const settings = {
 async function runGate() {
   const relay = await measureLoop({ ...loops.relay, ...gate }, settings)
   process.stdout.write(`\n${tellGroup('gate', relay)}`)
-  const broken = judge({ relay }, goals).filter(({ kept }) => kept === false)
+  const broken = judge({ relay }, gate.limits).filter(({ kept }) => kept === false)
   for (const { text } of broken) process.stdout.write(`BROKEN: ${text}\n`)
   return broken.length === 0 ? 0 : 1
 }
