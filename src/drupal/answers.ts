@@ -73,7 +73,8 @@ function isDisguisedDenial(answer: Answer): boolean {
   return isObject(body) && isObject(body['error']) && body['error']['code'] === -32001
 }
 
-function denied(asked: Asked, reason: string): GatewayError {
+/** A lack of permission: to who is signed in, and to who is not yet. */
+export function denied(asked: Pick<Asked, 'scopes'>, reason: string): GatewayError {
   return gatewayError(asked.scopes === undefined ? 'GW_TOKEN_MISSING' : 'GW_UPSTREAM_FORBIDDEN', {
     reason
   })

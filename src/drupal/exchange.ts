@@ -45,10 +45,8 @@ const noBytes = Buffer.alloc(0)
 const connectionCodes = /^(E[A-Z]+|UND_ERR_CONNECT_TIMEOUT|UND_ERR_DESTROYED|UND_ERR_CLOSED)$/
 
 /** What a client must know when a call was sent and its answer was lost. */
-function mayHaveRun(method: string): { hint?: string } {
-  return method === 'POST'
-    ? { hint: 'The call may have been carried out all the same: check before repeating it.' }
-    : {}
+export const mayHaveRun = {
+  hint: 'The call may have been carried out all the same: check before repeating it.'
 }
 
 /** What a failed exchange means. The reason names the error's code only: its message would tell the internal address. */
@@ -59,7 +57,7 @@ function failure(
   received: number
 ): GatewayError {
   const code = error.code ?? error.name
-  const sent = mayHaveRun(method)
+  const sent = method === 'POST' ? mayHaveRun : {}
   if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') {
     const reason = `silence of the site, status ${status}, ${received} bytes: ${code}`
     return gatewayError('GW_UPSTREAM_TIMEOUT', { reason, ...sent })
@@ -135,7 +133,12 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#reject = reject
     this.#timer = setTimeout(() => {
       const reason = `no complete answer within ${options.callTimeoutMs} ms`
-      this.#fail(gatewayError('GW_UPSTREAM_TIMEOUT', { reason, ...mayHaveRun(options.method) }))
+      this.#fail(
+        gatewayError('GW_UPSTREAM_TIMEOUT', {
+          reason,
+          ...(options.method === 'POST' && mayHaveRun)
+        })
+      )
     }, options.callTimeoutMs)
     const { signal } = options
     if (signal !== undefined) {

@@ -1,6 +1,5 @@
 // One question to an upstream that speaks MCP, with a place in Drupal's queue for as long as it works on it: the whole answer, or
 // its events as they come. It refuses to know sessions, eras and what is asked.
-import type { Readable } from 'node:stream'
 import type { Config } from '../config/schema.ts'
 import { type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
 import type { Params } from '../mcp/call.ts'
@@ -140,12 +139,4 @@ export function refuseOrPass(answer: Answer, caller: Caller, nowMs: number): voi
 
 export function unusable(reason: string): GatewayError {
   return gatewayError('GW_UPSTREAM_INVALID', { reason })
-}
-
-/** The rest of a stream, unread: what nobody waits for any more is finished all the same (R45), within `ms` milliseconds. */
-export function finish(stream: Readable, ms: number): void {
-  const late = setTimeout(() => stream.destroy(), ms)
-  stream.on('error', () => {})
-  stream.once('close', () => clearTimeout(late))
-  stream.resume()
 }

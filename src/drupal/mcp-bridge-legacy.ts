@@ -12,6 +12,7 @@ import { MODERN_VERSIONS } from '../mcp/version.ts'
 import type { Answer } from './exchange.ts'
 import { gatewayVersion } from './headers.ts'
 import { cancelled, createInFlight } from './in-flight.ts'
+import { checkWhole } from './mcp-answer.ts'
 import { type Ask, refuseOrPass } from './mcp-ask.ts'
 import type { McpCatalogues } from './mcp-catalogue.ts'
 import type { Eras } from './mcp-eras.ts'
@@ -20,6 +21,7 @@ import type { Listening } from './mcp-listening.ts'
 import type { Streams } from './mcp-streams.ts'
 import { sendJson, sendTranslated } from './mcp-translate.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
+import type { ExpectedOf } from './mcp-shown.ts'
 
 export interface LegacyBridgeOptions {
   ask: Ask
@@ -29,6 +31,7 @@ export interface LegacyBridgeOptions {
   listening: Pick<Listening, 'isOffered'>
   streams: Streams
   bounds: ReadBounds
+  expectedOf: ExpectedOf
   /** Milliseconds since epoch. */
   now: () => number
 }
@@ -63,7 +66,7 @@ function textOf({ idText, method, params }: RpcRequest): string {
 }
 
 export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
-  const { ask, eras, sessions, catalogues, listening, streams, bounds, now } = options
+  const { ask, eras, sessions, catalogues, listening, streams, bounds, expectedOf, now } = options
   const inFlight = createInFlight()
 
   /** The upstream's answer, or the refusal that it stands for. */
@@ -108,11 +111,9 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
     if (method === 'ping') return rpcResult(idText, '{}')
     try {
       const answer = await askModern(request, message, textOf(message))
-      const { message: rpc } = await readAnswer(answer, bounds)
-      return toLegacyAnswer(JSON.stringify({ ...rpc, id: undefined }), message).body.replace(
-        /^\{/,
-        `{"id":${idText},`
-      )
+      const { text } = await readAnswer(answer, bounds, message.id)
+      const own = checkWhole(Buffer.from(text), expectedOf(request, [message]))
+      return toLegacyAnswer(own.toString(), message).body
     } catch (error) {
       if (error === cancelled) return undefined
       /* c8 ignore next -- a mistake of ours: the error handler reports it */
@@ -147,6 +148,7 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
         bounds,
         whenGone: 'finish',
         passes: isNews,
+        expected: expectedOf(request),
         finish: text => toLegacyAnswer(text, message)
       })
     } catch (error) {

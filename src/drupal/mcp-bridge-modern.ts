@@ -23,6 +23,7 @@ import type { Listening } from './mcp-listening.ts'
 import type { Streams } from './mcp-streams.ts'
 import { sendJson, sendTranslated } from './mcp-translate.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
+import type { ExpectedOf } from './mcp-shown.ts'
 import type { Holder, Sent, UpstreamSession, UpstreamSessions } from './mcp-upstream-session.ts'
 
 export interface ModernBridgeOptions {
@@ -30,6 +31,7 @@ export interface ModernBridgeOptions {
   listening: Listening
   streams: Streams
   bounds: ReadBounds
+  expectedOf: ExpectedOf
   /** Milliseconds for which clients may keep a list, and what discover says. */
   listTtlMs: number
   /** Milliseconds since epoch. */
@@ -85,7 +87,7 @@ const hello = JSON.stringify({
 })
 
 export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
-  const { upstreamSessions, listening, streams, bounds, listTtlMs, now } = options
+  const { upstreamSessions, listening, streams, bounds, expectedOf, listTtlMs, now } = options
   const kept = new LRUCache<string, Promise<Kept>>({ max: maxPrincipals })
   let count = 0
 
@@ -119,10 +121,11 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
 
   /** Sends a request under an id of the gateway's own; a client that goes away has it cancelled there (R52, R69). */
   async function ask(holder: Holder, caller: Caller, text: string, signal?: AbortSignal) {
-    const id = JSON.stringify(`gateway-${count++}`)
-    const cancel = () => void upstreamSessions.cancel(holder, caller, id)
+    const id = `gateway-${count++}`
+    const idText = JSON.stringify(id)
+    const cancel = () => void upstreamSessions.cancel(holder, caller, idText)
     signal?.addEventListener('abort', cancel)
-    const body = setMembers(text, { id })
+    const body = setMembers(text, { id: idText })
     const answer = await upstreamSessions
       .post(holder, caller, { body, signal })
       .catch((error: unknown) => {
@@ -132,7 +135,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
     refuseOrPass(answer, caller, now())
     if (answer.status === 404)
       throw unusable('the upstream has lost a session that was just opened')
-    return answer
+    return { answer, id, idText }
   }
 
   async function call(
@@ -143,7 +146,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
     const caller = callerOf(request)
     const { holder, description } = await sessionOf(caller)
     const text = toLegacyRequest(request.call.bytes.toString())
-    const answer = await ask(holder, caller, text, untilGone(reply))
+    const { answer, id, idText } = await ask(holder, caller, text, untilGone(reply))
     const asModern = { method: message.method, info: description.info, ttlMs: listTtlMs }
     await sendTranslated(request, reply, answer, {
       streams,
@@ -152,6 +155,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
       passes: news => mayReachModernClient(news, message),
       asked: question =>
         void upstreamSessions.post(holder, caller, answerOf(question)).catch(ignore),
+      expected: expectedOf(request, [{ ...message, id, idText }]),
       finish: answered =>
         toModernAnswer(withoutAnnotations(setMembers(answered, { id: message.idText })), asModern)
     })
@@ -177,7 +181,8 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
       const { holder } = await sessionOf(caller)
       const params = cursor === undefined ? {} : { cursor }
       const text = JSON.stringify({ jsonrpc: '2.0', method: 'tools/list', params })
-      const { message } = await readAnswer(await ask(holder, caller, text), bounds)
+      const { answer, id } = await ask(holder, caller, text)
+      const { message } = await readAnswer(answer, bounds, id)
       return message['result'] as Params | undefined
     }
   }

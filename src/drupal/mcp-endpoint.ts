@@ -16,6 +16,7 @@ import { callerOf, createLegacyRelay, sendRead, sendWhole } from './mcp-legacy.t
 import { createListening } from './mcp-listening.ts'
 import { createModernRelay, mirroredHeaders } from './mcp-modern.ts'
 import { createProxy } from './mcp-proxy.ts'
+import { expectedOf } from './mcp-shown.ts'
 import { createStreams } from './mcp-streams.ts'
 import { readAnswer, readBounds } from './mcp-read.ts'
 import { createUpstreamSessions } from './mcp-upstream-session.ts'
@@ -46,7 +47,18 @@ export function createMcpUpstream(options: McpOptions): Upstream {
   const catalogues = createMcpCatalogues({ list: listTools, ttlSeconds, learned, now })
   const { watchSeconds } = config.streams
   const listening = createListening({ streams, fresh: catalogues.fresh, watchSeconds })
-  const parts = { config, ask, bounds, streams, upstreamSessions, eras, catalogues, listening, now }
+  const parts = {
+    config,
+    ask,
+    bounds,
+    streams,
+    upstreamSessions,
+    eras,
+    catalogues,
+    listening,
+    expectedOf,
+    now
+  }
   const legacy = createLegacyRelay({ ...parts, sessions })
   const modern = createModernRelay(parts)
   const modernBridge = createModernBridge({ ...parts, listTtlMs: ttlSeconds * 1000 })
@@ -62,9 +74,11 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     const caller: Caller = { principalKey, scopes, token, requestId: undefined }
     if ((await eras.discovered(caller)) === undefined) return modernBridge.listTools(caller, cursor)
     const question = modernRequest('tools/list', cursor === undefined ? {} : { cursor })
-    const answer = await ask(caller, { method: 'POST', ...question })
+    const { body, headers } = question
+    const answer = await ask(caller, { method: 'POST', body, headers })
     refuseOrPass(answer, caller, now())
-    return (await readAnswer(answer, bounds)).message['result'] as Params | undefined
+    const { message } = await readAnswer(answer, bounds, question.id)
+    return message['result'] as Params | undefined
   }
 
   /** Drupal has the last word on a token: from now on it is refused here. */
@@ -77,12 +91,14 @@ export function createMcpUpstream(options: McpOptions): Upstream {
   async function modernPost(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const caller = callerOf(request)
     const { bytes: body, messages } = request.call
-    if ((messages[0] as RpcRequest).method === 'server/discover' && eras.isUnknown()) {
-      const { isModern, answer, bytes } = await eras.probe(caller, {
+    const { method, id } = messages[0] as RpcRequest
+    if (method === 'server/discover' && eras.isUnknown()) {
+      const { isModern, answer, read } = await eras.probe(caller, {
         body,
-        headers: mirroredHeaders(request)
+        headers: mirroredHeaders(request),
+        id
       })
-      if (isModern) sendRead(reply.code(answer.status), answer, bytes)
+      if (isModern) sendRead(reply.code(answer.status), answer, read, expectedOf(request))
       else await modernBridge.post(request, reply)
     } else if ((await eras.discovered(caller)) === undefined)
       await modernBridge.post(request, reply)
@@ -93,7 +109,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     const refused = await legacy.initialize(request, reply)
     if (refused === undefined) return
     const discovered = await eras.discovered(callerOf(request))
-    if (discovered === undefined) sendWhole(request, reply, refused)
+    if (discovered === undefined) sendWhole(request, reply, refused, expectedOf(request))
     else legacyBridge.initialize(request, reply, discovered)
   }
 

@@ -1,20 +1,20 @@
 // Which era does the upstream speak? Asked once by server/discover, kept for a while, asked again when an answer contradicts.
 // It refuses to know what is done about it.
-import type { Params } from '../mcp/call.ts'
+import type { Params, RequestId } from '../mcp/call.ts'
 import { metaKey } from '../mcp/envelope.ts'
 import { gatewayInfo } from '../mcp/server-info.ts'
 import { isSupportedModern, MODERN_VERSIONS } from '../mcp/version.ts'
 import type { Answer } from './exchange.ts'
 import { gatewayVersion } from './headers.ts'
 import { type Ask, type Caller, refuseOrPass, rpcCode } from './mcp-ask.ts'
-import { type ReadBounds, readAnswer } from './mcp-read.ts'
+import { type ReadAnswer, type ReadBounds, readAnswer } from './mcp-read.ts'
 
 export interface Probed {
   isModern: boolean
   /** What it says of itself; undefined also where a modern upstream refused. */
   found: Params | undefined
   answer: Answer
-  bytes: Buffer
+  read: ReadAnswer
 }
 
 export interface Eras {
@@ -25,7 +25,7 @@ export interface Eras {
   /** Asks with a client's own server/discover, so that the upstream is asked once. The answer is that client's. */
   probe(
     caller: Caller,
-    question: { body: Buffer | string; headers: Record<string, string> }
+    question: { body: Buffer | string; headers: Record<string, string>; id: RequestId }
   ): Promise<Probed>
   /** An answer in the modern era: a refusal that the envelope cannot have earned means that the upstream has changed. */
   judge(answer: Answer): void
@@ -48,10 +48,12 @@ export const ownEnvelope = {
 
 /** A request of the gateway's own, in the modern era. */
 export function modernRequest(method: string, params: Params = {}) {
+  const id = `gateway-${method}`
   return {
+    id,
     body: JSON.stringify({
       jsonrpc: '2.0',
-      id: `gateway-${method}`,
+      id,
       method,
       params: { ...params, _meta: ownEnvelope }
     }),
@@ -68,25 +70,28 @@ export function createEras(options: { ask: Ask; bounds: ReadBounds; now: () => n
 
   async function probe(
     caller: Caller,
-    question: { body: Buffer | string; headers: Record<string, string> }
+    question: { body: Buffer | string; headers: Record<string, string>; id: RequestId }
   ): Promise<Probed> {
-    const answer = await ask(caller, { method: 'POST', ...question })
+    const { body, headers, id } = question
+    const answer = await ask(caller, { method: 'POST', body, headers })
     // Only an answer about the protocol says anything about it.
     refuseUnlessProtocol(answer, caller, now())
-    const { message, bytes } = await readAnswer(answer, bounds).catch(() => ({
-      message: {} as Params,
+    const read: ReadAnswer = await readAnswer(answer, bounds, id).catch(() => ({
+      message: {},
+      text: '',
       bytes: answer.body
     }))
+    const { message } = read
     const result = message['result'] as Params | undefined
     if (lists(result?.['supportedVersions'])) {
       verdict = { found: result, until: now() + trustMs }
-      return { isModern: true, found: result, answer, bytes }
+      return { isModern: true, found: result, answer, read }
     }
     // Such a refusal is itself of the modern era: whoever asked may try again (R56).
     const { code, data } = (message['error'] ?? {}) as { code?: unknown; data?: Params }
     const isModern = code === -32022 && lists(data?.['supported'])
     if (!isModern) verdict = { found: undefined, until: now() + trustMs }
-    return { isModern, found: undefined, answer, bytes }
+    return { isModern, found: undefined, answer, read }
   }
 
   async function discover(caller: Caller): Promise<Params | undefined> {

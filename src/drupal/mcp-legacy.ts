@@ -11,10 +11,12 @@ import { isGatewayError } from '../errors.ts'
 import { traceHeaders } from '../telemetry/tracing.ts'
 import type { Answer } from './exchange.ts'
 import { cancelled, createInFlight, type Stop } from './in-flight.ts'
+import { checkWhole, type Expected, withId } from './mcp-answer.ts'
 import { type Ask, type Caller, refuseOrPass, rpcCode, typeOf, unusable } from './mcp-ask.ts'
 import type { McpCatalogues } from './mcp-catalogue.ts'
 import { type Streams, streamHeaders } from './mcp-streams.ts'
-import { readAnswer, readBounds } from './mcp-read.ts'
+import { type ReadAnswer, readAnswer, readBounds } from './mcp-read.ts'
+import type { ExpectedOf } from './mcp-shown.ts'
 import {
   type Holder,
   readSession,
@@ -31,6 +33,7 @@ export interface LegacyOptions {
   upstreamSessions: UpstreamSessions
   catalogues: Pick<McpCatalogues, 'learn'>
   streams: Streams
+  expectedOf: ExpectedOf
   /** Milliseconds since epoch. */
   now: () => number
 }
@@ -62,16 +65,21 @@ const isCancellation = (message: Message): message is RpcNotification =>
 const isUrgent = (message: Message) => message.kind === 'response' || isCancellation(message)
 
 /** Whether the message is a question for the first page of tools: the answer is also read here. */
-export const isToolList = (message: Message | undefined): boolean =>
+export const isToolList = (message: Message | undefined): message is RpcRequest =>
   message?.kind === 'request' &&
   message.method === 'tools/list' &&
   message.params?.['cursor'] === undefined
 
-/** Sends a whole answer on: JSON-RPC as it is, 202 for what needs no answer (R15). */
-export function sendWhole(request: FastifyRequest, reply: FastifyReply, answer: Answer): void {
+/** Sends a whole answer on: JSON-RPC as it is where it is the one that was asked for, 202 for what needs no answer (R15). */
+export function sendWhole(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  answer: Answer,
+  expected: Expected
+): void {
   const { status, body } = answer
   const isGood = status < 300
-  if (isGood && !request.call.messages.some(({ kind }) => kind === 'request')) {
+  if (isGood && expected.requests.length === 0) {
     void reply.code(202).send()
     return
   }
@@ -82,19 +90,25 @@ export function sendWhole(request: FastifyRequest, reply: FastifyReply, answer: 
   void reply
     .code(isGood ? 200 : status)
     .header('content-type', answer.headers['content-type'])
-    .send(body)
+    .send(isGood ? checkWhole(body, expected) : withId(body, expected))
 }
 
-/** Sends on what `readAnswer` read, as it came. */
-export function sendRead(reply: FastifyReply, answer: Answer, bytes: Buffer): void {
-  if (answer.stream === undefined) {
-    reply.header('content-type', answer.headers['content-type'])
-  } else reply.headers(streamHeaders)
-  void reply.send(bytes)
+/** Sends on what `readAnswer` read: as it came, or what the client gets instead. */
+export function sendRead(
+  reply: FastifyReply,
+  answer: Answer,
+  { text, bytes }: ReadAnswer,
+  expected: Expected
+): void {
+  const read = Buffer.from(text)
+  const shown = checkWhole(read, expected)
+  if (shown !== read) void reply.header('content-type', 'application/json').send(shown)
+  else if (answer.stream !== undefined) void reply.headers(streamHeaders).send(bytes)
+  else void reply.header('content-type', answer.headers['content-type']).send(bytes)
 }
 
 export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
-  const { config, ask, sessions, upstreamSessions, catalogues, streams, now } = options
+  const { config, ask, sessions, upstreamSessions, catalogues, streams, expectedOf, now } = options
   const bounds = readBounds(config)
   const inFlight = createInFlight()
 
@@ -120,10 +134,10 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     const answer = await ask(caller, { method: 'POST', body })
     if (answer.status >= 400 && rpcCode(answer) !== undefined) return answer
     refuseOrPass(answer, caller, now())
-    const { message: rpc, bytes } = await readAnswer(answer, bounds)
-    const result = rpc['result'] as Params | undefined
+    const read = await readAnswer(answer, bounds, message.id)
+    const result = read.message['result'] as Params | undefined
     if (result === undefined) {
-      sendRead(reply, answer, bytes)
+      sendRead(reply, answer, read, expectedOf(request))
       return undefined
     }
 
@@ -140,7 +154,7 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
       upstream: writeSession({ id, version, hello: shortHello(params) })
     })
     reply.header('mcp-session-id', sealed)
-    if (shown === version) sendRead(reply, answer, bytes)
+    if (shown === version) sendRead(reply, answer, read, expectedOf(request))
     else {
       const rewritten = rpcResult(idText, JSON.stringify({ ...result, protocolVersion: shown }))
       void reply.header('content-type', 'application/json').send(rewritten)
@@ -165,13 +179,15 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     const { stream } = answer
     if (stream !== undefined) signal?.addEventListener('abort', () => stream.destroy(cancelled))
     refuseOrPass(answer, caller, now())
-    if (!batch && answer.status === 200 && isToolList(messages[0])) {
-      const { message, bytes: read } = await readAnswer(answer, bounds)
-      const { result } = message
+    const expected = expectedOf(request)
+    const [first] = messages
+    if (!batch && answer.status === 200 && isToolList(first)) {
+      const read = await readAnswer(answer, bounds, first.id)
+      const { result } = read.message
       if (result !== undefined) catalogues.learn(request.principal, result as Params)
-      sendRead(reply, answer, read)
-    } else if (stream === undefined) sendWhole(request, reply, answer)
-    else streams.relay(request, reply, stream, { whenGone: 'finish' })
+      sendRead(reply, answer, read, expected)
+    } else if (stream === undefined) sendWhole(request, reply, answer, expected)
+    else streams.relay(request, reply, stream, { whenGone: 'finish', expected })
     return stream
   }
 

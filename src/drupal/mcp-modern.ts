@@ -11,6 +11,7 @@ import type { Eras } from './mcp-eras.ts'
 import { callerOf, isToolList, sendRead, sendWhole } from './mcp-legacy.ts'
 import type { Streams } from './mcp-streams.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
+import type { ExpectedOf } from './mcp-shown.ts'
 
 export interface ModernOptions {
   ask: Ask
@@ -18,6 +19,7 @@ export interface ModernOptions {
   catalogues: McpCatalogues
   streams: Streams
   bounds: ReadBounds
+  expectedOf: ExpectedOf
   /** Milliseconds since epoch. */
   now: () => number
 }
@@ -61,7 +63,7 @@ export async function checkParams(
 
 /** Sends a modern client's POST to a modern upstream and its answer back. */
 export function createModernRelay(options: ModernOptions) {
-  const { ask, eras, catalogues, streams, bounds, now } = options
+  const { ask, eras, catalogues, streams, bounds, expectedOf, now } = options
 
   return async function post(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const { messages, bytes } = request.call
@@ -78,17 +80,19 @@ export function createModernRelay(options: ModernOptions) {
         signal: untilGone(reply),
         isListening
       })
+      const expected = expectedOf(request)
       eras.judge(answer)
       refuseOrPass(answer, caller, now())
       if (answer.status === 200 && isToolList(message)) {
-        const { message: rpc, bytes: read } = await readAnswer(answer, bounds)
-        const { result } = rpc
+        const read = await readAnswer(answer, bounds, message.id)
+        const { result } = read.message
         if (result !== undefined) catalogues.learn(request.principal, result as Params)
-        sendRead(reply, answer, read)
-      } else if (answer.stream === undefined) sendWhole(request, reply, answer)
+        sendRead(reply, answer, read, expected)
+      } else if (answer.stream === undefined) sendWhole(request, reply, answer, expected)
       else {
-        const until = isListening ? request.principal?.expiresAt : undefined
-        streams.relay(request, reply, answer.stream, { whenGone: 'abort', place, until })
+        // Who listens waits for no answer.
+        const follows = isListening ? { until: request.principal?.expiresAt } : { expected }
+        streams.relay(request, reply, answer.stream, { whenGone: 'abort', place, ...follows })
         return
       }
     } catch (error) {

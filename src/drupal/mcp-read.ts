@@ -2,7 +2,7 @@
 // done with it.
 import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
-import type { Params } from '../mcp/call.ts'
+import type { Params, RequestId } from '../mcp/call.ts'
 import { readEvents } from '../mcp/sse-events.ts'
 import type { Answer } from './exchange.ts'
 import { readRpc, unusable } from './mcp-ask.ts'
@@ -19,19 +19,29 @@ export interface ReadBounds {
   timeoutMs: number
 }
 
+export interface ReadAnswer {
+  message: Params
+  /** Its own text. */
+  text: string
+  /** Everything that came, up to its end. */
+  bytes: Buffer
+}
+
 /**
- * The JSON-RPC answer in a body or on a stream, read until it comes, and the bytes up to there. Throws GW_UPSTREAM_INVALID where
- * none comes, GW_UPSTREAM_TOO_LARGE and GW_UPSTREAM_TIMEOUT.
+ * The JSON-RPC answer to the request `id` in a body or on a stream, read until it comes. Throws GW_UPSTREAM_INVALID where none comes,
+ * GW_UPSTREAM_TOO_LARGE and GW_UPSTREAM_TIMEOUT.
  */
 export async function readAnswer(
   answer: Answer,
-  { maxBytes, timeoutMs }: ReadBounds
-): Promise<{ message: Params; bytes: Buffer }> {
+  { maxBytes, timeoutMs }: ReadBounds,
+  id: RequestId
+): Promise<ReadAnswer> {
   const { stream } = answer
   if (stream === undefined) {
     const message = readRpc(answer)
     if (message === undefined) throw unusable('the answer is no JSON-RPC')
-    return { message, bytes: answer.body }
+    if (!isFor(id, message)) throw unusable('an answer for another id')
+    return { message, text: answer.body.toString(), bytes: answer.body }
   }
   const chunks: Buffer[] = []
   let length = 0
@@ -52,14 +62,26 @@ export async function readAnswer(
   try {
     for await (const { data } of readEvents(kept(), { maxLength: maxBytes })) {
       const message = data === '' ? undefined : parse(data)
-      if (message !== undefined && ('result' in message || 'error' in message)) {
-        return { message, bytes: Buffer.concat(chunks) }
+      const isAnswer = message !== undefined && ('result' in message || 'error' in message)
+      if (isAnswer && isFor(id, message)) {
+        return { message, text: data, bytes: Buffer.concat(chunks) }
       }
     }
   } finally {
     clearTimeout(late)
   }
   throw unusable('the stream ended without an answer')
+}
+
+/** An error may have lost its id: one that is refused is often not read so far. */
+function isFor(id: RequestId, { id: found, error }: Params): boolean {
+  const isLost = found === null || found === undefined
+  return isLost ? error !== undefined : isSameId(found, id)
+}
+
+/** Some servers write a number's id as a string. */
+export function isSameId(found: unknown, id: RequestId): boolean {
+  return (typeof found === 'string' || typeof found === 'number') && String(found) === String(id)
 }
 
 function parse(data: string): Params | undefined {

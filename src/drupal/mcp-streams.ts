@@ -3,12 +3,13 @@
 import type { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config/schema.ts'
-import { errorTable, gatewayError, isGatewayError } from '../errors.ts'
-import { rpcErrorBody } from '../mcp/rpc-error.ts'
+import { type ErrorCode, type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
 import { EventRelay } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
+import { errorFor, type Expected } from './mcp-answer.ts'
+import { mayHaveRun } from './exchange.ts'
 import { cancelled } from './in-flight.ts'
-import { finish } from './mcp-ask.ts'
+import { createJudge, type Judge } from './mcp-judge.ts'
 
 export interface StreamOptions {
   /** What becomes of the upstream's stream when the client goes: a legacy call is finished (R45), the rest is ended (R69). */
@@ -19,6 +20,10 @@ export interface StreamOptions {
   farewell?: string
   /** Seconds since epoch, after which nobody may listen any more: the token's end. */
   until?: number | undefined
+  /** The stream answers these: of answers, only theirs pass, and none of them is left without one. */
+  expected?: Expected
+  /** What comes from the upstream, where `source` is a translation of it: whoever waits for it cannot be ended, it can. */
+  origin?: Readable
 }
 
 export type Place = () => void
@@ -47,13 +52,10 @@ export const streamHeaders = {
   'x-accel-buffering': 'no'
 }
 
-/** What a client is told when the upstream was lost in the middle of its answer. */
-function lostAnswer(request: FastifyRequest, error: Error): string {
-  const { text, rpc } = errorTable[isGatewayError(error) ? error.code : 'GW_UPSTREAM_INVALID']
-  const waiting = request.call.messages.filter(message => message.kind === 'request')
-  return waiting
-    .map(({ idText }) => writeEvent(rpcErrorBody({ idText, code: rpc, message: text })))
-    .join('')
+/** What those are told whose answer was lost with the upstream, or never came. */
+function lostAnswers(judge: Judge | undefined, error: Error): string {
+  const cause: GatewayError = isGatewayError(error) ? error : gatewayError('GW_UPSTREAM_INVALID')
+  return (judge?.lost() ?? []).map(request => writeEvent(errorFor(request, cause))).join('')
 }
 
 export function createStreams(config: Config, now: () => number = Date.now): Streams {
@@ -61,10 +63,27 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
   const longestMs = Math.min(maxSeconds * 1000, 2 ** 31 - 1)
   const open = new Map<
     EventRelay,
-    { isCall: boolean; sessionId: string | undefined; end: () => void }
+    { isCall: boolean; sessionId: string | undefined; end: (code: ErrorCode) => void }
   >()
   const held = new Map<string, number>()
   let isDraining = false
+
+  /**
+   * The rest of a stream that nobody waits for any more: read to its end all the same (R45), for as long as a stream may last, and
+   * for no longer than a call while the upstream is silent.
+   */
+  function finish(source: Readable, origin: Readable): void {
+    const stop = () => origin.destroy()
+    const late = setTimeout(stop, longestMs).unref()
+    const silent = setTimeout(stop, config.drupal.callTimeoutSeconds * 1000).unref()
+    origin.on('data', () => silent.refresh())
+    origin.once('close', () => {
+      clearTimeout(late)
+      clearTimeout(silent)
+    })
+    source.on('error', () => {})
+    source.resume()
+  }
 
   return {
     reserve(principalKey = '') {
@@ -88,36 +107,60 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
       }
     },
 
-    relay(request, reply, source, { whenGone, place, farewell, until }) {
+    relay(request, reply, source, options) {
+      const { whenGone, place, farewell = '', until, expected, origin = source } = options
       if (reply.raw.destroyed) {
         place?.()
         request.outcome = 'aborted'
-        if (whenGone === 'finish') finish(source, longestMs)
-        else source.destroy()
+        if (whenGone === 'finish') finish(source, origin)
+        else origin.destroy()
         void reply.code(499).send()
         return
       }
-      const relay = new EventRelay({ heartbeatMs: heartbeatSeconds * 1000 })
+      const say = (reason: string, text: string) =>
+        request.log.debug({ requestId: request.id, reason }, text)
+      const judge =
+        expected &&
+        createJudge(expected, reason => say(reason, 'an event of the upstream was left out'))
+      const maxBytes = config.drupal.maxResponseBytes
+      const relay = new EventRelay({
+        heartbeatMs: heartbeatSeconds * 1000,
+        ...(judge && {
+          judge: judge.pass,
+          bound: {
+            maxBytes,
+            exceeded: () =>
+              source.destroy(
+                gatewayError('GW_UPSTREAM_TOO_LARGE', {
+                  reason: `an event of more than ${maxBytes} bytes`
+                })
+              )
+          }
+        })
+      })
       let isEnding = false
-      function end(): void {
+      function end(code: ErrorCode): void {
         if (isEnding) return
         isEnding = true
-        if (farewell !== undefined) relay.write(farewell)
+        const lost = lostAnswers(judge, gatewayError(code, mayHaveRun))
+        // The blank line closes an event of which only a part has come.
+        if (lost !== '') relay.write(`\n\n${lost}`)
+        if (farewell !== '') relay.write(farewell)
         relay.drain()
       }
       const tokenMs = until === undefined ? Infinity : Math.max(0, until * 1000 - now())
-      const life = setTimeout(end, Math.min(longestMs, tokenMs))
+      const life = setTimeout(() => end('GW_UPSTREAM_TIMEOUT'), Math.min(longestMs, tokenMs))
       const sessionId = request.call.session?.id
       open.set(relay, { isCall: place === undefined, sessionId, end })
       source.on('error', error => {
-        request.log.debug(
-          { requestId: request.id, reason: error.message },
-          'event stream of the upstream was lost'
-        )
+        say(error.message, 'event stream of the upstream was lost')
         if (relay.writableEnded) return
-        // There is no answer to what was cancelled (R49), nor to no question. The blank line closes an event that was cut.
-        const isAnswered = place === undefined && error !== cancelled
-        relay.end(`\n\n${isAnswered ? lostAnswer(request, error) : ''}`)
+        // There is no answer to what was cancelled (R49). The blank line closes an event that was cut.
+        relay.end(`\n\n${error === cancelled ? '' : lostAnswers(judge, error)}`)
+      })
+      source.once('end', () => {
+        const lost = lostAnswers(judge, gatewayError('GW_UPSTREAM_INVALID', mayHaveRun))
+        relay.end(lost === '' ? undefined : `\n\n${lost}`)
       })
       // Before Fastify's own listeners: the audit line is written by them.
       reply.raw.once('close', () => {
@@ -127,24 +170,24 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
         request.bytesOut = relay.bytes
         const isGone = !reply.raw.writableFinished
         if (isGone) request.outcome = 'aborted'
-        if (isGone && whenGone === 'finish' && !isEnding) finish(source, longestMs)
-        else source.destroy()
+        if (isGone && whenGone === 'finish' && !isEnding) finish(source, origin)
+        else origin.destroy()
         relay.destroy()
       })
-      source.pipe(relay)
+      source.pipe(relay, { end: false })
       void reply.headers(streamHeaders).send(relay)
     },
 
     endSession(ended) {
       for (const { isCall, sessionId, end } of open.values())
-        if (!isCall && sessionId === ended) end()
+        if (!isCall && sessionId === ended) end('GW_SESSION_NOT_FOUND')
     },
 
     drain(graceMs) {
       isDraining = true
-      for (const { isCall, end } of open.values()) if (!isCall) end()
+      for (const { isCall, end } of open.values()) if (!isCall) end('GW_SHUTTING_DOWN')
       const late = setTimeout(() => {
-        for (const { end } of open.values()) end()
+        for (const { end } of open.values()) end('GW_SHUTTING_DOWN')
       }, graceMs)
       late.unref()
     },

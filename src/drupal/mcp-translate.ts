@@ -8,6 +8,7 @@ import type { Message, RpcRequest } from '../mcp/call.ts'
 import { readMessage } from '../mcp/message.ts'
 import { readEvents, writeEvent } from '../mcp/sse-events.ts'
 import type { Answer } from './exchange.ts'
+import { checkWhole, type Expected, findRequest } from './mcp-answer.ts'
 import { typeOf, unusable } from './mcp-ask.ts'
 import type { Streams } from './mcp-streams.ts'
 import type { ReadBounds } from './mcp-read.ts'
@@ -17,23 +18,32 @@ export interface Translation {
   passes: (message: Message) => boolean
   /** Told of what the upstream asks its client: no request passes from one era to the other. */
   asked?: (question: RpcRequest) => void
+  /** The request as the upstream knows it. */
+  expected: Expected
   /** The answer as the client's era wants it. Throws GW_UPSTREAM_INVALID for what is none. */
   finish: (text: string) => RpcAnswer
 }
 
 /** The answer of a stream or of a body; `news` are the messages before it. */
-async function* read(answer: Answer, { passes, asked, finish }: Translation, bounds: ReadBounds) {
+async function* read(
+  answer: Answer,
+  { passes, asked, expected, finish }: Translation,
+  bounds: ReadBounds
+) {
   for await (const { data } of readEvents(answer.stream as Readable, {
     maxLength: bounds.maxBytes
   })) {
     if (data === '') continue
-    const reading = readMessage(Buffer.from(data), { maxBatch: 1 })
-    const message = reading.ok ? reading.messages[0] : undefined
-    if (message === undefined) throw unusable('an event holds no message')
-    if (message.kind === 'response') {
-      yield { isLast: true, ...finish(data) }
+    const found = findRequest(Buffer.from(data), expected)
+    if (found.kind === 'answer') {
+      yield { isLast: true, ...finish(found.text ?? data) }
       return
     }
+    // An answer to somebody else, or nothing at all: its own may still come.
+    if (found.kind === 'foreign') continue
+    const reading = readMessage(Buffer.from(data), { maxBatch: 1 })
+    const message = reading.ok ? reading.messages[0] : undefined
+    if (message === undefined) continue
     if (message.kind === 'request') asked?.(message)
     if (passes(message)) yield { isLast: false, status: 200, body: data }
   }
@@ -55,11 +65,11 @@ export async function sendTranslated(
   answer: Answer,
   options: Translation & { streams: Streams; bounds: ReadBounds; whenGone: 'finish' | 'abort' }
 ): Promise<void> {
-  const { streams, bounds, whenGone, finish } = options
+  const { streams, bounds, whenGone, expected, finish } = options
   const { stream } = answer
   if (stream === undefined) {
     if (typeOf(answer) !== 'application/json') throw unusable('Drupal: an answer that is no JSON')
-    sendJson(request, reply, finish(answer.body.toString()))
+    sendJson(request, reply, finish(checkWhole(answer.body, expected).toString()))
     return
   }
   const messages = read(answer, options, bounds)
@@ -73,7 +83,12 @@ export async function sendTranslated(
     return
   }
   const events = Readable.from(written(first, messages), { objectMode: false })
-  streams.relay(request, reply, events, { whenGone })
+  const requests = request.call.messages.filter(message => message.kind === 'request')
+  streams.relay(request, reply, events, {
+    whenGone,
+    origin: stream,
+    expected: { ...expected, requests, edit: undefined }
+  })
 }
 
 export function sendJson(request: FastifyRequest, reply: FastifyReply, answer: RpcAnswer): void {

@@ -89,6 +89,7 @@ export interface UpstreamSessions {
   reopen(holder: Holder, caller: Caller, lost: UpstreamSession): Promise<void>
 }
 
+const initializeId = 'gateway-initialize'
 const maxWaiting = 64
 
 function isLocked(answer: Answer): boolean {
@@ -147,10 +148,10 @@ export function createUpstreamSessions(options: {
   ): Promise<{ session: UpstreamSession; result: Params }> {
     const answer = await ask(caller, {
       method: 'POST',
-      body: `{"jsonrpc":"2.0","id":"gateway-initialize","method":"initialize","params":${hello}}`
+      body: `{"jsonrpc":"2.0","id":"${initializeId}","method":"initialize","params":${hello}}`
     })
     refuseOrPass(answer, caller, now())
-    const { message } = await readAnswer(answer, readBounds(config))
+    const { message } = await readAnswer(answer, readBounds(config), initializeId)
     const { result } = message
     if (!isObject(result)) throw unusable('the upstream refused to initialize a session')
     const id = answer.headers['mcp-session-id']

@@ -10,11 +10,15 @@ const keepalive = Buffer.from(': keepalive\n\n')
 export interface EventRelayOptions {
   /** Milliseconds of silence after which a comment is sent (R44). */
   heartbeatMs: number
+  /** Is told each whole event, comments too, and gives what passes: the same, something else, or nothing. */
+  judge?: (event: Buffer) => Buffer | undefined
+  /** With `judge`: the longest event in bytes, and what is called instead of keeping a longer one. */
+  bound?: { maxBytes: number; exceeded: () => void }
 }
 
 /**
- * A Transform between the upstream's body and the client's response. Never buffers more than the streams around it do: events
- * are not collected, so their size needs no bound here.
+ * A Transform between the upstream's body and the client's response. Never buffers more than the streams around it do, unless events
+ * are judged: then one at a time is kept until it is whole.
  */
 export class EventRelay extends Transform {
   /** Events that went through whole; comments do not count. */
@@ -30,9 +34,16 @@ export class EventRelay extends Transform {
   #counts = false
   #lineIsEmpty = true
   #afterCarriageReturn = false
+  readonly #judge: EventRelayOptions['judge']
+  readonly #bound: EventRelayOptions['bound']
+  /** The beginning of an event that is to be judged. */
+  #held: Buffer[] = []
+  #heldBytes = 0
 
-  constructor({ heartbeatMs }: EventRelayOptions) {
+  constructor({ heartbeatMs, judge, bound }: EventRelayOptions) {
     super()
+    this.#judge = judge
+    this.#bound = bound
     this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs)
     // At once, so that headers and a first byte reach the client although the upstream may be silent for long.
     this.#beat()
@@ -51,10 +62,45 @@ export class EventRelay extends Transform {
     if (this.#ended) return done()
     this.bytes += chunk.length
     this.#heartbeat.refresh()
-    const end = this.#follow(chunk)
-    this.push(end === chunk.length ? chunk : chunk.subarray(0, end))
+    if (this.#judge === undefined) {
+      const end = this.#follow(chunk, 0, this.#draining)
+      this.push(end === chunk.length ? chunk : chunk.subarray(0, end))
+    } else this.#passJudged(chunk, this.#judge)
     this.#endWhenDrained()
     done()
+  }
+
+  /** What passes of a chunk goes on in as few pieces as it can. */
+  #passJudged(chunk: Buffer, judge: (event: Buffer) => Buffer | undefined): void {
+    let passed = 0
+    let at = 0
+    while (at < chunk.length) {
+      const start = at
+      at = this.#follow(chunk, start, true)
+      if (!this.#isBetweenEvents()) {
+        this.#hold(chunk.subarray(start))
+        at = start
+        break
+      }
+      const piece = chunk.subarray(start, at)
+      const event = this.#held.length === 0 ? piece : Buffer.concat([...this.#held, piece])
+      this.#held = []
+      this.#heldBytes = 0
+      const shown = judge(event)
+      if (shown !== piece) {
+        if (start > passed) this.push(chunk.subarray(passed, start))
+        if (shown !== undefined) this.push(shown)
+        passed = at
+      }
+      if (this.#draining) break
+    }
+    if (at > passed) this.push(chunk.subarray(passed, at))
+  }
+
+  #hold(piece: Buffer): void {
+    this.#heldBytes += piece.length
+    if (this.#bound !== undefined && this.#heldBytes > this.#bound.maxBytes) this.#bound.exceeded()
+    else this.#held.push(piece)
   }
 
   override _flush(done: TransformCallback): void {
@@ -69,7 +115,9 @@ export class EventRelay extends Transform {
 
   /** A comment, unless it would land inside an event or the client does not even take what there is. */
   #beat(): void {
-    if (this.#isBetweenEvents() && !this.#ended && this.readableLength < this.readableHighWaterMark)
+    // Of an event that is to be judged nothing has gone out yet.
+    const fits = this.#judge !== undefined || this.#isBetweenEvents()
+    if (fits && !this.#ended && this.readableLength < this.readableHighWaterMark)
       this.push(keepalive)
   }
 
@@ -86,11 +134,11 @@ export class EventRelay extends Transform {
     return this.#lineIsEmpty && !this.#open
   }
 
-  /** Follows the lines of a chunk; how far it may pass: all of it, or to the end of an event while draining. */
-  #follow(chunk: Buffer): number {
-    let at = 0
-    let nextLf = chunk.indexOf(lf)
-    let nextCr = chunk.indexOf(cr)
+  /** Follows the lines of a chunk from `start`; how far: all of it, or to the next end of an event. */
+  #follow(chunk: Buffer, start: number, stops: boolean): number {
+    let at = start
+    let nextLf = chunk.indexOf(lf, at)
+    let nextCr = chunk.indexOf(cr, at)
     while (at < chunk.length) {
       if (this.#afterCarriageReturn && chunk[at] === lf) at += 1
       this.#afterCarriageReturn = false
@@ -104,7 +152,7 @@ export class EventRelay extends Transform {
       this.#endLine()
       this.#afterCarriageReturn = isCr
       at = lineEnd + 1
-      if (this.#draining && this.#isBetweenEvents()) return at
+      if (stops && this.#isBetweenEvents()) return at
     }
     return chunk.length
   }

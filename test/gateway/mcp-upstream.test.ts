@@ -757,7 +757,12 @@ t.test('shutdown: a call that does not finish ends before the connections are cu
   server.onRequest = (_message, response) => void events(response)
   const streaming = await gateway.open(call(), session)
   const [text] = await Promise.all([streaming.text(), gateway.gateway.stop()])
-  t.match(text, /^(: keepalive\n\n)*$/, 'a clean end')
+  t.match(
+    text,
+    /^(: keepalive\n\n)*\n*event: message\ndata: .*"id":1,"error".*\n\n$/,
+    'a clean end'
+  )
+  t.match(text, /may have been carried out/, 'and nobody waits for an answer that will not come')
 })
 
 t.test('callers who are not signed in', async t => {

@@ -1,0 +1,155 @@
+// Is this message of the upstream the answer to what was asked? The bytes as they came where they are, else what the client is told
+// instead: never another's answer, never one without its id, never the name of a permission. It refuses to know how the message came.
+import { errorTable, type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
+import type { Params, RpcRequest } from '../mcp/call.ts'
+import { memberText, setMembers } from '../mcp/json-members.ts'
+import { rpcErrorBody } from '../mcp/rpc-error.ts'
+import { denied } from './answers.ts'
+import { isSameId } from './mcp-read.ts'
+
+export interface Expected {
+  /** What was asked and is not answered yet. */
+  requests: readonly RpcRequest[]
+  /** Whether it was asked in one array. */
+  batch: boolean
+  /** The scopes of the token; undefined: the caller is anonymous. */
+  scopes: readonly string[] | undefined
+  /** Changes an answer before its client sees it; undefined for requests whose answers stay as they are. */
+  edit?: ((request: RpcRequest) => ((answer: string) => string) | undefined) | undefined
+}
+
+/** `text`: what the client gets where that is not what came. */
+export type Found =
+  | { kind: 'news' }
+  | { kind: 'answer'; request: RpcRequest; text?: string }
+  | { kind: 'foreign'; reason: string }
+
+const foreign = (reason: string): Found => ({ kind: 'foreign', reason })
+
+const unusable = (reason: string) => gatewayError('GW_UPSTREAM_INVALID', { reason })
+
+/**
+ * What one message is to those who wait. Throws GW_UPSTREAM_FORBIDDEN (GW_TOKEN_MISSING to an anonymous caller) for an "Access
+ * Denied" of jsonrpc's, which comes as HTTP 200 and mostly without the id (drupal-wire §12).
+ */
+export function findRequest(body: Buffer, expected: Expected): Found {
+  const { requests, edit } = expected
+  const [first] = requests
+  if (requests.length === 1 && first !== undefined && edit?.(first) === undefined) {
+    // Of large answers only the two ends are looked at: reading 100 KB costs more than relaying them.
+    if (isUsual(body, first.idText)) return { kind: 'answer', request: first }
+  }
+  const text = body.toString()
+  const value = parse(text)
+  return value === undefined ? foreign('the answer is not JSON') : examine(value, text, expected)
+}
+
+/** The answer to one request, or to all of a batch, as the client gets it. Throws GW_UPSTREAM_INVALID, and what `findRequest` does. */
+export function checkWhole(body: Buffer, expected: Expected): Buffer | string {
+  if (expected.batch) return checkBatch(body, expected)
+  const found = findRequest(body, expected)
+  if (found.kind === 'answer') return found.text ?? body
+  throw unusable(found.kind === 'news' ? 'a message that is no answer' : found.reason)
+}
+
+/** The answer that an HTTP status other than 2xx has given already: it belongs to whoever asked, whatever id it names. */
+export function withId(body: Buffer, { requests }: Pick<Expected, 'requests'>): Buffer | string {
+  const [request, ...others] = requests
+  if (request === undefined || others.length > 0) return body
+  const text = body.toString()
+  return memberText(text, 'id') === request.idText ? body : setMembers(text, { id: request.idText })
+}
+
+/** Each request of a batch is answered once: what is missing or lost its id is told, what nobody asked for is left out. */
+function checkBatch(body: Buffer, expected: Expected): string {
+  const value = parse(body.toString())
+  if (value === undefined) throw unusable('the answer is not JSON')
+  const answers = new Map<RpcRequest, string>()
+  let refused: ((request: RpcRequest) => string) | undefined
+  for (const element of Array.isArray(value) ? (value as unknown[]) : [value]) {
+    const requests = expected.requests.filter(request => !answers.has(request))
+    const text = JSON.stringify(element)
+    const error = isObject(element) ? element['error'] : undefined
+    try {
+      const found = examine(element, text, { ...expected, requests })
+      if (found.kind === 'answer') answers.set(found.request, found.text ?? text)
+      else if (isObject(error) && hasNoId(element as Params)) {
+        refused = ({ idText }) => setMembers(text, { id: idText })
+      }
+    } catch (thrown) {
+      if (!isGatewayError(thrown) || thrown.code !== 'GW_UPSTREAM_FORBIDDEN') throw thrown
+      refused = request => errorFor(request, thrown)
+    }
+  }
+  const missing = (request: RpcRequest) => errorFor(request, unusable('no answer in the batch'))
+  const texts = expected.requests.map(
+    request => answers.get(request) ?? (refused ?? missing)(request)
+  )
+  return `[${texts.join(',')}]`
+}
+
+/** A refusal as the JSON-RPC answer to this request. */
+export function errorFor({ idText }: RpcRequest, { code, message }: GatewayError): string {
+  return rpcErrorBody({ idText, code: errorTable[code].rpc, message })
+}
+
+function examine(value: unknown, text: string, expected: Expected): Found {
+  const { requests, scopes, batch, edit } = expected
+  if (!isObject(value) || value['jsonrpc'] !== '2.0') return foreign('JSON, but no JSON-RPC')
+  if (typeof value['method'] === 'string') return { kind: 'news' }
+  const { id, result, error } = value
+  if ((result === undefined) === (error === undefined)) {
+    return foreign('JSON-RPC with neither a result nor an error, or both')
+  }
+  if (error !== undefined && !(isObject(error) && Number.isInteger(error['code']))) {
+    return foreign('an error that is none')
+  }
+  const isLost = hasNoId(value) && error !== undefined
+  // Some servers write a number's id as a string: the client gets what it wrote itself.
+  const found = isLost ? requests[0] : requests.find(each => isSameId(id, each.id))
+  if (found !== undefined && isDenial(error)) {
+    throw denied({ scopes }, `Drupal: ${String((error as Params)['data'])}`.slice(0, 300))
+  }
+  // Of a batch nobody knows which one it refuses.
+  const request = isLost && batch ? undefined : found
+  if (request === undefined) return foreign('an answer for another id')
+  const named =
+    memberText(text, 'id') === request.idText ? text : setMembers(text, { id: request.idText })
+  const shown = result === undefined ? named : (edit?.(request)?.(named) ?? named)
+  return { kind: 'answer', request, ...(shown !== text && { text: shown }) }
+}
+
+function isDenial(error: unknown): boolean {
+  return (
+    isObject(error) && error['code'] === -32600 && String(error['data']).startsWith('Access Denied')
+  )
+}
+
+/** A result in one of the orders in which servers write it, by its first and last bytes; what may hold an error as well is none. */
+function isUsual(body: Buffer, idText: string): boolean {
+  if (body.includes('"error":')) return false
+  let end = body.length
+  while ((body[end - 1] as number) <= 0x20) end -= 1
+  const frames = (head: string, tail: string) =>
+    body.toString('latin1', 0, head.length) === head &&
+    body.toString('latin1', end - tail.length, end) === tail
+  return (
+    frames(`{"jsonrpc":"2.0","id":${idText},"result":{`, '}}') ||
+    frames('{"result":{', `},"jsonrpc":"2.0","id":${idText}}`) ||
+    frames('{"jsonrpc":"2.0","result":{', `},"id":${idText}}`)
+  )
+}
+
+const hasNoId = ({ id }: Params) => id === null || id === undefined
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+function isObject(value: unknown): value is Params {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

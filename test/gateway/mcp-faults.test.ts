@@ -1,0 +1,374 @@
+// An upstream that speaks MCP and misbehaves: every row of architecture §5, whichever era client and upstream speak, in a body or on
+// a stream. Whoever calls gets an answer of its own, and nothing of the site's inside.
+import type { ServerResponse } from 'node:http'
+import t, { type Test } from 'tap'
+import { html, json, startSite } from '../drupal/site.ts'
+import {
+  type Before,
+  events,
+  type LegacyServer,
+  type Message,
+  messagesOf,
+  modern,
+  rpc,
+  startBefore,
+  startLegacyServer
+} from './fixtures/mcp.ts'
+import type { Answered } from './fixtures/start.ts'
+
+type Answer = (response: ServerResponse, id: unknown) => void
+
+interface Upstream {
+  endpoint: string
+  /** Answers every request but those that open and list. */
+  misbehave(answer: Answer): void
+  tools: Record<string, unknown>[]
+}
+
+async function legacyUpstream(t: Test): Promise<Upstream> {
+  const server: LegacyServer = await startLegacyServer(t)
+  return Object.assign(server, {
+    misbehave(answer: Answer) {
+      server.onRequest = ({ id }, response) => answer(response, id)
+    }
+  })
+}
+
+/** A stateless server of 2026-07-28, as small as can be. */
+async function modernUpstream(t: Test): Promise<Upstream> {
+  const upstream = { tools: [{ name: 'echo', inputSchema: { type: 'object' } }] }
+  let misbehaviour: Answer = (response, id) => json(response, good(id))
+  const site = await startSite(t, (seen, response) => {
+    const { id, method } = JSON.parse(seen.body) as Message
+    if (seen.headers['mcp-protocol-version'] !== '2026-07-28') {
+      const error = { code: -32022, message: 'no', data: { supported: ['2026-07-28'] } }
+      json(response, { jsonrpc: '2.0', id, error }, 400)
+    } else if (method === 'server/discover') {
+      const result = { supportedVersions: ['2026-07-28'], capabilities: { tools: {} } }
+      json(response, { jsonrpc: '2.0', id, result: { resultType: 'complete', ...result } })
+    } else if (method === 'tools/list') {
+      const list = { tools: upstream.tools, ttlMs: 1, cacheScope: 'public' }
+      json(response, { jsonrpc: '2.0', id, result: { resultType: 'complete', ...list } })
+    } else misbehaviour(response, id)
+  })
+  return Object.assign(upstream, {
+    endpoint: `${site.url}/mcp`,
+    misbehave: (answer: Answer) => void (misbehaviour = answer)
+  })
+}
+
+const good = (id: unknown) => ({
+  jsonrpc: '2.0',
+  id,
+  result: { resultType: 'complete', content: [] }
+})
+
+/** Sends a request as a client of this era, under the id `mine`. */
+async function clientOf(era: 'legacy' | 'modern', gateway: Before) {
+  const authorization = gateway.authorization({ scopes: ['read:tutorials'] })
+  const session = era === 'legacy' ? await gateway.initialize(authorization.slice(7)) : {}
+  return async (method: string, params: Record<string, unknown> = {}): Promise<Answered> => {
+    if (era === 'legacy') return gateway.post(rpc(method, params, 'mine'), session)
+    const { body, headers } = modern(method, params, 'mine')
+    return gateway.post(body, { authorization, ...headers })
+  }
+}
+
+const BEARER = 'Bearer realm="OAuth", error="access_denied", error_description="revoked"'
+const DENIED = {
+  code: -32600,
+  message: 'Invalid Request',
+  data: "Access Denied: The 'secret permission' permission is required."
+}
+const half = (response: ServerResponse, wait: boolean) => {
+  response.writeHead(200, { 'content-type': 'application/json', 'content-length': '1000' })
+  response.write('{"jsonrpc":"2.0","id":', () => {
+    if (!wait) response.destroy()
+  })
+}
+
+/** What the upstream does; the status and the JSON-RPC code that the client gets; Retry-After. */
+const rows: [string, Answer, number, number, string?][] = [
+  ['maintenance mode', r => html(r, 503, { 'retry-after': '300' }), 503, -32603, '300'],
+  ['flood control', r => html(r, 429, { 'retry-after': '7' }), 429, 429, '7'],
+  ['HTML', r => html(r, 200), 502, -32603],
+  ['login redirect', r => html(r, 302, { location: '/user/login' }), 502, -32603],
+  ['redirect elsewhere', r => html(r, 302, { location: 'https://evil.example/' }), 502, -32603],
+  ['403', r => html(r, 403), 200, 403],
+  ['permission denied as HTTP 200', r => json(r, rpcError(null, DENIED)), 200, 403],
+  ['the same with its id', (r, id) => json(r, rpcError(id, DENIED)), 200, 403],
+  ['drupal/mcp 401', r => json(r, rpcError(null, { code: -32001, message: 'No' }), 401), 200, 403],
+  ['missing route', r => html(r, 404), 502, -32603],
+  ['500', r => html(r, 500), 502, -32603],
+  ['502', r => html(r, 502), 502, -32603],
+  ['504', r => html(r, 504), 504, -32603],
+  ['no body', r => json(r, ''), 502, -32603],
+  ['truncated body', r => half(r, false), 502, -32603],
+  [
+    'truncated in good order',
+    (r, id) => json(r, JSON.stringify(good(id)).slice(0, -3)),
+    502,
+    -32603
+  ],
+  ['slow headers', () => {}, 504, -32603],
+  ['slow body', r => half(r, true), 504, -32603],
+  ['reset before the first byte', r => void r.destroy(), 502, -32603],
+  [
+    'reset after the first byte',
+    r => void r.writeHead(200).write('{', () => r.destroy()),
+    502,
+    -32603
+  ],
+  ['huge body', (r, id) => json(r, { ...good(id), padding: 'x'.repeat(50_000) }), 502, -32603],
+  [
+    'wrong content type',
+    (r, id) => r.writeHead(200, { 'content-type': 'text/plain' }).end(JSON.stringify(good(id))),
+    502,
+    -32603
+  ],
+  ['no JSON', r => json(r, 'Secret'), 502, -32603],
+  ['no JSON-RPC', r => json(r, { neither: 'Secret' }), 502, -32603],
+  ['a request for an answer', (r, id) => json(r, { jsonrpc: '2.0', id, method: 'x' }), 502, -32603],
+  [
+    'result and error',
+    (r, id) => json(r, { ...good(id), error: { code: 1, message: 'x' } }),
+    502,
+    -32603
+  ],
+  ['an error that is none', (r, id) => json(r, rpcError(id, 'Secret')), 502, -32603],
+  ['an array', (r, id) => json(r, [good(id)]), 502, -32603],
+  ['an answer for another id', r => json(r, good('Secret')), 502, -32603],
+  ['a result without an id', r => json(r, good(null)), 502, -32603],
+  [
+    'an error for another id',
+    r => json(r, rpcError('Secret', { code: 1, message: 'x' })),
+    502,
+    -32603
+  ],
+  ['a denial for another id', r => json(r, rpcError('Secret', DENIED)), 502, -32603],
+  [
+    'an error that lost its id',
+    r => json(r, rpcError(null, { code: -32000, message: 'x' })),
+    200,
+    -32000
+  ]
+]
+
+function rpcError(id: unknown, error: unknown): object {
+  return { jsonrpc: '2.0', id, error }
+}
+
+const progress = { jsonrpc: '2.0', method: 'notifications/progress', params: { progressToken: 1 } }
+
+/** The same on a stream, after a first event: the code that the client is told on it. */
+const streamRows: [string, Answer, number][] = [
+  ['ends without an answer', r => void stream(r).end(), -32603],
+  ['reset', r => void stream(r).write(': x\n\n', () => r.destroy()), -32603],
+  [
+    'cut in the middle of the answer',
+    r => void stream(r).end('data: {"jsonrpc":"2.0","id":"mi'),
+    -32603
+  ],
+  ['huge event', r => void stream(r).write(`data: ${'x'.repeat(50_000)}`), -32603],
+  ['no JSON', r => void stream(r).end('data: Secret\n\n'), -32603],
+  ['an answer for another id', r => void stream(r, good('Secret')).end(), -32603],
+  ['permission denied', r => void stream(r, rpcError(null, DENIED)).end(), 403],
+  [
+    'an error that lost its id',
+    r => void stream(r, rpcError(null, { code: -32000, message: 'x' })).end(),
+    -32000
+  ]
+]
+
+function stream(response: ServerResponse, ...messages: unknown[]): ServerResponse {
+  const send = events(response)
+  for (const message of [progress, ...messages]) send(message)
+  return response
+}
+
+const env = {
+  DRUPAL_MAX_RESPONSE_BYTES: '20000',
+  DRUPAL_CONNECT_TIMEOUT: '0.3',
+  DRUPAL_HEADERS_TIMEOUT: '0.3',
+  DRUPAL_CALL_TIMEOUT: '0.6',
+  DRUPAL_BREAKER_FAILURES: '1000'
+}
+const combinations = [
+  ['legacy', 'legacy', legacyUpstream],
+  ['modern', 'legacy', legacyUpstream],
+  ['legacy', 'modern', modernUpstream],
+  ['modern', 'modern', modernUpstream]
+] as const
+
+for (const [era, other, start] of combinations) {
+  t.test(`a ${era} client, a ${other} upstream`, async t => {
+    const upstream = await start(t)
+    const gateway = await startBefore(t, upstream.endpoint, env)
+    const send = await clientOf(era, gateway)
+    const echo = () => send('tools/call', { name: 'echo', arguments: {} })
+    t.equal((await echo()).status, 200)
+
+    t.test('every fault has one answer', async t => {
+      for (const [name, answer, status, code, retryAfter] of rows) {
+        upstream.misbehave(answer)
+        const got = await echo()
+        t.equal(got.status, status, name)
+        t.match(got.json, { id: 'mine', error: { code, message: /\w/ } }, `${name}: for its id`)
+        t.notMatch(got.text, /secret|<|127\.0\.0\.1/i, `${name}: nothing leaks`)
+        if (retryAfter !== undefined) t.equal(got.headers.get('retry-after'), retryAfter, name)
+      }
+      upstream.misbehave((response, id) => json(response, good(id)))
+      t.match((await echo()).json, { id: 'mine', result: {} }, 'healed')
+    })
+
+    t.test('and on a stream', async t => {
+      for (const [name, answer, code] of streamRows) {
+        upstream.misbehave(answer)
+        const got = await echo()
+        const answers = got.text.match(/"id":/g) ?? []
+        t.equal(got.status, 200, name)
+        t.match(got.json, { id: 'mine', error: { code, message: /\w/ } }, `${name}: for its id`)
+        t.equal(answers.length, 1, `${name}: once`)
+        t.notMatch(got.text, /secret|</i, `${name}: nothing leaks`)
+      }
+      upstream.misbehave((response, id) => {
+        stream(
+          response,
+          good('Secret'),
+          rpcError(id, { code: 7, message: 'first' }),
+          good(id)
+        ).end()
+      })
+      const { text } = await echo()
+      t.equal(text.match(/"id":/g)?.length, 1, 'one answer, the first that is its own')
+      t.match(text, /"id":"mine".*"code":7/)
+      t.match(text, /progress/, 'news pass')
+    })
+
+    t.test('401 and a missing scope: our own challenge', async t => {
+      const scope = 'Bearer realm="x", error="insufficient_scope", scope="write:tutorials"'
+      upstream.misbehave(response => html(response, 403, { 'www-authenticate': scope }))
+      const missing = await echo()
+      t.equal(missing.status, 403)
+      t.match(
+        missing.headers.get('www-authenticate'),
+        /resource_metadata=.* scope="read:tutorials write:tutorials", error="insufficient_scope"/
+      )
+      const again = await echo()
+      t.equal(again.headers.get('www-authenticate'), missing.headers.get('www-authenticate'))
+      upstream.misbehave(response => html(response, 401, { 'www-authenticate': BEARER }))
+      const refused = await echo()
+      t.equal(refused.status, 401)
+      t.match(refused.headers.get('www-authenticate'), /resource_metadata=.*error="invalid_token"/)
+    })
+  })
+}
+
+t.test('an answer for another id cannot cross, also where ids are alike', async t => {
+  const upstream = await legacyUpstream(t)
+  const gateway = await startBefore(t, upstream.endpoint, env)
+  const session = await gateway.initialize(gateway.token())
+  upstream.misbehave((response, id) => json(response, good(String(id))))
+  const number = await gateway.post(rpc('prompts/list', {}, 7), session)
+  t.equal(number.json.id, 7, 'a number that came back as a string is the number again')
+  for (const spelling of [
+    (id: number) => `{"jsonrpc":"2.0","id":${id},"result":{"a":1.0}}`,
+    (id: number) => `{"result":{"a":1.0},"jsonrpc":"2.0","id":${id}}`,
+    (id: number) => `{"jsonrpc":"2.0","result":{"a":1.0},"id":${id}}\n`,
+    (id: number) => ` {"id" : ${id}, "result":{"a":1.0}, "jsonrpc":"2.0"}`
+  ]) {
+    upstream.misbehave((response, id) => json(response, spelling(Number(id))))
+    const { text } = await gateway.post(rpc('prompts/list', {}, 7), session)
+    t.equal(text, spelling(7), 'the bytes as they came')
+    upstream.misbehave(response => json(response, spelling(8)))
+    t.equal((await gateway.post(rpc('prompts/list', {}, 7), session)).status, 502)
+  }
+})
+
+t.test('a batch: each request has one answer', async t => {
+  const upstream = await legacyUpstream(t)
+  const server = upstream as unknown as LegacyServer
+  server.initializeResult['protocolVersion'] = '2025-03-26'
+  const gateway = await startBefore(t, upstream.endpoint, env)
+  const session = await gateway.initialize(gateway.token(), '2025-03-26')
+  await gateway.post(rpc('tools/list'), session)
+  const { answer } = server
+  let reply: unknown
+  let asStream = false
+  server.answer = (seen, response, request) => {
+    if (!seen.body.startsWith('[')) answer(seen, response, request)
+    else if (asStream) {
+      events(response)(reply)
+      response.end()
+    } else json(response, reply)
+  }
+  const batch = [rpc('prompts/list', {}, 1), rpc('prompts/list', {}, 'two')]
+  const send = async (answers: unknown) => {
+    reply = answers
+    return (await gateway.post(batch, session)).json
+  }
+  t.match(await send([good('two'), good(1)]), [
+    { id: 1, result: {} },
+    { id: 'two', result: {} }
+  ])
+  const lost = { code: -32603, message: /could not be used/ }
+  t.match(await send([good(1), good('Secret')]), [
+    { id: 1, result: {} },
+    { id: 'two', error: lost }
+  ])
+  t.match(await send([good(1), rpcError(null, DENIED)]), [
+    { id: 1, result: {} },
+    { id: 'two', error: { code: 403 } }
+  ])
+  const whole = { code: -32600, message: 'no batches' }
+  t.match(await send(rpcError(null, whole)), [
+    { id: 1, error: whole },
+    { id: 'two', error: whole }
+  ])
+  t.match(await send('Secret'), { error: { code: -32603 } })
+  asStream = true
+  const both = await send([good(1), good('two')])
+  t.match(both, [{ id: 1 }, { id: 'two' }], 'a stream with both')
+  const one = await send(good(1))
+  t.match(one, { id: 'two', error: { code: -32603 } }, 'a stream with one of them')
+})
+
+t.test('a client that goes does not leave a place taken', async t => {
+  for (const [era, other, start] of combinations) {
+    const upstream = await start(t)
+    const gateway = await startBefore(t, upstream.endpoint, {
+      ...env,
+      DRUPAL_MAX_CONCURRENCY: '1',
+      DRUPAL_MAX_QUEUE: '0'
+    })
+    const send = await clientOf(era, gateway)
+    const echo = () => send('tools/call', { name: 'echo', arguments: {} })
+    await echo()
+    upstream.misbehave(response => void stream(response))
+    const stop = new AbortController()
+    const params = { name: 'echo', arguments: {} }
+    const authorization = gateway.authorization()
+    const { body, headers } =
+      era === 'modern'
+        ? modern('tools/call', params)
+        : {
+            body: rpc('tools/call', params),
+            headers: await gateway.initialize(authorization.slice(7))
+          }
+    const response = await gateway.open(body, { authorization, ...headers }, stop.signal)
+    await messagesOf(response).next()
+    t.equal((await echo()).status, 503, `${era} on ${other}: the only place is taken`)
+    stop.abort()
+    upstream.misbehave((response, id) => json(response, good(id)))
+    let status = 503
+    for (let n = 0; n < 300 && status === 503; n++) {
+      await new Promise(resolve => setTimeout(resolve, 20))
+      ;({ status } = await echo())
+    }
+    t.equal(
+      status,
+      200,
+      `${era} on ${other}: the upstream says nothing more, the place is given back`
+    )
+  }
+})
