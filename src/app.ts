@@ -133,7 +133,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
   })
   const upstream =
     config.drupal.upstream === 'mcp'
-      ? createMcpUpstream({ config, pool, sessions, verifier, learned })
+      ? createMcpUpstream({ config, pool, toolPolicy, sessions, verifier, learned })
       : createJsonrpcUpstream({ config, pool, catalogue, toolPolicy, sessions, verifier, log })
   const publishedScopes = createPublishedScopes({ config, fetch, now })
   for (const { scopes: needed = [] } of Object.values(config.policy.tools)) scopes.add(needed)

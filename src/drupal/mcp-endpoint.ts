@@ -7,6 +7,7 @@ import type { Config } from '../config/schema.ts'
 import { gatewayError, isGatewayError } from '../errors.ts'
 import type { Params, RpcRequest } from '../mcp/call.ts'
 import type { Sessions } from '../mcp/session.ts'
+import type { ToolPolicy } from '../policy/tools.ts'
 import { type Caller, createAsk, refuseOrPass } from './mcp-ask.ts'
 import { createLegacyBridge } from './mcp-bridge-legacy.ts'
 import { createModernBridge } from './mcp-bridge-modern.ts'
@@ -16,7 +17,7 @@ import { callerOf, createLegacyRelay, sendRead, sendWhole } from './mcp-legacy.t
 import { createListening } from './mcp-listening.ts'
 import { createModernRelay, mirroredHeaders } from './mcp-modern.ts'
 import { createProxy } from './mcp-proxy.ts'
-import { expectedOf } from './mcp-shown.ts'
+import { createExpectedOf } from './mcp-shown.ts'
 import { createStreams } from './mcp-streams.ts'
 import { readAnswer, readBounds } from './mcp-read.ts'
 import { createUpstreamSessions } from './mcp-upstream-session.ts'
@@ -28,6 +29,7 @@ export interface McpOptions {
   config: Config
   pool: DrupalPool
   sessions: Sessions
+  toolPolicy: ToolPolicy
   verifier: Pick<Verifier, 'refuse'>
   /** Told of every list of tools that came from Drupal. */
   learned?: (catalogue: Catalogue) => void
@@ -37,7 +39,15 @@ export interface McpOptions {
 
 /** The upstream for a Drupal that speaks MCP Streamable HTTP. */
 export function createMcpUpstream(options: McpOptions): Upstream {
-  const { config, pool, sessions, verifier, learned = () => {}, now = Date.now } = options
+  const {
+    config,
+    pool,
+    sessions,
+    toolPolicy,
+    verifier,
+    learned = () => {},
+    now = Date.now
+  } = options
   const ask = createAsk(config, pool)
   const bounds = readBounds(config)
   const streams = createStreams(config, now)
@@ -47,6 +57,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
   const catalogues = createMcpCatalogues({ list: listTools, ttlSeconds, learned, now })
   const { watchSeconds } = config.streams
   const listening = createListening({ streams, fresh: catalogues.fresh, watchSeconds })
+  const expectedOf = createExpectedOf(config, toolPolicy)
   const parts = {
     config,
     ask,

@@ -372,3 +372,27 @@ t.test('a client that goes does not leave a place taken', async t => {
     )
   }
 })
+
+t.test('policy.missingScope: hide, in both eras', async t => {
+  for (const [era, other, start] of combinations) {
+    const upstream = await start(t)
+    const auth = { level: 'required', scopes: ['write:tutorials'] }
+    upstream.tools.push({ name: 'write', inputSchema: { type: 'object' }, annotations: { auth } })
+    const gateway = await startBefore(t, upstream.endpoint, { POLICY_MISSING_SCOPE: 'hide' })
+    const what = `${era} on ${other}`
+    const send = await clientOf(era, gateway)
+    const list = await send('tools/list')
+    t.same(
+      list.json.result.tools.map(({ name }: { name: string }) => name),
+      ['echo'],
+      what
+    )
+    t.equal(list.json.id, 'mine')
+    if (era === 'modern') t.equal(list.json.result.cacheScope, 'private', `${what}: R65`)
+    const hidden = await send('tools/call', { name: 'write', arguments: {} })
+    t.match(hidden.json, { id: 'mine', error: { code: -32602, message: /Unknown tool/ } }, what)
+    const open = await startBefore(t, upstream.endpoint)
+    const all = await (await clientOf(era, open))('tools/list')
+    t.equal(all.json.result.tools.length, 2, `${what}: step-up shows it`)
+  }
+})
