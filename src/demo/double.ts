@@ -100,8 +100,7 @@ const MAX_SEEN = 1000
 
 /** Starts a double; resolves when it listens. Rejects when the port is taken. */
 export async function startDrupal(options: DrupalOptions = {}): Promise<DrupalDouble> {
-  const stopping = new AbortController()
-  const state = await createState(options, stopping.signal)
+  const state = await createState(options)
   const requests: SeenRequest[] = []
   const load = { active: 0, peak: 0 }
   const log = options.log ?? (() => {})
@@ -109,12 +108,20 @@ export async function startDrupal(options: DrupalOptions = {}): Promise<DrupalDo
   const server = createServer((message, response) => {
     load.active += 1
     load.peak = Math.max(load.peak, load.active)
-    response.once('close', () => (load.active -= 1))
-    serve(message, response).catch(() => response.destroy())
+    const gone = new AbortController()
+    response.once('close', () => {
+      load.active -= 1
+      gone.abort()
+    })
+    serve(message, response, gone.signal).catch(() => response.destroy())
   })
   server.keepAliveTimeout = 65_000
 
-  async function serve(message: IncomingMessage, response: ServerResponse): Promise<void> {
+  async function serve(
+    message: IncomingMessage,
+    response: ServerResponse,
+    gone: AbortSignal
+  ): Promise<void> {
     const body = await readBody(message)
     const { method = 'GET', url: path = '/' } = message
     const headers = plainHeaders(message)
@@ -122,7 +129,11 @@ export async function startDrupal(options: DrupalOptions = {}): Promise<DrupalDo
     requests.push(seen)
     if (requests.length > MAX_SEEN) requests.shift()
     const { faults } = state
-    const request = asDrupalRequest(faults.believesForwardedHost ? forwarded(seen) : seen, state)
+    const request = asDrupalRequest(
+      faults.believesForwardedHost ? forwarded(seen) : seen,
+      state,
+      gone
+    )
     const isFaulty = faults.only(request.route)
     if (isFaulty && faults.resetBefore) {
       response.destroy()
@@ -133,7 +144,7 @@ export async function startDrupal(options: DrupalOptions = {}): Promise<DrupalDo
       (body === null ? failure(413, false, '') : null) ??
       insteadOfDrupal(faults, request.route, path, hasBearer) ??
       spoil(faults, request.route, await answer(state, request))
-    await send(response, reply, isFaulty ? faults : null, state.stopping)
+    await send(response, reply, isFaulty ? faults : null, gone)
     log(`${method} ${request.route} ${reply.status}`)
   }
 
@@ -167,7 +178,6 @@ export async function startDrupal(options: DrupalOptions = {}): Promise<DrupalDo
       return state.key.privatePem
     },
     close() {
-      stopping.abort()
       return new Promise(resolve => {
         server.close(() => resolve())
         server.closeAllConnections()
@@ -191,7 +201,7 @@ export async function startDrupal(options: DrupalOptions = {}): Promise<DrupalDo
   }
 }
 
-async function createState(options: DrupalOptions, stopping: AbortSignal): Promise<State> {
+async function createState(options: DrupalOptions): Promise<State> {
   const site = siteFor(options)
   const faults = noFaults()
   const now = options.now ?? Date.now
@@ -206,7 +216,6 @@ async function createState(options: DrupalOptions, stopping: AbortSignal): Promi
     trustedHosts: options.trustedHosts ?? null,
     publicUrl: options.publicUrl ? new URL(options.publicUrl) : null,
     plainIssuer: options.plainIssuer ?? false,
-    stopping,
     accessTokens: new Map(),
     refreshTokens: new Map(),
     codes: new Map(),

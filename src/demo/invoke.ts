@@ -63,7 +63,7 @@ async function runBody(state: State, request: DrupalRequest): Promise<Reply> {
       name: userWithId(state.site, uid)?.name ?? '',
       roles: rolesOf(state, request.account),
       can,
-      signal: state.stopping
+      signal: request.gone
     })
     return json({ jsonrpc: '2.0', id: rpc.id, result })
   } catch (error) {

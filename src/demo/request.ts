@@ -30,6 +30,8 @@ export interface DrupalRequest extends SeenRequest {
   account: Account
   /** the browser session's id, when its cookie is known */
   session: string | null
+  /** ends with the connection: nobody waits for a client that has gone */
+  gone: AbortSignal
 }
 
 export interface HostRules {
@@ -52,7 +54,11 @@ export async function readBody(message: IncomingMessage): Promise<string | null>
 }
 
 /** The plain data of a request, its account still anonymous. */
-export function asDrupalRequest(seen: SeenRequest, rules: HostRules): DrupalRequest {
+export function asDrupalRequest(
+  seen: SeenRequest,
+  rules: HostRules,
+  gone: AbortSignal
+): DrupalRequest {
   const mark = seen.path.indexOf('?')
   const wholePath = mark < 0 ? seen.path : seen.path.slice(0, mark)
   const query = new URLSearchParams(mark < 0 ? '' : seen.path.slice(mark + 1))
@@ -72,7 +78,8 @@ export function asDrupalRequest(seen: SeenRequest, rules: HostRules): DrupalRequ
     wantsJson: query.get('_format') === 'json',
     bearer: /^Bearer (.*)$/.exec(seen.headers.authorization ?? '')?.[1] ?? null,
     account: { kind: 'anonymous' },
-    session: null
+    session: null,
+    gone
   }
 }
 

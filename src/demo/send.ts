@@ -4,7 +4,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import type { Faults } from './faults.ts'
 import type { Reply } from './reply.ts'
 
-/** Sends the reply; the transport faults act when `spoilt` is true. Rejects only when the double is closing. */
+/** Sends the reply; the transport faults act when `spoilt` is true. Rejects only when the client has gone. */
 export async function send(
   response: ServerResponse,
   reply: Reply,

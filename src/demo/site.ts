@@ -40,7 +40,7 @@ export interface ToolCaller {
   name: string
   roles: string[]
   can(permission: string): boolean
-  /** aborted when the double closes */
+  /** aborted when the client has gone */
   signal: AbortSignal
 }
 

@@ -62,7 +62,6 @@ export interface State {
   trustedHosts: string[] | null
   publicUrl: URL | null
   plainIssuer: boolean
-  stopping: AbortSignal
   accessTokens: Map<string, AccessTokenRow>
   refreshTokens: Map<string, RefreshTokenRow>
   codes: Map<string, CodeRow>

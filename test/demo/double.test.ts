@@ -201,3 +201,28 @@ t.test('a site of one’s own may be misconfigured', async t => {
   const head = await raw(drupal.url, '/', { method: 'HEAD' })
   t.equal(head.status, 200)
 })
+
+t.test('nobody goes on waiting for a client that has gone, however many there are', async t => {
+  const warnings: string[] = []
+  const onWarning = ({ name }: Error) => void warnings.push(name)
+  process.on('warning', onWarning)
+  t.teardown(() => process.removeListener('warning', onWarning))
+  const drupal = await start(t, { key })
+  const slow = `${drupal.url}${TOOL.replaceAll('site.info', 'demo.slow')}`
+  for (const faults of [{}, { slowHeadersMs: 60_000 }, { slowBodyMs: 60_000 }]) {
+    Object.assign(drupal.faults, faults)
+    const gone = new AbortController()
+    const calls = Array.from({ length: 15 }, () =>
+      fetch(slow, { headers: bearer(drupal.mint().token), signal: gone.signal }).then(
+        response => response.text(),
+        () => 'gone'
+      )
+    )
+    while (drupal.load.active < 15) await new Promise(resolve => setTimeout(resolve, 5))
+    gone.abort()
+    await Promise.allSettled(calls)
+    while (drupal.load.active > 0) await new Promise(resolve => setTimeout(resolve, 5))
+    drupal.clearFaults()
+  }
+  t.same(warnings, [])
+})
