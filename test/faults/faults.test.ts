@@ -1,86 +1,26 @@
 // The fault suite: the site, the network to it and Redis fail in every way that architecture §5 and §7 name, while calls run.
 // Every call is answered or refused with a reason; none is lost, none gets another's answer, and all heals by itself.
 // Prints a table and writes it to .artifacts/faults.txt.
-import { mkdirSync, writeFileSync } from 'node:fs'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { startDrupal } from '../../src/demo/double.ts'
 import type { Faults } from '../../src/demo/faults.ts'
 import { redisMissing, startRedis } from '../fixtures/redis.ts'
-import { type Started, startGateway } from '../gateway/fixtures/start.ts'
+import { startGateway } from '../gateway/fixtures/start.ts'
 import { startFaultProxy, type Trouble } from './fixtures/fault-proxy.ts'
-import { asTable, type Caller, createCaller, echo, newTally, type Tally } from './fixtures/load.ts'
+import { echo } from './fixtures/load.ts'
+import {
+  CALL_TIMEOUT_MS,
+  callersOf,
+  CALLERS,
+  env,
+  type Expected,
+  isQuiet,
+  isRefusedAs,
+  play,
+  reportFaults
+} from './fixtures/play.ts'
 
-const CALLERS = 8
-const CALLS_EACH = 2
-const CALL_TIMEOUT_MS = 800
-
-const rows: { fault: string; tally: Tally; healedMs: number }[] = []
-
-const env = {
-  LIMIT_SESSION: 'off',
-  LIMIT_PRINCIPAL: 'off',
-  LIMIT_FAILURES: 'off',
-  CATALOGUE_TTL: '1',
-  DRUPAL_CONNECT_TIMEOUT: '0.4',
-  DRUPAL_HEADERS_TIMEOUT: '0.4',
-  DRUPAL_CALL_TIMEOUT: String(CALL_TIMEOUT_MS / 1000),
-  DRUPAL_QUEUE_TIMEOUT: '0.5',
-  DRUPAL_BREAKER_FAILURES: '12',
-  DRUPAL_BREAKER_OPEN: '0.1',
-  DRUPAL_MAX_RESPONSE_BYTES: '100000'
-}
-
-function callersOf(gateway: Started, drupal: Started['drupal']): Caller[] {
-  return Array.from({ length: CALLERS }, (_, n) =>
-    createCaller(gateway, drupal, {
-      n,
-      uid: n % 2 === 0 ? 2 : 3,
-      era: n % 4 < 2 ? 'legacy' : 'modern'
-    })
-  )
-}
-
-/** Plays one fault while everybody calls. */
-async function play(
-  t: Test,
-  fault: string,
-  callers: Caller[],
-  begin: () => Promise<void> | void,
-  end: () => Promise<void> | void
-): Promise<Tally> {
-  const tally = newTally()
-  const everybody = (times: number) =>
-    Promise.all(
-      callers.map(async caller => {
-        for (let n = 0; n < times; n++) await caller.call(tally)
-      })
-    )
-  // The fault comes while calls are on their way.
-  const before = everybody(2)
-  while (tally.answered < CALLERS / 2) await new Promise(resolve => setImmediate(resolve))
-  await begin()
-  await before
-  await everybody(CALLS_EACH)
-  await end()
-  const since = performance.now()
-  const healing = newTally()
-  const heal = async (caller: Caller) => {
-    while (!(await caller.call(healing))) {
-      if (performance.now() - since > 30_000) throw new Error(`${fault}: did not heal`)
-      await new Promise(resolve => setTimeout(resolve, 20))
-    }
-  }
-  await Promise.all(callers.map(heal))
-  tally.lost.push(...healing.lost)
-  tally.crossed.push(...healing.crossed)
-  rows.push({ fault, tally, healedMs: performance.now() - since })
-  t.same(tally.lost, [], `${fault}: no call is lost`)
-  t.same(tally.crossed, [], `${fault}: no answer is another’s`)
-  return tally
-}
-
-/** What a fault must lead to, beside calls that were answered before it came. */
-type Expected = readonly string[]
+reportFaults(t, 'faults')
 
 t.test('the site', async t => {
   const gateway = await startGateway(t, { env, drupal: { extraTools: [echo] } })
@@ -118,9 +58,7 @@ t.test('the site', async t => {
       () => void Object.assign(drupal.faults, switches),
       drupal.clearFaults
     )
-    const others = [...tally.refused.keys()].filter(status => !expected.includes(status))
-    t.same(others, [], `${name}: refused as it should be`)
-    t.ok(tally.refused.size > 0, `${name}: it was played`)
+    isRefusedAs(t, name, tally, expected)
   }
   isQuiet(t, gateway)
 })
@@ -178,16 +116,3 @@ t.test('Redis', { skip: redisMissing() }, async t => {
   }
   isQuiet(t, gateway)
 })
-
-t.teardown(() => {
-  const table = asTable(rows)
-  for (const line of table) process.stdout.write(`# ${line}\n`)
-  mkdirSync('.artifacts', { recursive: true })
-  writeFileSync('.artifacts/faults.txt', `${table.join('\n')}\n`)
-})
-
-/** No exception came out of all this, and nothing was written that nobody foresaw. */
-function isQuiet(t: Test, { logged }: Started): void {
-  const uncaught = logged.filter(line => /"level":"?(error|fatal|50|60)/.test(line))
-  t.same(uncaught, [], 'no uncaught error')
-}
