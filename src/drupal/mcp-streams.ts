@@ -82,6 +82,8 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
       clearTimeout(silent)
     })
     source.on('error', () => {})
+    // Else the end of the pipe would pause it again.
+    source.unpipe()
     source.resume()
   }
 

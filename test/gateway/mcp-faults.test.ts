@@ -373,6 +373,39 @@ t.test('a client that goes does not leave a place taken', async t => {
   }
 })
 
+t.test(
+  'R45 a client that goes: what the upstream still says is heard for longer than a call may last',
+  async t => {
+    for (const [era, other, start] of combinations.filter(([era]) => era === 'legacy')) {
+      const upstream = await start(t)
+      const gateway = await startBefore(t, upstream.endpoint, env)
+      const ended = new Promise<boolean>(resolve => {
+        upstream.misbehave((response, id) => {
+          const send = events(response)
+          response.once('close', () => resolve(response.writableFinished))
+          let times = 0
+          const timer = setInterval(() => {
+            if (++times < 12 && !response.destroyed) send(progress)
+            else {
+              clearInterval(timer)
+              response.end(`data: ${JSON.stringify(good(id))}\n\n`)
+            }
+          }, 100)
+          send(progress)
+        })
+      })
+      const stop = new AbortController()
+      const authorization = gateway.authorization()
+      const headers = await gateway.initialize(authorization.slice(7))
+      const body = rpc('tools/call', { name: 'echo', arguments: {} })
+      const response = await gateway.open(body, { authorization, ...headers }, stop.signal)
+      await messagesOf(response).next()
+      stop.abort()
+      t.equal(await ended, true, `${era} on ${other}`)
+    }
+  }
+)
+
 t.test('policy.missingScope: hide, in both eras', async t => {
   for (const [era, other, start] of combinations) {
     const upstream = await start(t)
