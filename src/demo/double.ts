@@ -5,6 +5,7 @@ import type { KeyObject } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import { answer } from './answer.ts'
 import { editorialSite } from './editorial-site.ts'
+import { generatedTool } from './generated-tool.ts'
 import { type Faults, insteadOfDrupal, noFaults, spoil } from './faults.ts'
 import { createSigningKey } from './keys.ts'
 import { recordedSite } from './recorded-site.ts'
@@ -234,19 +235,9 @@ function siteFor({
 }: DrupalOptions): Site {
   const built = site === 'editorial' ? editorialSite() : site === 'recorded' ? recordedSite() : site
   built.name = siteName ?? built.name
-  built.tools.push(...extraTools, ...Array.from({ length: toolCount }, (_, n) => generated(n + 1)))
+  built.tools.push(
+    ...extraTools,
+    ...Array.from({ length: toolCount }, (_, n) => generatedTool(n + 1))
+  )
   return built
-}
-
-function generated(number: number): Tool {
-  return {
-    name: `generated.tool${number}`,
-    title: `Generated ${number}`,
-    description: `Generated tool number ${number}; answers its number.`,
-    permission: 'access content',
-    params: {},
-    output: { type: 'object', properties: { number: { type: 'integer' } } },
-    annotations: {},
-    run: () => ({ number })
-  }
 }
