@@ -182,7 +182,7 @@ export const gate = {
   limits: [
     { group: 'relay', who: 'gateway, mcp, legacy', base: 'http-proxy', must: 1.8 },
     { group: 'relay', who: 'gateway, jsonrpc, legacy', base: 'http-proxy', must: 1.8 },
-    { group: 'relay', who: 'gateway, jsonrpc, modern', base: 'http-proxy', must: 1.8 }
+    { group: 'relay', who: 'gateway, jsonrpc, modern', base: 'http-proxy', must: 1.95 }
   ],
   targets: () => [
     httpProxy(),
