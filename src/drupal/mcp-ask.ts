@@ -43,7 +43,9 @@ export function requestHeaders(
   more: Record<string, string> = {},
   accept = bothTypes
 ): Record<string, string> {
-  return Object.assign(upstreamHeaders({ ...caller, host, accept }), more)
+  const { token, requestId, traceparent, tracestate } = caller
+  const headers = upstreamHeaders({ host, token, requestId, accept, traceparent, tracestate })
+  return Object.assign(headers, more)
 }
 
 function outcomeOf(error: unknown): Outcome {
@@ -54,43 +56,43 @@ function outcomeOf(error: unknown): Outcome {
 export function createAsk(config: Config, pool: DrupalPool): Ask {
   const { drupal } = config
   const path = pool.basePath + drupal.mcpPath
-  const bounds = {
-    origin: pool.origin,
-    path,
-    maxBytes: drupal.maxResponseBytes,
-    headersTimeoutMs: drupal.headersTimeoutSeconds * 1000,
-    callTimeoutMs: drupal.callTimeoutSeconds * 1000
-  }
 
   return async function ask(caller, { method, body, headers, signal, isListening = false }) {
     const { timing } = caller
-    const began = performance.now()
-    const release = await pool.acquire(caller.principalKey ?? '', signal)
-    const sent = performance.now()
-    if (timing !== undefined) timing.queueMs += sent - began
+    let sent = performance.now()
+    const free = pool.acquire(caller.principalKey ?? '', signal)
+    const place = free instanceof Promise ? await free : free
+    if (free instanceof Promise) {
+      const began = sent
+      sent = performance.now()
+      if (timing !== undefined) timing.queueMs += sent - began
+    }
+    const all = requestHeaders(caller, pool.host, headers)
+    if (body !== undefined) all['content-type'] = 'application/json'
     let answer: Answer
     try {
       answer = await exchange(pool.dispatcher, {
-        ...bounds,
+        origin: pool.origin,
         method,
-        headers: requestHeaders(caller, pool.host, {
-          ...(body !== undefined && { 'content-type': 'application/json' }),
-          ...headers
-        }),
+        path,
+        headers: all,
         body: body ?? null,
+        maxBytes: drupal.maxResponseBytes,
+        headersTimeoutMs: drupal.headersTimeoutSeconds * 1000,
+        callTimeoutMs: drupal.callTimeoutSeconds * 1000,
         signal,
         streams: method === 'POST'
       })
     } catch (error) {
-      release.report(outcomeOf(error))
-      release()
+      place.report(outcomeOf(error))
+      place.release()
       throw error
     } finally {
       if (timing !== undefined) timing.drupalMs += performance.now() - sent
     }
-    release.report(answer.status === 502 || answer.status === 504 ? 'failure' : 'success')
-    if (answer.stream === undefined || isListening) release()
-    else answer.stream.once('close', release)
+    place.report(answer.status === 502 || answer.status === 504 ? 'failure' : 'success')
+    if (answer.stream === undefined || isListening) place.release()
+    else answer.stream.once('close', () => place.release())
     return answer
   }
 }

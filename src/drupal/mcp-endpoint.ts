@@ -124,12 +124,12 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     else legacyBridge.initialize(request, reply, discovered)
   }
 
-  async function answer(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  function answer(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const { era, session } = request.call
-    if (era === 'modern') await modernPost(request, reply)
-    else if (session === undefined) await initialize(request, reply)
-    else if (session.upstream === undefined) await legacyBridge.post(request, reply)
-    else await legacy.post(request, reply)
+    if (era === 'modern') return modernPost(request, reply)
+    if (session === undefined) return initialize(request, reply)
+    if (session.upstream === undefined) return legacyBridge.post(request, reply)
+    return legacy.post(request, reply)
   }
 
   const plugin: FastifyPluginAsync = async function mcpEndpoint(app) {

@@ -49,13 +49,15 @@ export interface LegacyRelay {
 
 /** Who asks the upstream, from an admitted request. */
 export function callerOf(request: FastifyRequest): Caller {
+  const { traceparent, tracestate } = traceHeaders(request.trace)
   return {
     principalKey: request.principal?.key,
     scopes: request.principal?.scopes,
     token: request.token,
     requestId: request.id,
     timing: request,
-    ...traceHeaders(request.trace)
+    traceparent,
+    tracestate
   }
 }
 
@@ -115,9 +117,10 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
   function holderOf(session: SessionState): Holder {
     return {
       key: session.id,
-      async get() {
+      get() {
         // Only sessions that were sealed with one have a holder.
-        return readSession((await sessions.upstreamOf(session)) as string)
+        const text = sessions.upstreamOf(session) as string | Promise<string>
+        return text instanceof Promise ? text.then(readSession) : readSession(text)
       },
       move: moved => sessions.moveUpstream(session, writeSession(moved))
     }

@@ -11,7 +11,7 @@ import type { Answer } from './exchange.ts'
 import { callerOf, type LegacyRelay } from './mcp-legacy.ts'
 import type { Streams } from './mcp-streams.ts'
 import { sessionHeaders, type UpstreamSessions } from './mcp-upstream-session.ts'
-import type { DrupalPool, Release } from './pool.ts'
+import type { DrupalPool } from './pool.ts'
 
 export interface ProxyOptions {
   config: Config
@@ -115,8 +115,8 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
       },
       'text/event-stream'
     )
-    const release: Release = await pool.acquire(caller.principalKey ?? '')
-    reply.raw.once('close', release)
+    const worker = await pool.acquire(caller.principalKey ?? '')
+    reply.raw.once('close', () => worker.release())
     const refuse = (error: unknown) => {
       place()
       options.refused(error, request.token)
@@ -154,8 +154,8 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
       rewriteRequestHeaders: () => headers,
       rewriteHeaders: () => ({}),
       onError(_reply, { error }) {
-        release.report('failure')
-        release()
+        worker.report('failure')
+        worker.release()
         refuse(failure(error))
       },
       onResponse(_request, _reply, response) {
@@ -169,8 +169,8 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
           stream: Readable
           headers: Answer['headers']
         }
-        release.report(status === 502 || status === 504 ? 'failure' : 'success')
-        release()
+        worker.report(status === 502 || status === 504 ? 'failure' : 'success')
+        worker.release()
         const answer = { status, headers: found, body: Buffer.alloc(0) }
         if (status !== 200 || typeOf(answer) !== 'text/event-stream') {
           refused(answer, stream).catch(refuse)

@@ -6,7 +6,7 @@ import type { Config } from '../config/schema.ts'
 import type { Params } from '../mcp/call.ts'
 import { retryAfterSeconds } from './answers.ts'
 import type { Answer, Signal } from './exchange.ts'
-import { type Ask, type Caller, refuseOrPass, unusable } from './mcp-ask.ts'
+import { type Ask, type Caller, type Question, refuseOrPass, unusable } from './mcp-ask.ts'
 import { isObject, readAnswer, readBounds } from './mcp-read.ts'
 import { createFairQueue, type FairQueue } from './queue.ts'
 
@@ -62,7 +62,9 @@ const cut = (text: unknown) => (typeof text === 'string' ? text.slice(0, 24) : '
 
 /** The headers that name a session to the upstream. */
 export function sessionHeaders({ id, version }: UpstreamSession): Record<string, string> {
-  return { 'mcp-protocol-version': version, ...(id !== '' && { 'mcp-session-id': id }) }
+  const headers: Record<string, string> = { 'mcp-protocol-version': version }
+  if (id !== '') headers['mcp-session-id'] = id
+  return headers
 }
 
 export interface Sent {
@@ -119,15 +121,21 @@ export function createUpstreamSessions(options: {
   }
 
   /** One request in the session; where the upstream locks, alone in it until its last byte. */
-  async function inTurn(session: UpstreamSession, caller: Caller, sent: Sent): Promise<Answer> {
-    const { body, signal, headers } = sent
-    const question = {
-      method: 'POST' as const,
-      body,
-      signal,
-      headers: { ...sessionHeaders(session), ...headers }
-    }
+  function inTurn(session: UpstreamSession, caller: Caller, sent: Sent): Promise<Answer> {
+    const { body, signal } = sent
+    const headers = sessionHeaders(session)
+    if (sent.headers !== undefined) Object.assign(headers, sent.headers)
+    const question = { method: 'POST' as const, body, signal, headers }
     if (!locks || sent.isUrgent || session.id === '') return ask(caller, question)
+    return alone(session, caller, question)
+  }
+
+  async function alone(
+    session: UpstreamSession,
+    caller: Caller,
+    question: Question
+  ): Promise<Answer> {
+    const { signal } = question
     const queue = queueOf(session.id)
     await queue.enter('', signal)
     const leave = () => queue.leave('')
@@ -205,7 +213,8 @@ export function createUpstreamSessions(options: {
       let isReopened = false
       const deadline = performance.now() + longestMs
       for (;;) {
-        const session = await holder.get()
+        const current = holder.get()
+        const session = current instanceof Promise ? await current : current
         const answer = await inTurn(session, caller, sent)
         // Neither was carried out: these two are safe to send again.
         if (isLocked(answer)) {

@@ -4,9 +4,9 @@ import { Agent, type Dispatcher, Pool } from 'undici'
 import type { Config } from '../config/schema.ts'
 import { type GatewayError, gatewayError } from '../errors.ts'
 import { createBackChannel } from './back-channel.ts'
-import { type BreakerState, createBreaker, type Ticket } from './breaker.ts'
+import { type Breaker, type BreakerState, createBreaker, type Ticket } from './breaker.ts'
 import { type Answer, exchange, type Signal } from './exchange.ts'
-import { createFairQueue } from './queue.ts'
+import { createFairQueue, type FairQueue } from './queue.ts'
 
 export type { Answer } from './exchange.ts'
 
@@ -37,14 +37,19 @@ export interface DrupalRequest {
 
 export type Outcome = 'success' | 'failure' | 'unknown'
 
-/** Gives a place back; once. `report` tells the breaker how it went, as soon as that is known (a stream's first byte). */
-export type Release = (() => void) & { report(outcome: Outcome): void }
+/** A place among Drupal's workers. */
+export interface Place {
+  /** Tells the breaker how it went, as soon as that is known (a stream's first byte); the first word counts. */
+  report(outcome: Outcome): void
+  /** Gives the place back; once. */
+  release(): void
+}
 
 export interface DrupalPool {
   /** The whole answer, whatever its status. Rejects with GatewayErrors, or with the signal's reason. */
   request(request: DrupalRequest): Promise<Answer>
-  /** A place among Drupal's workers, for those who hold a stream. Rejects as `request` does. */
-  acquire(principalKey: string, signal?: Signal): Promise<Release>
+  /** A place among Drupal's workers, for those who hold a stream; at once where one is free. Throws or rejects as `request` does. */
+  acquire(principalKey: string, signal?: Signal): Place | Promise<Place>
   /** For the authorization server's endpoints; bounded apart from the calls. */
   fetch: typeof fetch
   /** The connections themselves, for those who relay bytes. Take a place by `acquire` first. */
@@ -74,6 +79,34 @@ const isDown = (status: number) => status === 502 || status === 504
 function outcomeOf(error: unknown, signal: Signal | undefined): Outcome {
   if (signal?.aborted) return 'unknown'
   return (error as GatewayError).code === 'GW_UPSTREAM_TOO_LARGE' ? 'success' : 'failure'
+}
+
+class WorkerPlace implements Place {
+  readonly #queue: FairQueue
+  readonly #breaker: Breaker
+  readonly #key: string
+  readonly #ticket: Ticket
+  #isReported = false
+  #isReleased = false
+
+  constructor(queue: FairQueue, breaker: Breaker, key: string, ticket: Ticket) {
+    this.#queue = queue
+    this.#breaker = breaker
+    this.#key = key
+    this.#ticket = ticket
+  }
+
+  report(outcome: Outcome): void {
+    if (!this.#isReported) this.#breaker.report(this.#ticket, outcome)
+    this.#isReported = true
+  }
+
+  release(): void {
+    if (this.#isReleased) return
+    this.#isReleased = true
+    this.report('unknown')
+    this.#queue.leave(this.#key)
+  }
 }
 
 /** Makes the pool. Connections are opened when needed and TLS is verified, against the name in drupal.url. */
@@ -172,21 +205,11 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
       return answer
     },
 
-    async acquire(principalKey, signal) {
-      const ticket = await admit(principalKey, signal)
-      let reported = false
-      let released = false
-      function report(outcome: Outcome): void {
-        if (!reported) breaker.report(ticket, outcome)
-        reported = true
-      }
-      function release(): void {
-        if (released) return
-        released = true
-        report('unknown')
-        queue.leave(principalKey)
-      }
-      return Object.assign(release, { report })
+    acquire(principalKey, signal) {
+      const ticket = admit(principalKey, signal)
+      return typeof ticket === 'string'
+        ? new WorkerPlace(queue, breaker, principalKey, ticket)
+        : ticket.then(late => new WorkerPlace(queue, breaker, principalKey, late))
     },
 
     fetch: createBackChannel({

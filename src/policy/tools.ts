@@ -34,6 +34,9 @@ type Overrides = {
   scopes: readonly string[] | undefined
   weight: number
   budget: ToolRule['budget']
+  /** The rule without an annotation, and the one of the annotation that was asked for last: a catalogue gives the same again. */
+  bare: ToolRule | undefined
+  last: { annotation: AuthAnnotation; rule: ToolRule } | undefined
 }
 
 /** RFC 6749 §3.3 scope-token: whatever else a site writes can neither be asked for nor stand in a header. */
@@ -87,30 +90,40 @@ export function createToolPolicy(policy: Config['policy']): ToolPolicy {
       matching.find(rule => rule.override[field] !== undefined)
     const limited = stated('budget')
     const budget = limited === undefined ? null : parseBudget(limited.override.budget!)
-    const found = {
+    const found: Overrides = {
       level: stated('level')?.override.level,
       scopes: stated('scopes')?.override.scopes,
       weight: stated('weight')?.override.weight ?? 1,
-      budget: budget === null ? undefined : { name: limited!.pattern, ...budget }
+      budget: budget === null ? undefined : { name: limited!.pattern, ...budget },
+      bare: undefined,
+      last: undefined
     }
     // A name longer than MCP allows is not worth its memory.
     if (name.length <= 128) memo.set(name, found)
     return found
   }
 
+  function join(override: Overrides, annotation: AuthAnnotation | undefined): ToolRule {
+    const scopes = override.scopes ?? annotation?.scopes ?? []
+    // Configured scopes without a configured level mean required, also over an annotation that says none.
+    const inferred = override.scopes?.length ? 'required' : annotation?.level
+    const level = override.level ?? inferred ?? policy.unannotated
+    return {
+      level,
+      scopes: level === 'none' ? [] : sortScopes(scopes),
+      weight: override.weight,
+      budget: override.budget
+    }
+  }
+
   return {
     rule(name, annotation) {
       const override = overridesOf(name)
-      const scopes = override.scopes ?? annotation?.scopes ?? []
-      // Configured scopes without a configured level mean required, also over an annotation that says none.
-      const inferred = override.scopes?.length ? 'required' : annotation?.level
-      const level = override.level ?? inferred ?? policy.unannotated
-      return {
-        level,
-        scopes: level === 'none' ? [] : sortScopes(scopes),
-        weight: override.weight,
-        budget: override.budget
+      if (annotation === undefined) return (override.bare ??= join(override, undefined))
+      if (override.last?.annotation !== annotation) {
+        override.last = { annotation, rule: join(override, annotation) }
       }
+      return override.last.rule
     }
   }
 }
