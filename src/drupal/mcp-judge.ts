@@ -4,6 +4,7 @@ import { isGatewayError } from '../errors.ts'
 import type { RpcRequest } from '../mcp/call.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
 import { errorFor, type Expected, findRequest } from './mcp-answer.ts'
+import { isSameId } from './mcp-read.ts'
 
 export interface Judge {
   /** The event as it came or as the client gets it; undefined: it is an answer to nobody here. */
@@ -18,7 +19,7 @@ const idField = Buffer.from('id:')
 const lf = 0x0a
 const cr = 0x0d
 
-/** `dropped` is told why an event does not pass. Of a batch everything passes: its answers may come one by one or together. */
+/** `dropped` is told why an event does not pass, or not as it came. */
 export function createJudge(expected: Expected, dropped: (reason: string) => void): Judge {
   let waiting = expected.requests
   let isResumable = false
@@ -27,46 +28,59 @@ export function createJudge(expected: Expected, dropped: (reason: string) => voi
     waiting = waiting.filter(each => each !== request)
   }
 
+  /** What the client gets of one message: the same where it passes as it came, nothing where it is for nobody here. */
+  function shown(data: Buffer, owner: RpcRequest | undefined): Buffer | string | undefined {
+    try {
+      const found = findRequest(data, { ...expected, requests: waiting })
+      if (found.kind === 'news') return data
+      if (found.kind === 'foreign') {
+        dropped(found.reason)
+        return undefined
+      }
+      answered(found.request)
+      return found.text ?? data
+    } catch (error) {
+      /* c8 ignore next -- a mistake of ours: whoever reads the stream reports it */
+      if (!isGatewayError(error)) throw error
+      dropped(error.reason ?? error.code)
+      if (owner === undefined) return undefined
+      answered(owner)
+      return errorFor(owner, error)
+    }
+  }
+
+  /** The answers to a batch come one by one or together. */
+  function shownOfBatch(data: Buffer): Buffer | string | undefined {
+    const value = parse(data)
+    if (!Array.isArray(value)) return shown(data, ownerOf(value))
+    const messages = value.map(message => Buffer.from(JSON.stringify(message)))
+    const all = messages.map((message, index) => shown(message, ownerOf(value[index])))
+    if (all.every((each, index) => each === messages[index])) return data
+    const passing = all.filter(each => each !== undefined)
+    return passing.length === 0 ? undefined : `[${passing.join(',')}]`
+  }
+
+  const ownerOf = (message: unknown) =>
+    waiting.find(({ id }) => isSameId((message as { id?: unknown } | null | undefined)?.id, id))
+
   return {
     pass(event) {
       const { data, hasId } = readEvent(event)
       if (hasId) isResumable = true
       if (data === undefined || data.length === 0 || isNews(data)) return event
-      if (expected.batch) {
-        for (const id of idsIn(data)) waiting = waiting.filter(each => String(each.id) !== id)
-        return event
-      }
-      try {
-        const found = findRequest(data, { ...expected, requests: waiting })
-        if (found.kind === 'news') return event
-        if (found.kind === 'foreign') {
-          dropped(found.reason)
-          return undefined
-        }
-        answered(found.request)
-        return found.text === undefined ? event : Buffer.from(writeEvent(found.text))
-      } catch (error) {
-        const [request] = waiting
-        /* c8 ignore next -- a mistake of ours: whoever reads the stream reports it */
-        if (!isGatewayError(error)) throw error
-        dropped(error.reason ?? error.code)
-        if (request === undefined) return undefined
-        answered(request)
-        return Buffer.from(writeEvent(errorFor(request, error)))
-      }
+      const text = expected.batch ? shownOfBatch(data) : shown(data, waiting[0])
+      if (text === data) return event
+      return text === undefined ? undefined : Buffer.from(writeEvent(text.toString()))
     },
     lost: () => (isResumable ? [] : waiting)
   }
 }
 
-/** The ids that the data of an event answers; none where it is not JSON. */
-function idsIn(data: Buffer): string[] {
+function parse(data: Buffer): unknown {
   try {
-    const value: unknown = JSON.parse(data.toString())
-    const messages = (Array.isArray(value) ? value : [value]) as ({ id?: unknown } | null)[]
-    return messages.map(message => String(message?.id))
+    return JSON.parse(data.toString())
   } catch {
-    return []
+    return undefined
   }
 }
 

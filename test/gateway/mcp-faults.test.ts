@@ -331,6 +331,43 @@ t.test('a batch: each request has one answer', async t => {
   t.match(both, [{ id: 1 }, { id: 'two' }], 'a stream with both')
   const one = await send(good(1))
   t.match(one, { id: 'two', error: { code: -32603 } }, 'a stream with one of them')
+  const told = async (answers: unknown) => {
+    reply = answers
+    const { text } = await gateway.post(batch, session)
+    return [...text.matchAll(/^data: (.*)$/gm)].flatMap(
+      ([, data = '']) => JSON.parse(data) as object
+    )
+  }
+  const cases: [string, unknown, unknown[]][] = [
+    ['another’s answer', [good(1), good('Secret'), good('two')], [good(1), good('two')]],
+    [
+      'a denial with its id',
+      [good(1), rpcError('two', DENIED)],
+      [good(1), { id: 'two', error: { code: 403 } }]
+    ],
+    [
+      'a denial without',
+      [rpcError(null, DENIED)],
+      [
+        { id: 1, error: lost },
+        { id: 'two', error: lost }
+      ]
+    ],
+    [
+      'no JSON-RPC',
+      ['Secret'],
+      [
+        { id: 1, error: lost },
+        { id: 'two', error: lost }
+      ]
+    ]
+  ]
+  for (const [what, answers, wanted] of cases) {
+    const found = await told(answers)
+    t.match(found, wanted, what)
+    t.equal(found.length, wanted.length, what)
+    t.notMatch(JSON.stringify(found), /Secret|Access Denied/, what)
+  }
 })
 
 t.test('a client that goes does not leave a place taken', async t => {
