@@ -1,5 +1,6 @@
 // What is asked, in which era, in whose session? The bytes are read once and kept; the parsed copy is only looked at. Here a
 // request becomes a Call or a refusal (R10–R15, R25–R29, R33–R36, R46, R47, §A14). It refuses to know tools and budgets.
+import { METHODS } from 'node:http'
 import type { FastifyPluginCallback, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { gatewayError } from '../errors.ts'
@@ -15,7 +16,9 @@ import {
 } from '../mcp/version.ts'
 
 const NO_BYTES = Buffer.alloc(0)
-const METHODS = new Set(['POST', 'GET', 'DELETE'])
+const served = new Set(['POST', 'GET', 'DELETE'])
+/** All that Node can read, but for the preflight and CONNECT, which never gets to a route. */
+const others = METHODS.filter(name => !served.has(name) && !['OPTIONS', 'CONNECT'].includes(name))
 
 interface Options {
   sessions: Sessions
@@ -156,9 +159,10 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
   )
 
   // Other methods have a route too: the caller learns of the 405 only after the 401 (R8, R39).
-  app.route({ method: ['HEAD', 'PUT', 'PATCH'], url: '/', handler: async () => {} })
+  for (const name of others) if (!app.supportedMethods.includes(name)) app.addHttpMethod(name)
+  app.route({ method: others, url: '/', handler: async () => {} })
   app.addHook('preParsing', function method(request, _reply, payload, next) {
-    if (METHODS.has(request.method)) next(null, payload)
+    if (served.has(request.method)) next(null, payload)
     else next(gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'GET, POST, DELETE, OPTIONS' }))
   })
   app.addHook('preHandler', async function admit(request) {

@@ -1,5 +1,7 @@
 // What the gateway says when it refuses (requirements §A12), and in which order it looks (§A14): on each kind of upstream, over real
 // sockets. How single refusals come about is tested where they are decided.
+import { once } from 'node:events'
+import { type IncomingMessage, METHODS, request as httpRequest } from 'node:http'
 import t, { type Test } from 'tap'
 import { json, startSite } from '../drupal/site.ts'
 import { type Message, modern, rpc, startBefore, startLegacyServer } from './fixtures/mcp.ts'
@@ -269,6 +271,20 @@ for (const [name, start] of Object.entries(upstreams)) {
         const other = await get(method, headersOf('tools/list'))
         t.equal(other.status, 405)
         t.match(other.headers.get('allow'), /POST/)
+      }
+      // fetch sends no TRACE.
+      for (const method of ['TRACE', 'PROPFIND', 'QUERY'].filter(name => METHODS.includes(name))) {
+        const answers = [{ authorization }, {}].map(async headers => {
+          const [answer] = (await once(
+            httpRequest(gateway.url, { method, headers }).end(),
+            'response'
+          )) as [IncomingMessage]
+          return answer.resume()
+        })
+        const [signedIn, stranger] = await Promise.all(answers)
+        t.equal(signedIn?.statusCode, 405, `R8 ${method}`)
+        t.match(signedIn?.headers.allow, /POST/)
+        t.equal(stranger?.statusCode, 401, `R39 ${method}: first who`)
       }
       t.equal((await gateway.post(rpc('ping'), session)).status, 200, 'R2 the session is alive')
     })
