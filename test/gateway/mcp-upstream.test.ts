@@ -44,6 +44,46 @@ t.test('R17 R20 R21 R77 bytes pass through in both directions', async t => {
   t.equal(server.seen.at(-1)?.body, body)
 })
 
+t.test('R65 two users and a race: lists and rules are each caller’s own', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const tokens = { editor: gateway.token({ uid: 2 }), reader: gateway.token({ uid: 3 }) }
+  const { answer } = server
+  server.answer = (seen, response, request) => {
+    const message = JSON.parse(seen.body) as Message
+    if (message.method !== 'tools/list') {
+      answer(seen, response, request)
+      return
+    }
+    const isEditor = seen.headers['authorization'] === `Bearer ${tokens.editor}`
+    const scopes = isEditor ? [] : ['nobody:has']
+    const edit = {
+      name: 'edit',
+      inputSchema: { type: 'object' },
+      annotations: { auth: { scopes } }
+    }
+    const own = { name: isEditor ? 'of-editor' : 'of-reader', inputSchema: { type: 'object' } }
+    const result = { tools: [edit, own] }
+    setTimeout(() => json(response, { jsonrpc: '2.0', id: message.id, result }), 50)
+  }
+  const sessions = {
+    editor: await gateway.initialize(tokens.editor),
+    reader: await gateway.initialize(tokens.reader)
+  }
+  const edit = rpc('tools/call', { name: 'edit', arguments: {} })
+  await Promise.all(
+    Array.from({ length: 20 }, async (_, n) => {
+      const who = n % 2 === 0 ? 'editor' : 'reader'
+      const [list, call] = await Promise.all([
+        gateway.post(rpc('tools/list'), sessions[who]),
+        gateway.post(edit, sessions[who])
+      ])
+      t.equal(list.json.result.tools[1].name, `of-${who}`)
+      t.equal(call.status, who === 'editor' ? 200 : 403, `${who} calls`)
+    })
+  )
+})
+
 t.test('R31 R38 the session of the upstream is mapped and never shown', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
