@@ -1,7 +1,7 @@
 // How the gateway itself talks to the authorization server (metadata, keys, introspection): a `fetch` that finds Drupal at its
 // internal address under its canonical name, follows no redirect and has bounds of its own. No caller's call waits behind it.
-import type { Dispatcher } from 'undici'
 import { type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
+import type { Connections } from './connections.ts'
 import { type ExchangeOptions, exchange } from './exchange.ts'
 import { userAgent } from './headers.ts'
 import { createFairQueue } from './queue.ts'
@@ -12,9 +12,9 @@ const MAX_QUEUE = 64
 
 export interface BackChannelOptions {
   /** Connections to Drupal. */
-  drupal: Dispatcher
-  /** Connections to any other origin. */
-  others: Dispatcher
+  drupal: Connections
+  /** Connections to the origin of any other URL. */
+  others: (url: URL) => Connections
   /** drupal.url: the canonical name. */
   canonicalUrl: string
   /** Where to connect instead; may be the same. */
@@ -43,13 +43,13 @@ export function createBackChannel(options: BackChannelOptions): typeof fetch {
     return url.host === canonical.host || (url.hostname === canonical.hostname && url.port === '')
   }
 
-  function target(url: URL): { dispatcher: Dispatcher; origin: string; path: string } {
+  function target(url: URL): { connections: Connections; origin: string; path: string } {
     const path = url.pathname + url.search
-    if (!isDrupal(url)) return { dispatcher: options.others, origin: url.origin, path }
+    if (!isDrupal(url)) return { connections: options.others(url), origin: url.origin, path }
     const base = basePath(canonical)
     const inside = path === base || path.startsWith(`${base}/`)
     return {
-      dispatcher: options.drupal,
+      connections: options.drupal,
       origin: connect.origin,
       path: inside ? basePath(connect) + path.slice(base.length) : path
     }
@@ -67,9 +67,8 @@ export function createBackChannel(options: BackChannelOptions): typeof fetch {
     const headers = Object.fromEntries(request.headers)
     headers['host'] = isDrupal(url) ? canonical.host : url.host
     headers['user-agent'] = userAgent
-    const { dispatcher, origin, path } = target(url)
+    const { connections, origin, path } = target(url)
     const exchangeOptions: ExchangeOptions = {
-      origin,
       method: request.method,
       path,
       headers,
@@ -82,7 +81,7 @@ export function createBackChannel(options: BackChannelOptions): typeof fetch {
     try {
       await queue.enter(origin, request.signal)
       try {
-        const { status, headers: received, body } = await exchange(dispatcher, exchangeOptions)
+        const { status, headers: received, body } = await exchange(connections, exchangeOptions)
         return new Response(body.length === 0 ? null : new Uint8Array(body), {
           status,
           headers: received as Record<string, string>

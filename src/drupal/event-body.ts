@@ -1,17 +1,16 @@
 // The body of an answer that is a stream of events: read from the connection no faster than the client takes it. It refuses to know
 // what the events say.
 import { Readable } from 'node:stream'
+import type { Connection } from './connection.ts'
 
 /** The events of an answer, taken from the connection no faster than they are read. */
 export class EventBody extends Readable {
-  readonly #resume: () => void
-  readonly #abort: (error?: Error) => void
+  readonly #connection: Connection
   #isComplete = false
 
-  constructor(resume: () => void, abort: (error?: Error) => void) {
+  constructor(connection: Connection) {
     super()
-    this.#resume = resume
-    this.#abort = abort
+    this.#connection = connection
     // A connection that is lost before anybody reads must not end the process.
     this.on('error', () => {})
   }
@@ -22,11 +21,11 @@ export class EventBody extends Readable {
   }
 
   override _read(): void {
-    this.#resume()
+    this.#connection.resume()
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    if (!this.#isComplete) this.#abort(error ?? new Error('closed'))
+    if (!this.#isComplete) this.#connection.abort()
     done(error)
   }
 }

@@ -1,8 +1,9 @@
 // One HTTP exchange with every bound that a call has: size both declared and counted, time to the first byte, time in all. No
 // redirect is followed and nothing is retried: a tool call may have been carried out although its answer was lost.
 import type { Readable } from 'node:stream'
-import type { Dispatcher } from 'undici'
 import { type GatewayError, gatewayError } from '../errors.ts'
+import type { Connection, OutgoingRequest, RequestHandler } from './connection.ts'
+import type { Connections } from './connections.ts'
 import { EventBody } from './event-body.ts'
 
 /** What ends an exchange early: an AbortSignal, or the much cheaper Stop of in-flight.ts. */
@@ -22,13 +23,7 @@ export interface Answer {
   stream?: Readable
 }
 
-export interface ExchangeOptions {
-  origin: string
-  method: string
-  /** Path and query as sent; never from a client unchecked. */
-  path: string
-  headers: Record<string, string>
-  body?: string | Buffer | null
+export interface ExchangeOptions extends OutgoingRequest {
   /** Largest answer in bytes. */
   maxBytes: number
   /** Milliseconds until the answer's headers, and between two pieces of its body. */
@@ -42,7 +37,8 @@ export interface ExchangeOptions {
 
 const noBytes = Buffer.alloc(0)
 
-const connectionCodes = /^(E[A-Z]+|UND_ERR_CONNECT_TIMEOUT|UND_ERR_DESTROYED|UND_ERR_CLOSED)$/
+const connectionCodes = /^(E[A-Z]+|ERR_CLOSED)$/
+const silence = Object.assign(new Error('silence'), { code: 'SILENCE' })
 
 /** What a client must know when a call was sent and its answer was lost. */
 export const mayHaveRun = {
@@ -58,15 +54,15 @@ function failure(
 ): GatewayError {
   const code = error.code ?? error.name
   const sent = method === 'POST' ? mayHaveRun : {}
-  if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') {
-    const reason = `silence of the site, status ${status}, ${received} bytes: ${code}`
+  if (error === silence) {
+    const reason = `silence of the site, status ${status}, ${received} bytes`
     return gatewayError('GW_UPSTREAM_TIMEOUT', { reason, ...sent })
   }
   if (status !== 0) {
     const reason = `connection lost after status ${status} and ${received} bytes: ${code}`
     return gatewayError('GW_UPSTREAM_INVALID', { reason, ...sent })
   }
-  if (code === 'UND_ERR_SOCKET' || code === 'ECONNRESET') {
+  if (code === 'ECONNRESET' || code === 'EPIPE') {
     const reason = 'connection lost before an answer'
     return gatewayError('GW_UPSTREAM_UNAVAILABLE', { reason, ...sent })
   }
@@ -76,48 +72,20 @@ function failure(
   return gatewayError('GW_UPSTREAM_INVALID', { reason: `not an HTTP answer: ${code}` })
 }
 
-/** The headers of an answer that anybody here reads, by the length of their names: all others are not even decoded. */
-const read = new Set([
-  'age',
-  'allow',
-  'cache-control',
-  'content-length',
-  'content-type',
-  'date',
-  'expires',
-  'location',
-  'mcp-session-id',
-  'retry-after',
-  'www-authenticate'
-])
-const readLengths = new Set([...read].map(name => name.length))
-
-function pickHeaders(raw: readonly Buffer[]): Record<string, string> {
-  const headers: Record<string, string> = {}
-  for (let i = 0; i < raw.length; i += 2) {
-    const bytes = raw[i] as Buffer
-    if (!readLengths.has(bytes.length)) continue
-    const name = bytes.toString('latin1').toLowerCase()
-    if (!read.has(name)) continue
-    const value = (raw[i + 1] as Buffer).toString('latin1')
-    headers[name] = headers[name] === undefined ? value : `${headers[name]}, ${value}`
-  }
-  return headers
-}
-
-/**
- * Collects one answer and settles once, whatever comes first. It has the older form of undici's handlers on purpose: the newer one
- * decodes every header of every answer. The version of undici is that of @fastify/reply-from, which has both.
- */
-class Exchange implements Dispatcher.DispatchHandler {
+/** Collects one answer and settles once, whatever comes first. */
+class Exchange implements RequestHandler {
   readonly #options: ExchangeOptions
   readonly #resolve: (answer: Answer) => void
   readonly #reject: (error: unknown) => void
-  readonly #timer: NodeJS.Timeout
   readonly #onAbort: (() => void) | undefined
-  #abort: ((error?: Error) => void) | undefined
+  /** performance.now() */
+  readonly #deadline: number
+  #timer: NodeJS.Timeout | undefined
+  #connection: Connection | undefined
   #status = 0
   #headers: Record<string, string> = {}
+  /** As large as declared; filled as it comes. */
+  #body: Buffer | undefined
   #chunks: Buffer[] = []
   #received = 0
   #settled = false
@@ -131,15 +99,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#options = options
     this.#resolve = resolve
     this.#reject = reject
-    this.#timer = setTimeout(() => {
-      const reason = `no complete answer within ${options.callTimeoutMs} ms`
-      this.#fail(
-        gatewayError('GW_UPSTREAM_TIMEOUT', {
-          reason,
-          ...(options.method === 'POST' && mayHaveRun)
-        })
-      )
-    }, options.callTimeoutMs)
+    this.#deadline = performance.now() + options.callTimeoutMs
     const { signal } = options
     if (signal !== undefined) {
       this.#onAbort = () => this.#fail(signal.reason)
@@ -147,9 +107,47 @@ class Exchange implements Dispatcher.DispatchHandler {
     }
   }
 
+  start(connections: Connections): void {
+    try {
+      this.#connection = connections.send(this.#options, this)
+    } catch (error) {
+      // Nobody was asked: what was to be sent is no request.
+      this.#fail(gatewayError('GW_INTERNAL', { cause: error, reason: 'not to be sent' }))
+    }
+    // The connection is still being made, which has a limit of its own.
+    if (this.#timer === undefined) this.#wait(this.#options.callTimeoutMs)
+  }
+
+  /** One timer at a time: for the next bytes, or for the whole answer where that is due sooner. */
+  #wait(silenceMs: number): void {
+    if (this.#settled) return
+    clearTimeout(this.#timer)
+    const leftMs = this.#deadline - performance.now()
+    if (leftMs <= silenceMs) {
+      this.#timer = setTimeout(() => this.#late(), leftMs)
+      return
+    }
+    const timer = setTimeout(() => {
+      // We may have been the busy ones: what has arrived meanwhile is read first.
+      setImmediate(() => {
+        if (this.#timer === timer) this.onError(silence)
+      })
+    }, silenceMs)
+    this.#timer = timer
+  }
+
+  #late(): void {
+    const { callTimeoutMs, method } = this.#options
+    const reason = `no complete answer within ${callTimeoutMs} ms`
+    this.#fail(
+      gatewayError('GW_UPSTREAM_TIMEOUT', { reason, ...(method === 'POST' && mayHaveRun) })
+    )
+  }
+
   #settle(): void {
     this.#settled = true
     clearTimeout(this.#timer)
+    this.#timer = undefined
     if (this.#onAbort !== undefined) {
       this.#options.signal?.removeEventListener('abort', this.#onAbort)
     }
@@ -160,7 +158,40 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#settle()
     this.#reject(error)
     // Closes the connection: what else may come on it is nobody's answer.
-    this.#abort?.(new Error('aborted'))
+    this.#connection?.abort()
+  }
+
+  onSend(): void {
+    this.#wait(this.#options.headersTimeoutMs)
+  }
+
+  onHeaders(status: number, headers: Record<string, string>): void {
+    if (this.#settled) return
+    this.#status = status
+    this.#headers = headers
+    const { streams, maxBytes } = this.#options
+    if (streams === true && status === 200 && isEventStream(headers)) {
+      this.#settle()
+      const connection = this.#connection as Connection
+      this.#events = new EventBody(connection)
+      this.#resolve({ status, headers, body: noBytes, stream: this.#events })
+      return
+    }
+    const length = Number(headers['content-length'] ?? 0)
+    if (length > maxBytes) this.#tooLarge()
+    else if (length > 0) this.#body = Buffer.allocUnsafe(length)
+  }
+
+  onData(bytes: Buffer, from: number, to: number): boolean {
+    if (this.#events !== undefined) return this.#events.push(copyOf(bytes, from, to))
+    if (this.#settled) return true
+    const before = this.#received
+    this.#received += to - from
+    if (this.#body !== undefined) bytes.copy(this.#body, before, from, to)
+    else if (this.#received > this.#options.maxBytes) this.#tooLarge()
+    else this.#chunks.push(copyOf(bytes, from, to))
+    if (this.#received !== this.#body?.length) this.#wait(this.#options.headersTimeoutMs)
+    return true
   }
 
   #tooLarge(): void {
@@ -168,49 +199,35 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#fail(gatewayError('GW_UPSTREAM_TOO_LARGE', { reason }))
   }
 
-  onConnect(abort: (error?: Error) => void): void {
-    this.#abort = abort
-    // Settled while the connection was being made: nothing is sent.
-    if (this.#settled) abort(new Error('aborted'))
-  }
-
-  onHeaders(status: number, raw: Buffer[], resume: () => void): boolean {
-    // 1xx: the answer is still to come.
-    if (status < 200) return true
-    this.#status = status
-    this.#headers = pickHeaders(raw)
-    if (this.#options.streams === true && status === 200 && isEventStream(this.#headers)) {
-      this.#settle()
-      this.#events = new EventBody(resume, this.#abort as (error?: Error) => void)
-      this.#resolve({ status, headers: this.#headers, body: noBytes, stream: this.#events })
-    } else if (Number(this.#headers['content-length']) > this.#options.maxBytes) this.#tooLarge()
-    return true
-  }
-
-  onData(chunk: Buffer): boolean {
-    if (this.#events !== undefined) return this.#events.push(chunk)
-    this.#received += chunk.length
-    if (this.#received > this.#options.maxBytes) this.#tooLarge()
-    else this.#chunks.push(chunk)
-    return true
-  }
-
   onComplete(): void {
     if (this.#events !== undefined) {
       this.#events.complete()
       return
     }
+    if (this.#settled) return
     this.#settle()
-    const body =
-      this.#chunks.length === 1 ? (this.#chunks[0] as Buffer) : Buffer.concat(this.#chunks)
-    this.#resolve({ status: this.#status, headers: this.#headers, body })
+    this.#resolve({ status: this.#status, headers: this.#headers, body: this.#whole() })
   }
 
-  onError(error: Error): void {
+  #whole(): Buffer {
+    // An answer to HEAD declares a length and has no body: what was set aside for it holds old memory.
+    if (this.#received === 0) return noBytes
+    const chunks = this.#chunks
+    return this.#body ?? (chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))
+  }
+
+  onError(error: NodeJS.ErrnoException): void {
     const failed = failure(error, this.#options.method, this.#status, this.#received)
     if (this.#events === undefined) this.#fail(failed)
     else this.#events.destroy(failed)
   }
+}
+
+/** What is lent becomes ours. */
+function copyOf(bytes: Buffer, from: number, to: number): Buffer {
+  const copy = Buffer.allocUnsafe(to - from)
+  bytes.copy(copy, 0, from, to)
+  return copy
 }
 
 function isEventStream(headers: Answer['headers']): boolean {
@@ -221,25 +238,9 @@ function isEventStream(headers: Answer['headers']): boolean {
  * Sends one request and gives the whole answer, whatever its status. Rejects with GW_UPSTREAM_UNAVAILABLE, GW_UPSTREAM_TIMEOUT,
  * GW_UPSTREAM_INVALID or GW_UPSTREAM_TOO_LARGE, or with the signal's reason.
  */
-export function exchange(dispatcher: Dispatcher, options: ExchangeOptions): Promise<Answer> {
+export function exchange(connections: Connections, options: ExchangeOptions): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    if (options.signal?.aborted) {
-      reject(options.signal.reason as Error)
-      return
-    }
-    dispatcher.dispatch(
-      {
-        origin: options.origin,
-        method: options.method,
-        path: options.path,
-        headers: options.headers,
-        body: options.body ?? null,
-        headersTimeout: options.headersTimeoutMs,
-        // Between two pieces of a body. Equal values let undici go on with one timer; the absolute bound is the call's own.
-        // A quiet stream is none that has died.
-        bodyTimeout: options.streams === true ? 0 : options.headersTimeoutMs
-      },
-      new Exchange(options, resolve, reject)
-    )
+    if (options.signal?.aborted) reject(options.signal.reason as Error)
+    else new Exchange(options, resolve, reject).start(connections)
   })
 }

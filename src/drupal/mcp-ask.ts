@@ -71,8 +71,7 @@ export function createAsk(config: Config, pool: DrupalPool): Ask {
     if (body !== undefined) all['content-type'] = 'application/json'
     let answer: Answer
     try {
-      answer = await exchange(pool.dispatcher, {
-        origin: pool.origin,
+      answer = await exchange(pool.connections, {
         method,
         path,
         headers: all,

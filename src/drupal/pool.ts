@@ -1,10 +1,11 @@
 // The connections to Drupal and what protects it: never more calls at work than its workers can take, fairly shared; a breaker
 // that stops asking when it is down. It refuses to know what is asked and what an answer means.
-import { Agent, type Dispatcher, Pool } from 'undici'
+import { type Dispatcher, Pool } from 'undici'
 import type { Config } from '../config/schema.ts'
 import { type GatewayError, gatewayError } from '../errors.ts'
 import { createBackChannel } from './back-channel.ts'
 import { type Breaker, type BreakerState, createBreaker, type Ticket } from './breaker.ts'
+import { type Connections, createConnections } from './connections.ts'
 import { type Answer, exchange, type Signal } from './exchange.ts'
 import { createFairQueue, type FairQueue } from './queue.ts'
 
@@ -52,9 +53,11 @@ export interface DrupalPool {
   acquire(principalKey: string, signal?: Signal): Place | Promise<Place>
   /** For the authorization server's endpoints; bounded apart from the calls. */
   fetch: typeof fetch
-  /** The connections themselves, for those who relay bytes. Take a place by `acquire` first. */
+  /** The connections themselves, for `exchange`. Take a place by `acquire` first. */
+  connections: Connections
+  /** The same for @fastify/http-proxy, which wants undici's. */
   dispatcher: Dispatcher
-  /** The origin that `dispatcher` connects to, the path below which the site lives there, and Drupal's canonical Host. */
+  /** The origin that they connect to, the path below which the site lives there, and Drupal's canonical Host. */
   origin: string
   basePath: string
   host: string
@@ -116,15 +119,21 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
   const connectUrl = new URL(config.derived.drupalConnectUrl)
   const origin = connectUrl.origin
   const basePath = connectUrl.pathname.replace(/\/+$/, '')
-  const tuning = {
-    connect: { timeout: drupal.connectTimeoutSeconds * 1000, rejectUnauthorized: true },
-    // One request on a connection at a time; shorter than the idle time of nginx, Apache and PHP's own server.
-    pipelining: 1,
-    keepAliveTimeout: 4000
-  }
+  const host = new URL(drupal.url).host
+  // Shorter than the idle time of nginx, Apache and PHP's own server.
+  const keepAliveMs = 4000
+  const connectTimeoutMs = drupal.connectTimeoutSeconds * 1000
+  const connectionsTo = (to: string, name: string) =>
+    createConnections({ origin: to, host: name, connectTimeoutMs, keepAliveMs })
   // The queue bounds how many connections there are.
-  const dispatcher = new Pool(origin, { ...tuning, connections: null })
-  const others = new Agent(tuning)
+  const connections = connectionsTo(origin, host)
+  const dispatcher = new Pool(origin, {
+    connect: { timeout: connectTimeoutMs, rejectUnauthorized: true },
+    pipelining: 1,
+    keepAliveTimeout: keepAliveMs,
+    connections: null
+  })
+  const others = new Map<string, Connections>()
   const queue = createFairQueue({
     maxActive: drupal.maxConcurrency,
     maxQueue: drupal.maxQueue,
@@ -186,8 +195,7 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
       }
       let answer: Answer
       try {
-        answer = await exchange(dispatcher, {
-          origin,
+        answer = await exchange(connections, {
           method: request.method,
           path: basePath + request.path,
           headers: request.headers,
@@ -213,19 +221,28 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
     },
 
     fetch: createBackChannel({
-      drupal: dispatcher,
-      others,
+      drupal: connections,
+      others(to) {
+        let found = others.get(to.origin)
+        if (found === undefined) {
+          found = connectionsTo(to.origin, to.host)
+          others.set(to.origin, found)
+        }
+        return found
+      },
       canonicalUrl: drupal.url,
       connectUrl: config.derived.drupalConnectUrl,
       timeoutMs: config.oauth.timeoutSeconds * 1000
     }),
+    connections,
     dispatcher,
     origin,
     basePath,
-    host: new URL(drupal.url).host,
+    host,
     stats: () => ({ ...queue.stats(), breaker: breaker.state() }),
     async close() {
-      await Promise.all([dispatcher.destroy(), others.destroy()])
+      for (const each of [connections, ...others.values()]) each.close()
+      await dispatcher.destroy()
     }
   }
 }

@@ -362,7 +362,6 @@ t.test('tools/call', async t => {
     t.same(Object.keys(seen?.headers ?? {}).sort(), [
       'accept',
       'authorization',
-      'connection',
       'content-length',
       'content-type',
       'host',

@@ -1,0 +1,234 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
+import { join } from 'node:path'
+import type { TLSSocket } from 'node:tls'
+import t, { type Test } from 'tap'
+import type { OutgoingRequest, RequestHandler } from '../../src/drupal/connection.ts'
+import { type Connections, createConnections } from '../../src/drupal/connections.ts'
+import { exchange } from '../../src/drupal/exchange.ts'
+import { builtProgram } from '../fixtures/program.ts'
+import { refused, startSite, startTcp } from './site.ts'
+
+function connectionsTo(t: Test, origin: string, keepAliveMs = 4000): Connections {
+  const { host } = new URL(origin)
+  const connections = createConnections({ origin, host, connectTimeoutMs: 2000, keepAliveMs })
+  t.teardown(() => connections.close())
+  return connections
+}
+
+const request = (more: Partial<OutgoingRequest> = {}) => ({
+  method: 'GET',
+  path: '/x',
+  headers: { host: 'cms.example' },
+  ...more
+})
+const bounds = { maxBytes: 1_000_000, headersTimeoutMs: 5000, callTimeoutMs: 5000 }
+const ask = (connections: Connections, more: Partial<OutgoingRequest> = {}) =>
+  exchange(connections, { ...request(more), ...bounds })
+
+t.test(
+  'one connection serves one request after the other, and two at the same time need two',
+  async t => {
+    const ports: (number | undefined)[] = []
+    const site = await startSite(t, (_seen, response, incoming) => {
+      ports.push(incoming.socket.remotePort)
+      response.end('{}')
+    })
+    const connections = connectionsTo(t, site.url)
+    for (const body of ['{"text":"plain"}', '{"text":"schön"}', Buffer.alloc(100_000, 'ü'), null]) {
+      const answer = await ask(connections, { method: 'POST', body })
+      t.equal(answer.status, 200)
+      t.equal(site.seen.at(-1)?.body, body?.toString() ?? '')
+      t.equal(site.seen.at(-1)?.headers['content-length'], String(Buffer.byteLength(body ?? '')))
+    }
+    t.equal(new Set(ports).size, 1)
+    await Promise.all([ask(connections), ask(connections)])
+    t.equal(new Set(ports).size, 2)
+  }
+)
+
+t.test(
+  'a connection that the other side closes, or speaks on unasked, is never used again',
+  async t => {
+    const sockets: Socket[] = []
+    const url = await startTcp(t, socket => {
+      sockets.push(socket)
+      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}')
+    })
+    const connections = connectionsTo(t, url)
+    await ask(connections)
+    const [first] = sockets as [Socket]
+    const gone = once(first, 'close')
+    first.write('HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged')
+    await gone
+    t.equal((await ask(connections)).body.toString(), '{}')
+    t.equal(sockets.length, 2)
+    const [, second] = sockets as [Socket, Socket]
+    const ended = once(second, 'close')
+    second.end()
+    await ended
+    await ask(connections)
+    t.equal(sockets.length, 3)
+  }
+)
+
+t.test('bytes after an answer end its connection', async t => {
+  let count = 0
+  const url = await startTcp(t, socket => {
+    count++
+    socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\n\r\n')
+  })
+  const connections = connectionsTo(t, url)
+  t.equal((await ask(connections)).body.toString(), '{}')
+  await ask(connections)
+  t.equal(count, 2)
+})
+
+t.test('free connections close in time', async t => {
+  const site = await startSite(t)
+  const connections = connectionsTo(t, site.url, 20)
+  const closed = new Promise<void>(resolve => {
+    site.answer = (_seen, response, incoming) => {
+      incoming.socket.once('close', () => resolve())
+      response.end('{}')
+    }
+  })
+  await ask(connections)
+  await closed
+})
+
+t.test('what would not be one request is not sent', async t => {
+  const site = await startSite(t)
+  const connections = connectionsTo(t, site.url)
+  for (const more of [
+    { headers: { host: 'a\r\nx: y' } },
+    { headers: { host: 'a\0' } },
+    { headers: { host: '\u010a' } },
+    { path: '/a b' },
+    { path: '' },
+    { path: '/\u010a' },
+    { method: 'GET /' }
+  ]) {
+    t.match(await refused(ask(connections, more)), { code: 'GW_INTERNAL' }, JSON.stringify(more))
+  }
+  t.same(site.seen, [])
+})
+
+t.test('a reader that asks for a pause gets no more until it goes on', async t => {
+  const url = await startTcp(t, socket => {
+    socket.write(`HTTP/1.1 200 OK\r\n\r\n${'x'.repeat(1_000_000)}`, () => socket.end())
+  })
+  let received = 0
+  let pauses = 0
+  await new Promise<void>((resolve, reject) => {
+    const handler: RequestHandler = {
+      onSend() {},
+      onHeaders() {},
+      onData(_bytes, from, to) {
+        received += to - from
+        pauses++
+        const before = received
+        setTimeout(() => {
+          t.equal(received, before, 'nothing came meanwhile')
+          connection.resume()
+        }, 2)
+        return false
+      },
+      onComplete: resolve,
+      onError: reject
+    }
+    const connection = connectionsTo(t, url).send(request(), handler)
+  })
+  t.equal(received, 1_000_000)
+  t.ok(pauses > 1)
+})
+
+t.test(
+  'a busy gateway is no silent site: what has arrived is read before the time-out counts',
+  async t => {
+    const site = await startSite(t, (_seen, response) => setTimeout(() => response.end('{}'), 20))
+    const connections = connectionsTo(t, site.url)
+    await ask(connections)
+    const asked = exchange(connections, { ...request(), ...bounds, headersTimeoutMs: 60 })
+    // The answer of a site in a process of its own would have come; here it is made to wait as well, and then both are due at once.
+    const busy = performance.now() + 100
+    setTimeout(() => {
+      while (performance.now() < busy);
+    }, 30)
+    t.equal((await asked).status, 200)
+  }
+)
+
+t.test('close ends what is under way, and nothing is sent after it', async t => {
+  const site = await startSite(t, () => {})
+  const connections = connectionsTo(t, site.url)
+  const asked = refused(ask(connections))
+  while (site.active === 0) await new Promise(setImmediate)
+  connections.close()
+  t.match(await asked, { code: 'GW_UPSTREAM_UNAVAILABLE', reason: 'connection failed: ERR_CLOSED' })
+  t.match(await refused(ask(connections)), { code: 'GW_UPSTREAM_UNAVAILABLE' })
+  t.equal(site.seen.length, 1)
+})
+
+t.test(
+  'TLS: the name in Host must be proven before the first byte is sent; sessions are resumed',
+  async t => {
+    const folder = t.testdir()
+    const [key, cert] = [join(folder, 'tls.key'), join(folder, 'tls.crt')]
+    const made = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout ${key} -out ${cert}`
+    execFileSync('openssl', made.split(' '), { stdio: 'ignore' })
+    const seen: { servername: string; isReused: boolean; port: number }[] = []
+    const server = createTlsServer({ key: readFileSync(key), cert: readFileSync(cert) })
+    server.on('request', (incoming, response) => {
+      const socket = incoming.socket as TLSSocket
+      const { servername } = socket as TLSSocket & { servername: string }
+      seen.push({
+        servername,
+        isReused: socket.isSessionReused(),
+        port: socket.remotePort as number
+      })
+      response.end(incoming.method)
+    })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    t.teardown(() => server.close())
+    const origin = `https://127.0.0.1:${(server.address() as AddressInfo).port}`
+    // Whom to trust is read at the start of a process.
+    const program = `
+    import { createConnections } from './build/src/drupal/connections.js'
+    import { exchange } from './build/src/drupal/exchange.js'
+    const bounds = { maxBytes: 1000, headersTimeoutMs: 5000, callTimeoutMs: 5000 }
+    const to = (host, keepAliveMs) =>
+      createConnections({ origin: '${origin}', host, connectTimeoutMs: 5000, keepAliveMs })
+    const ask = connections => exchange(connections, { method: 'POST', path: '/', headers: { host: 'localhost' }, body: '{}', ...bounds })
+      .then(({ body }) => String(body), ({ reason }) => reason)
+    const good = to('localhost:8443', 4000)
+    const told = [await ask(good), await ask(good), ...(await Promise.all([ask(good), ask(good)]))]
+    const other = to('cms.example', 4000)
+    told.push(await ask(other))
+    console.log(JSON.stringify(told))
+    good.close()
+    other.close()`
+    builtProgram()
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+      env: { ...process.env, NODE_OPTIONS: '', NODE_EXTRA_CA_CERTS: cert },
+      stdio: ['ignore', 'pipe', 'inherit']
+    })
+    let told = ''
+    for await (const text of child.stdout) told += String(text)
+    t.same(JSON.parse(told), [
+      'POST',
+      'POST',
+      'POST',
+      'POST',
+      'connection failed: ERR_TLS_CERT_ALTNAME_INVALID'
+    ])
+    t.equal(seen.length, 4, 'the token was not shown to whom it was not meant for')
+    t.same(new Set(seen.map(({ servername }) => servername)), new Set(['localhost']))
+    t.equal(new Set(seen.map(({ port }) => port)).size, 2)
+    t.equal(seen.at(-1)?.isReused || seen.at(-2)?.isReused, true)
+  }
+)
