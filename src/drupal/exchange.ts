@@ -1,10 +1,11 @@
 // One HTTP exchange with every bound that a call has: size both declared and counted, time to the first byte, time in all. No
 // redirect is followed and nothing is retried: a tool call may have been carried out although its answer was lost.
 import type { Readable } from 'node:stream'
-import { type GatewayError, gatewayError } from '../errors.ts'
+import { gatewayError } from '../errors.ts'
 import type { Connection, OutgoingRequest, RequestHandler } from './connection.ts'
 import type { Connections } from './connections.ts'
 import { EventBody } from './event-body.ts'
+import { failure, mayHaveRun, silence } from './exchange-failure.ts'
 
 /** What ends an exchange early: an AbortSignal, or the much cheaper Stop of in-flight.ts. */
 export interface Signal {
@@ -33,44 +34,11 @@ export interface ExchangeOptions extends OutgoingRequest {
   signal?: Signal | undefined
   /** Hand on a 200 of type text/event-stream as it comes. From then on only its reader bounds its time and size. */
   streams?: boolean
+  /** Told at once what came, before whoever awaits it: an answer, or why there is none. */
+  onSettled?: (answer: Answer | undefined, error?: unknown) => void
 }
 
 const noBytes = Buffer.alloc(0)
-
-const connectionCodes = /^(E[A-Z]+|ERR_CLOSED)$/
-const silence = Object.assign(new Error('silence'), { code: 'SILENCE' })
-
-/** What a client must know when a call was sent and its answer was lost. */
-export const mayHaveRun = {
-  hint: 'The call may have been carried out all the same: check before repeating it.'
-}
-
-/** What a failed exchange means. The reason names the error's code only: its message would tell the internal address. */
-function failure(
-  error: NodeJS.ErrnoException,
-  method: string,
-  status: number,
-  received: number
-): GatewayError {
-  const code = error.code ?? error.name
-  const sent = method === 'POST' ? mayHaveRun : {}
-  if (error === silence) {
-    const reason = `silence of the site, status ${status}, ${received} bytes`
-    return gatewayError('GW_UPSTREAM_TIMEOUT', { reason, ...sent })
-  }
-  if (status !== 0) {
-    const reason = `connection lost after status ${status} and ${received} bytes: ${code}`
-    return gatewayError('GW_UPSTREAM_INVALID', { reason, ...sent })
-  }
-  if (code === 'ECONNRESET' || code === 'EPIPE') {
-    const reason = 'connection lost before an answer'
-    return gatewayError('GW_UPSTREAM_UNAVAILABLE', { reason, ...sent })
-  }
-  if (connectionCodes.test(code) || /CERT|TLS|SSL/.test(code)) {
-    return gatewayError('GW_UPSTREAM_UNAVAILABLE', { reason: `connection failed: ${code}` })
-  }
-  return gatewayError('GW_UPSTREAM_INVALID', { reason: `not an HTTP answer: ${code}` })
-}
 
 /** Collects one answer and settles once, whatever comes first. */
 class Exchange implements RequestHandler {
@@ -156,6 +124,7 @@ class Exchange implements RequestHandler {
   #fail(error: unknown): void {
     if (this.#settled) return
     this.#settle()
+    this.#options.onSettled?.(undefined, error)
     this.#reject(error)
     // Closes the connection: what else may come on it is nobody's answer.
     this.#connection?.abort()
@@ -174,7 +143,7 @@ class Exchange implements RequestHandler {
       this.#settle()
       const connection = this.#connection as Connection
       this.#events = new EventBody(connection)
-      this.#resolve({ status, headers, body: noBytes, stream: this.#events })
+      this.#answer({ status, headers, body: noBytes, stream: this.#events })
       return
     }
     const length = Number(headers['content-length'] ?? 0)
@@ -206,7 +175,12 @@ class Exchange implements RequestHandler {
     }
     if (this.#settled) return
     this.#settle()
-    this.#resolve({ status: this.#status, headers: this.#headers, body: this.#whole() })
+    this.#answer({ status: this.#status, headers: this.#headers, body: this.#whole() })
+  }
+
+  #answer(answer: Answer): void {
+    this.#options.onSettled?.(answer)
+    this.#resolve(answer)
   }
 
   #whole(): Buffer {
@@ -240,7 +214,10 @@ function isEventStream(headers: Answer['headers']): boolean {
  */
 export function exchange(connections: Connections, options: ExchangeOptions): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    if (options.signal?.aborted) reject(options.signal.reason as Error)
-    else new Exchange(options, resolve, reject).start(connections)
+    const { signal } = options
+    if (signal?.aborted) {
+      options.onSettled?.(undefined, signal.reason)
+      reject(signal.reason as Error)
+    } else new Exchange(options, resolve, reject).start(connections)
   })
 }

@@ -6,7 +6,7 @@ import type { Params } from '../mcp/call.ts'
 import { type Asked, refusal } from './answers.ts'
 import { type Answer, exchange, type Signal } from './exchange.ts'
 import { upstreamHeaders } from './headers.ts'
-import type { DrupalPool, Outcome, Timing } from './pool.ts'
+import type { DrupalPool, Outcome, Place, Timing } from './pool.ts'
 
 /** Who asks, as every request to the upstream must say. */
 export interface Caller {
@@ -57,42 +57,53 @@ export function createAsk(config: Config, pool: DrupalPool): Ask {
   const { drupal } = config
   const path = pool.basePath + drupal.mcpPath
 
-  return async function ask(caller, { method, body, headers, signal, isListening = false }) {
-    const { timing } = caller
-    let sent = performance.now()
-    const free = pool.acquire(caller.principalKey ?? '', signal)
-    const place = free instanceof Promise ? await free : free
-    if (free instanceof Promise) {
-      const began = sent
-      sent = performance.now()
-      if (timing !== undefined) timing.queueMs += sent - began
-    }
+  /** Sends in a place that was taken, and gives it back. `sent`: performance.now() */
+  function send(place: Place, caller: Caller, question: Question, sent: number): Promise<Answer> {
+    const { method, body, headers, signal, isListening = false } = question
     const all = requestHeaders(caller, pool.host, headers)
     if (body !== undefined) all['content-type'] = 'application/json'
-    let answer: Answer
+    return exchange(pool.connections, {
+      method,
+      path,
+      headers: all,
+      body: body ?? null,
+      maxBytes: drupal.maxResponseBytes,
+      headersTimeoutMs: drupal.headersTimeoutSeconds * 1000,
+      callTimeoutMs: drupal.callTimeoutSeconds * 1000,
+      signal,
+      streams: method === 'POST',
+      onSettled(answer, error) {
+        if (caller.timing !== undefined) caller.timing.drupalMs += performance.now() - sent
+        if (answer === undefined) place.report(outcomeOf(error))
+        else place.report(answer.status === 502 || answer.status === 504 ? 'failure' : 'success')
+        if (answer?.stream === undefined || isListening) place.release()
+        else answer.stream.once('close', () => place.release())
+      }
+    })
+  }
+
+  async function wait(
+    waiting: Promise<Place>,
+    caller: Caller,
+    question: Question,
+    since: number
+  ): Promise<Answer> {
+    const place = await waiting
+    const sent = performance.now()
+    if (caller.timing !== undefined) caller.timing.queueMs += sent - since
+    return send(place, caller, question, sent)
+  }
+
+  return function ask(caller, question) {
+    const now = performance.now()
     try {
-      answer = await exchange(pool.connections, {
-        method,
-        path,
-        headers: all,
-        body: body ?? null,
-        maxBytes: drupal.maxResponseBytes,
-        headersTimeoutMs: drupal.headersTimeoutSeconds * 1000,
-        callTimeoutMs: drupal.callTimeoutSeconds * 1000,
-        signal,
-        streams: method === 'POST'
-      })
+      const place = pool.acquire(caller.principalKey ?? '', question.signal)
+      return place instanceof Promise
+        ? wait(place, caller, question, now)
+        : send(place, caller, question, now)
     } catch (error) {
-      place.report(outcomeOf(error))
-      place.release()
-      throw error
-    } finally {
-      if (timing !== undefined) timing.drupalMs += performance.now() - sent
+      return Promise.reject(error as Error)
     }
-    place.report(answer.status === 502 || answer.status === 504 ? 'failure' : 'success')
-    if (answer.stream === undefined || isListening) place.release()
-    else answer.stream.once('close', () => place.release())
-    return answer
   }
 }
 

@@ -11,11 +11,11 @@ import { isGatewayError } from '../errors.ts'
 import { traceHeaders } from '../telemetry/tracing.ts'
 import type { Answer } from './exchange.ts'
 import { cancelled, createInFlight, type Stop } from './in-flight.ts'
-import { checkWhole, type Expected, withId } from './mcp-answer.ts'
-import { type Ask, type Caller, refuseOrPass, rpcCode, typeOf, unusable } from './mcp-ask.ts'
+import { type Ask, type Caller, refuseOrPass, rpcCode, unusable } from './mcp-ask.ts'
 import type { McpCatalogues } from './mcp-catalogue.ts'
-import { type Streams, streamHeaders } from './mcp-streams.ts'
-import { type ReadAnswer, readAnswer, readBounds } from './mcp-read.ts'
+import { readAnswer, readBounds } from './mcp-read.ts'
+import { sendRead, sendWhole } from './mcp-send.ts'
+import type { Streams } from './mcp-streams.ts'
 import type { ExpectedOf } from './mcp-shown.ts'
 import {
   type Holder,
@@ -71,43 +71,6 @@ export const isToolList = (message: Message | undefined): message is RpcRequest 
   message?.kind === 'request' &&
   message.method === 'tools/list' &&
   message.params?.['cursor'] === undefined
-
-/** Sends a whole answer on: JSON-RPC as it is where it is the one that was asked for, 202 for what needs no answer (R15). */
-export function sendWhole(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  answer: Answer,
-  expected: Expected
-): void {
-  const { status, body } = answer
-  const isGood = status < 300
-  if (isGood && expected.requests.length === 0) {
-    void reply.code(202).send()
-    return
-  }
-  if (typeOf(answer) !== 'application/json' || body.length === 0) {
-    throw unusable('Drupal: an answer that is no JSON')
-  }
-  if (!isGood) request.outcome = 'rpc-error'
-  void reply
-    .code(isGood ? 200 : status)
-    .header('content-type', answer.headers['content-type'])
-    .send(isGood ? checkWhole(body, expected) : withId(body, expected))
-}
-
-/** Sends on what `readAnswer` read: as it came, or what the client gets instead. */
-export function sendRead(
-  reply: FastifyReply,
-  answer: Answer,
-  { text, bytes }: ReadAnswer,
-  expected: Expected
-): void {
-  const read = Buffer.from(text)
-  const shown = checkWhole(read, expected)
-  if (shown !== read) void reply.header('content-type', 'application/json').send(shown)
-  else if (answer.stream !== undefined) void reply.headers(streamHeaders).send(bytes)
-  else void reply.header('content-type', answer.headers['content-type']).send(bytes)
-}
 
 export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
   const { config, ask, sessions, upstreamSessions, catalogues, streams, expectedOf, now } = options
@@ -219,26 +182,36 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     }
   }
 
+  /** Notifications, responses and batches. */
+  async function others(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    session: SessionState
+  ): Promise<void> {
+    const { messages } = request.call
+    const cancellations = messages.filter(isCancellation)
+    try {
+      const isUnheard =
+        cancellations.length === messages.length &&
+        !(await upstreamSessions.hearsCancellation(holderOf(session)))
+      if (isUnheard) void reply.code(202).send()
+      else await relay(request, reply, session)
+    } finally {
+      for (const { params } of cancellations) inFlight.cancel(session, params?.['requestId'])
+    }
+  }
+
   return {
     holderOf,
     initialize,
 
-    async post(request, reply) {
+    post(request, reply) {
       const { messages, batch } = request.call
       const session = request.call.session as SessionState
       const [message] = messages as [Message]
-      const cancellations = messages.filter(isCancellation)
-      try {
-        if (message.kind === 'request' && !batch) await call(request, reply, session, message)
-        else if (
-          cancellations.length === messages.length &&
-          !(await upstreamSessions.hearsCancellation(holderOf(session)))
-        ) {
-          void reply.code(202).send()
-        } else await relay(request, reply, session)
-      } finally {
-        for (const { params } of cancellations) inFlight.cancel(session, params?.['requestId'])
-      }
+      return message.kind === 'request' && !batch
+        ? call(request, reply, session, message)
+        : others(request, reply, session)
     },
 
     async end(session, caller) {

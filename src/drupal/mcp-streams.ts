@@ -7,7 +7,7 @@ import { type ErrorCode, type GatewayError, gatewayError, isGatewayError } from 
 import { EventRelay } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
 import { errorFor, type Expected } from './mcp-answer.ts'
-import { mayHaveRun } from './exchange.ts'
+import { mayHaveRun } from './exchange-failure.ts'
 import { cancelled } from './in-flight.ts'
 import { createJudge, type Judge } from './mcp-judge.ts'
 

@@ -1,0 +1,59 @@
+// How a whole answer of the upstream leaves: as it came where it is the one that was asked for. It refuses to know sessions and eras.
+import { isAscii } from 'node:buffer'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Answer } from './exchange.ts'
+import { checkWhole, type Expected, withId } from './mcp-answer.ts'
+import { typeOf, unusable } from './mcp-ask.ts'
+import type { ReadAnswer } from './mcp-read.ts'
+import { streamHeaders } from './mcp-streams.ts'
+
+/** What is larger would be copied for more than a list costs. */
+const maxPiece = 4096
+
+/** Sends a whole answer on: JSON-RPC as it is where it is the one that was asked for, 202 for what needs no answer (R15). */
+export function sendWhole(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  answer: Answer,
+  expected: Expected
+): void {
+  const { status, body } = answer
+  const isGood = status < 300
+  if (isGood && expected.requests.length === 0) {
+    void reply.code(202).send()
+    return
+  }
+  if (typeOf(answer) !== 'application/json' || body.length === 0) {
+    throw unusable('Drupal: an answer that is no JSON')
+  }
+  if (!isGood) request.outcome = 'rpc-error'
+  void reply
+    .code(isGood ? 200 : status)
+    .header('content-type', answer.headers['content-type'])
+    .serializer(asItIs)
+    .send(inOnePiece(isGood ? checkWhole(body, expected) : withId(body, expected)))
+}
+
+/** A text leaves in one piece with the headers, bytes in a list of buffers: 3 % of a call (measured). */
+function inOnePiece(body: Buffer | string): Buffer | string {
+  return typeof body !== 'string' && body.length <= maxPiece && isAscii(body)
+    ? body.toString('latin1')
+    : body
+}
+
+/** Without a serializer Fastify would add a charset to the media type of a text. */
+const asItIs = (payload: unknown) => payload as string
+
+/** Sends on what `readAnswer` read: as it came, or what the client gets instead. */
+export function sendRead(
+  reply: FastifyReply,
+  answer: Answer,
+  { text, bytes }: ReadAnswer,
+  expected: Expected
+): void {
+  const read = Buffer.from(text)
+  const shown = checkWhole(read, expected)
+  if (shown !== read) void reply.header('content-type', 'application/json').send(shown)
+  else if (answer.stream !== undefined) void reply.headers(streamHeaders).send(bytes)
+  else void reply.header('content-type', answer.headers['content-type']).send(bytes)
+}
