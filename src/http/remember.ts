@@ -64,11 +64,8 @@ const plugin: FastifyPluginCallback<Options> = function remember(app, { audit, m
       audit({
         requestId: request.id,
         traceId: (request.trace as FastifyRequest['trace'] | undefined)?.traceId,
-        issuer: principal?.issuer,
-        subject: principal?.subject,
-        clientId: principal?.clientId,
-        tokenId: principal?.tokenId,
-        sessionId: call?.session?.id,
+        principal,
+        session: call?.session,
         era: call?.era,
         version: call?.version,
         method,

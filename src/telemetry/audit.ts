@@ -1,20 +1,22 @@
 // Who called what, and what came of it? One JSON line a call, as docs/audit.schema.json says. It refuses to know values: of
 // arguments it writes names and sizes, of sessions and tokens a hash. The line is built by hand, because it is on every call's way.
 import { createHash } from 'node:crypto'
+import type { Principal } from '../auth/principal.ts'
+import type { Era, SessionState } from '../mcp/call.ts'
 import { scrub, scrubIdentifier } from './scrub.ts'
+
+/** Never changed once made: what it adds to a line is remembered by the object. */
+export type Caller = Readonly<Pick<Principal, 'issuer' | 'subject' | 'clientId' | 'tokenId'>>
 
 /** One call. Leave out what is not known; durations in milliseconds. */
 export interface AuditEntry {
   requestId: string
   traceId?: string | undefined
-  issuer?: string | undefined
-  subject?: string | undefined
-  clientId?: string | undefined
-  /** `jti`; the line has its hash only, because Drupal takes a jti for introspection and revocation. */
-  tokenId?: string | undefined
-  /** SessionState.id; the line has its hash only. */
-  sessionId?: string | undefined
-  era?: 'legacy' | 'modern' | undefined
+  /** Of `tokenId`, the `jti`, the line has the hash only, because Drupal takes a jti for introspection and revocation. */
+  principal?: Caller | undefined
+  /** The line has the hash of its id only. */
+  session?: Pick<SessionState, 'id'> | undefined
+  era?: Era | undefined
   /** MCP protocol version. */
   version?: string | undefined
   /** JSON-RPC method; for a request without a message the HTTP method. */
@@ -43,6 +45,9 @@ export interface AuditEntry {
 const maxArguments = 32
 const maxText = 256
 const maxMemo = 2048
+const thousandths = Array.from({ length: 1000 }, (_, part) => String(part).padStart(3, '0'))
+/** As JavaScript writes them behind a whole number: ".5", none for 0. */
+const fractions = thousandths.map(part => `.${part}`.replace(/\.?0+$/, ''))
 /** Ids, addresses and names that need neither escaping nor scrubbing. */
 const plain = /^(?!.*(?:ey[JAI]|def50200))[\w.:-]{1,39}$/i
 
@@ -55,58 +60,79 @@ export function createAudit(options: {
   now?: () => number
 }): (entry: AuditEntry) => void {
   const { write, now = Date.now } = options
+  const time = isoTime()
   // Most strings come again with the next call: scrubbing and escaping them once makes the line cheap.
-  const text = memo(value => quote(value))
-  const identifier = memo(value => quote(value, scrubIdentifier))
-  const hash = memo(value =>
-    JSON.stringify(createHash('sha256').update(value).digest('base64url').slice(0, 16))
+  const member = (name: string) => memo(value => `,"${name}":${quote(value)}`)
+  const version = member('version')
+  const method = member('method')
+  const tool = member('tool')
+  const code = member('code')
+  const reason = member('reason')
+  const address = member('address')
+  const userAgent = member('userAgent')
+  const argument = memo(name => `{"name":${quote(name)},"type":`)
+  const callerOf = memoByObject(caller)
+  const sessionOf = memoByObject(
+    (session: Pick<SessionState, 'id'>) => `,"sessionHash":${hash(session.id)}`
   )
 
   return entry => {
-    let line = `{"time":"${new Date(now()).toISOString()}","type":"audit"`
+    const { traceId, principal, session } = entry
     // Not memoised: never the same twice.
-    line += `,"requestId":${quote(entry.requestId)}`
-    if (entry.traceId !== undefined) line += `,"traceId":${quote(entry.traceId)}`
-    if (entry.issuer !== undefined) line += `,"issuer":${identifier(entry.issuer)}`
-    if (entry.subject !== undefined) line += `,"subject":${identifier(entry.subject)}`
-    if (entry.clientId !== undefined) line += `,"clientId":${identifier(entry.clientId)}`
-    if (entry.tokenId !== undefined) line += `,"tokenIdHash":${hash(entry.tokenId)}`
-    if (entry.sessionId !== undefined) line += `,"sessionHash":${hash(entry.sessionId)}`
-    if (entry.era !== undefined) line += `,"era":${text(entry.era)}`
-    if (entry.version !== undefined) line += `,"version":${text(entry.version)}`
-    if (entry.method !== undefined) line += `,"method":${text(entry.method)}`
-    if (entry.tool !== undefined) line += `,"tool":${text(entry.tool)}`
-    if (entry.arguments !== undefined) line += describe(entry.arguments, text)
-    line += `,"decision":${text(entry.decision)}`
-    if (entry.code !== undefined) line += `,"code":${text(entry.code)}`
-    if (entry.reason !== undefined) line += `,"reason":${text(entry.reason)}`
+    let line = `{"time":"${time(now())}","type":"audit","requestId":${quote(entry.requestId)}`
+    if (traceId !== undefined) line += `,"traceId":${quote(traceId)}`
+    if (principal !== undefined) line += callerOf(principal)
+    if (session !== undefined) line += sessionOf(session)
+    if (entry.era !== undefined) line += `,"era":"${entry.era}"`
+    if (entry.version !== undefined) line += version(entry.version)
+    if (entry.method !== undefined) line += method(entry.method)
+    if (entry.tool !== undefined) line += tool(entry.tool)
+    if (entry.arguments !== undefined) line += describe(entry.arguments, argument)
+    line += `,"decision":"${entry.decision}"`
+    if (entry.code !== undefined) line += code(entry.code)
+    if (entry.reason !== undefined) line += reason(entry.reason)
     line += `,"status":${number(entry.status)},"durationMs":${number(entry.durationMs)}`
     if (entry.queueMs !== undefined) line += `,"queueMs":${number(entry.queueMs)}`
     if (entry.drupalMs !== undefined) line += `,"drupalMs":${number(entry.drupalMs)}`
     line += `,"bytesIn":${number(entry.bytesIn)},"bytesOut":${number(entry.bytesOut)}`
-    if (entry.address !== undefined) line += `,"address":${text(entry.address)}`
-    if (entry.userAgent !== undefined) line += `,"userAgent":${text(entry.userAgent)}`
+    if (entry.address !== undefined) line += address(entry.address)
+    if (entry.userAgent !== undefined) line += userAgent(entry.userAgent)
     write(`${line}}\n`)
   }
+}
+
+function caller({ issuer, subject, clientId, tokenId }: Caller): string {
+  const names = `,"issuer":${quote(issuer, scrubIdentifier)},"subject":${quote(subject, scrubIdentifier)}`
+  const token = tokenId === undefined ? '' : `,"tokenIdHash":${hash(tokenId)}`
+  return `${names},"clientId":${quote(clientId, scrubIdentifier)}${token}`
+}
+
+function hash(value: string): string {
+  return `"${createHash('sha256').update(value).digest('base64url').slice(0, 16)}"`
 }
 
 /** Names, types and sizes: characters of a string, entries of an array or object. Sizes of the rest would be their values. */
 function describe(
   values: Readonly<Record<string, unknown>>,
-  text: (value: string) => string
+  argument: (name: string) => string
 ): string {
   const names = Object.keys(values)
-  const described = names.slice(0, maxArguments).map(name => {
-    const value = values[name]
-    const head = `{"name":${text(name)},"type":`
-    if (typeof value === 'string') return `${head}"string","size":${value.length}}`
-    if (Array.isArray(value)) return `${head}"array","size":${value.length}}`
-    if (value === null) return `${head}"null"}`
-    if (typeof value === 'object') return `${head}"object","size":${Object.keys(value).length}}`
-    return `${head}"${typeof value}"}`
-  })
-  const omitted = names.length - described.length
-  return `,"arguments":[${described.join()}]${omitted > 0 ? `,"argumentsOmitted":${omitted}` : ''}`
+  const described = Math.min(names.length, maxArguments)
+  let list = ',"arguments":['
+  for (let i = 0; i < described; i += 1) {
+    const name = names[i] as string
+    list += (i === 0 ? '' : ',') + argument(name) + describeValue(values[name])
+  }
+  const omitted = names.length - described
+  return omitted > 0 ? `${list}],"argumentsOmitted":${omitted}` : `${list}]`
+}
+
+function describeValue(value: unknown): string {
+  if (typeof value === 'string') return `"string","size":${value.length}}`
+  if (Array.isArray(value)) return `"array","size":${value.length}}`
+  if (value === null) return '"null"}'
+  if (typeof value === 'object') return `"object","size":${Object.keys(value).length}}`
+  return `"${typeof value}"}`
 }
 
 /** As a JSON string, without secrets and control characters (a terminal may show the line), at most 256 characters. */
@@ -117,8 +143,27 @@ function quote(value: string, clear: (text: string) => string = scrub): string {
 }
 
 /** Microseconds are precise enough; what is no number is 0, so that the line stays JSON. */
-function number(value: number): number {
-  return Number.isFinite(value) ? Math.round(value * 1000) / 1000 : 0
+function number(value: number): string {
+  if (!Number.isFinite(value)) return '0'
+  const thousands = Math.round(value * 1000)
+  // Written as a number, each fraction would cost the search for its shortest form. Whole numbers below 1e15 are exact.
+  if (thousands < 0 || thousands > 1e15) return `${thousands / 1000}`
+  const whole = Math.floor(thousands / 1000)
+  return `${whole}${fractions[thousands - whole * 1000]}`
+}
+
+/** Gives ISO 8601 UTC for milliseconds since epoch. A second's calls share all but the last digits. */
+function isoTime(): (ms: number) => string {
+  let second = Number.NaN
+  let head = ''
+  return ms => {
+    const now = Math.floor(ms / 1000)
+    if (now !== second) {
+      head = new Date(now * 1000).toISOString().slice(0, -4)
+      second = now
+    }
+    return `${head}${thousandths[Math.floor(ms - now * 1000)]}Z`
+  }
 }
 
 /** Remembers the results for short strings; starts anew when full, so that a flood of new ones stays bounded. */
@@ -127,11 +172,29 @@ function memo(make: (value: string) => string): (value: string) => string {
   return value => {
     let made = known.get(value)
     if (made === undefined) {
-      made = make(value)
+      made = inOnePiece(make(value))
       if (value.length > maxText) return made
       if (known.size >= maxMemo) known.clear()
       known.set(value, made)
     }
     return made
   }
+}
+
+/** The same for objects that come again with the next call, for as long as they live. */
+function memoByObject<K extends object>(make: (key: K) => string): (key: K) => string {
+  const known = new WeakMap<K, string>()
+  return key => {
+    let made = known.get(key)
+    if (made === undefined) {
+      made = inOnePiece(make(key))
+      known.set(key, made)
+    }
+    return made
+  }
+}
+
+/** As it is, but no longer a tree of the pieces that it was joined from, which every line would be gathered from anew. */
+function inOnePiece(text: string): string {
+  return Buffer.from(text).toString()
 }

@@ -10,7 +10,7 @@ import fc from 'fast-check'
 import Fastify from 'fastify'
 import t from 'tap'
 import { gatewayError } from '../../src/errors.ts'
-import { createAudit, type AuditEntry } from '../../src/telemetry/audit.ts'
+import { createAudit, type AuditEntry, type Caller } from '../../src/telemetry/audit.ts'
 import { createLogger, openLogStream } from '../../src/telemetry/log.ts'
 import { scrub } from '../../src/telemetry/scrub.ts'
 
@@ -301,14 +301,18 @@ function audit(entry: Partial<AuditEntry>) {
   return { line, read: JSON.parse(line) as Record<string, unknown> }
 }
 
-const full: AuditEntry = {
-  requestId: '4f6c2b0e-1d7c-4f0c-9a70-3a5e6cf5a001',
-  traceId: '4bf92f3577b34da6a3ce929d0e0e4736',
+const principal: Caller = {
   issuer: 'https://drupal.example.com/',
   subject: 'Zt0Pairwise-subjects_are43characters_longABCD',
   clientId: 'a8b7c6d5-0000-4a70-9a70-3a5e6cf5a001',
-  tokenId: 'jti-value',
-  sessionId: 'session-value',
+  tokenId: 'jti-value'
+}
+
+const full: AuditEntry = {
+  requestId: '4f6c2b0e-1d7c-4f0c-9a70-3a5e6cf5a001',
+  traceId: '4bf92f3577b34da6a3ce929d0e0e4736',
+  principal,
+  session: { id: 'session-value' },
   era: 'legacy',
   version: '2025-11-25',
   method: 'tools/call',
@@ -342,7 +346,7 @@ t.test(
     t.match(read, {
       time: '2027-01-15T08:00:00.000Z',
       type: 'audit',
-      subject: full.subject,
+      subject: principal.subject,
       durationMs: 12.346,
       userAgent: full.userAgent,
       arguments: [
@@ -366,7 +370,7 @@ t.test(
 )
 
 t.test('a session and a token keep their hash from call to call', async t => {
-  const [one, two, other] = [audit(full), audit(full), audit({ ...full, sessionId: 'other' })]
+  const [one, two, other] = [audit(full), audit(full), audit({ ...full, session: { id: 'other' } })]
   t.equal(one.read['sessionHash'], two.read['sessionHash'])
   t.equal(one.read['tokenIdHash'], two.read['tokenIdHash'])
   t.not(one.read['sessionHash'], other.read['sessionHash'])
@@ -410,7 +414,11 @@ t.test(
       }
     })
     for (let i = 0; i < 10_000; i += 1)
-      write({ ...full, subject: `user-${i}`, sessionId: `s-${i}` })
+      write({
+        ...full,
+        principal: { ...principal, subject: `user-${i}` },
+        session: { id: `s-${i}` }
+      })
     t.equal(lines, 10_000)
   }
 )
@@ -423,8 +431,8 @@ t.test(
         const { line, read } = audit({
           ...full,
           requestId: text,
-          tokenId: text,
-          sessionId: text,
+          principal: { ...principal, tokenId: text },
+          session: { id: text },
           method: text,
           tool: text,
           arguments: { [text]: text, list: [text], map: { [text]: text } },
@@ -442,7 +450,10 @@ t.test(
 
 t.test('a JWT is not written even where an identifier of the token is due', async t => {
   const token = `eyJhbGciOiJSUzI1NiJ9.${'a'.repeat(60)}.${'b'.repeat(60)}`
-  const { line } = audit({ ...full, subject: token, clientId: `Bearer ${token}`, issuer: token })
+  const { line } = audit({
+    ...full,
+    principal: { ...principal, subject: token, clientId: `Bearer ${token}`, issuer: token }
+  })
   t.notMatch(line, /aaaa|bbbb/)
 })
 
