@@ -2,7 +2,7 @@
 // callbacks. It refuses to let a client choose a label: methods come from a closed set, tools from what Drupal listed.
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import { createInstruments } from './instruments.ts'
-import { otherLabel, overflowLabel } from './tally.ts'
+import { type Cell, otherLabel, overflowLabel } from './tally.ts'
 
 /** One answered request. Durations in milliseconds; leave `queueMs` and `drupalMs` out when Drupal was not asked. */
 export interface RequestMeasure {
@@ -80,6 +80,8 @@ const knownMethods = new Set(
 )
 /** The longest name that MCP allows a tool. */
 const maxToolName = 128
+/** Ways in which calls of one method or tool end, that are found at once; the others by their label values. */
+const maxEndings = 64
 const breakerStates: readonly BreakerState[] = ['closed', 'open', 'half-open']
 
 /**
@@ -94,10 +96,14 @@ export function createMetrics(
   if (processMetrics) collectDefaultMetrics({ register })
   const instruments = createInstruments(register, max)
   instruments.storeHealth.set(1)
-  const { requests, toolCalls, overhead, queue, drupal, received, sent } = instruments
+  const { requests, toolCalls, unreachable, overhead, queue, drupal } = instruments
+  const received = instruments.received.cell([])
+  const sent = instruments.sent.cell([])
 
   const bind = (label: string) => ({
-    label,
+    ended: createEndings((outcome, status, era) =>
+      requests.cell([label, era, outcome, `${status}`])
+    ),
     overhead: overhead(label),
     queue: queue(label),
     drupal: drupal(label)
@@ -110,50 +116,77 @@ export function createMetrics(
     methods.set(name, bound)
     return bound
   }
-  const listedTools = new Set<string>()
-  const toolLabel = (tool: string) =>
-    listedTools.has(tool) ? tool : listedTools.size < max ? otherLabel : overflowLabel
+  const bindTool = (label: string) => ({
+    label,
+    ended: createEndings(outcome => toolCalls.cell([label, outcome]))
+  })
+  const otherTool = bindTool(otherLabel)
+  const overflowTool = bindTool(overflowLabel)
+  const listedTools = new Map<string, typeof otherTool>()
+  const toolOf = (name: string) =>
+    listedTools.get(name) ?? (listedTools.size < max ? otherTool : overflowTool)
 
   return {
     request(measure) {
+      const { outcome, status, era, bytesIn, bytesOut } = measure
       const method = methods.get(measure.method) ?? methodOf(measure.method)
-      requests([method.label, measure.era, measure.outcome, String(measure.status)])
+      method.ended(outcome, status, era).count += 1
       method.overhead(measure.gatewayMs)
       method.queue(measure.queueMs)
       method.drupal(measure.drupalMs)
-      received([], measure.bytesIn)
-      sent([], measure.bytesOut)
+      // Also false for NaN: a wrong number must not break the scrape, let alone the call.
+      if (bytesIn > 0) received.count += bytesIn
+      if (bytesOut > 0) sent.count += bytesOut
       if (measure.tool === undefined) return
-      const tool = toolLabel(measure.tool)
-      toolCalls([tool, measure.outcome])
-      if (measure.outcome === 'GW_TOOL_UNREACHABLE') instruments.unreachable([tool])
+      const tool = toolOf(measure.tool)
+      tool.ended(outcome, status, era).count += 1
+      if (outcome === 'GW_TOOL_UNREACHABLE') unreachable.add([tool.label])
     },
-    verdict: (reason, source) => instruments.verdicts([reason, source]),
-    cache: event => instruments.cacheEvents([event]),
-    keyRefresh: outcome => instruments.keyRefreshes([outcome]),
+    verdict: (reason, source) => instruments.verdicts.add([reason, source]),
+    cache: event => instruments.cacheEvents.add([event]),
+    keyRefresh: outcome => instruments.keyRefreshes.add([outcome]),
     introspection: (ms, outcome) => instruments.introspections(outcome)(ms),
-    authorizationServerFailure: kind => instruments.serverFailures([kind]),
-    budget: (budget, outcome) => instruments.draws([budget, outcome]),
-    storeFailure: kind => instruments.storeFailures([kind]),
+    authorizationServerFailure: kind => instruments.serverFailures.add([kind]),
+    budget: (budget, outcome) => instruments.draws.add([budget, outcome]),
+    storeFailure: kind => instruments.storeFailures.add([kind]),
     storeHealthy: healthy => instruments.storeHealth.set(healthy ? 1 : 0),
     upstream: sources => registerUpstream(register, sources),
-    sessionOpened: () => instruments.opened([]),
-    sessionEnded: () => instruments.ended([]),
+    sessionOpened: () => instruments.opened.add([]),
+    sessionEnded: () => instruments.ended.add([]),
     streamOpened() {
       instruments.streams.inc()
-      instruments.streamsOpened([])
+      instruments.streamsOpened.add([])
     },
     streamClosed: () => instruments.streams.dec(),
     tools(names) {
       for (const name of names) {
         if (listedTools.size >= max) return
-        if (name.length <= maxToolName) listedTools.add(name)
+        if (name.length <= maxToolName && !listedTools.has(name))
+          listedTools.set(name, bindTool(name))
       }
     },
-    toolUnreachable: tool => instruments.unreachable([toolLabel(tool)]),
-    uncaught: () => instruments.uncaughtErrors([]),
+    toolUnreachable: tool => unreachable.add([toolOf(tool).label]),
+    uncaught: () => instruments.uncaughtErrors.add([]),
     text: () => register.metrics(),
     contentType: register.contentType
+  }
+}
+
+/**
+ * Gives the cell of what came of calls that have a name in common. They end in few ways: looking through these is cheaper than a
+ * joined key.
+ */
+function createEndings(
+  make: (outcome: string, status: number, era: RequestMeasure['era']) => Cell
+): typeof make {
+  const known: { outcome: string; status: number; era: string; cell: Cell }[] = []
+  return (outcome, status, era) => {
+    for (const one of known) {
+      if (one.outcome === outcome && one.status === status && one.era === era) return one.cell
+    }
+    const cell = make(outcome, status, era)
+    if (known.length < maxEndings) known.push({ outcome, status, era, cell })
+    return cell
   }
 }
 

@@ -2,14 +2,19 @@
 // tenth of that; prom-client is told at scrape time. It refuses label values without bound: past the cap they become `_overflow`.
 import { Counter, type Registry } from 'prom-client'
 
-interface Cell {
+export interface Cell {
   labels: Record<string, string>
   /** Counted since the last scrape. */
   count: number
 }
 
-/** Adds `by` (default 1) to the series that the label values name, in the order of the label names. */
-export type Count = (values: readonly string[], by?: number) => void
+/** Label values are in the order of the label names. */
+export interface Tally {
+  /** One more in the series that the label values name. */
+  add: (values: readonly string[]) => void
+  /** The series itself, for whoever counts on every call's way. It exists from now on. */
+  cell: (values: readonly string[]) => Cell
+}
 
 /** What stands for label values beyond the cap. */
 export const overflowLabel = '_overflow'
@@ -40,7 +45,7 @@ export function createTally(
     max: number
     declared?: readonly (readonly string[])[]
   }
-): Count {
+): Tally {
   const { name, help, labelNames = [], max, declared = [] } = options
   const cells = new Map<string, Cell>()
   const caps = labelNames.map(() => createLabelCap(max))
@@ -72,10 +77,8 @@ export function createTally(
   }
 
   for (const values of declared) cellOf(values)
-  return (values, by = 1) => {
-    // Also false for NaN: a wrong number must not break the scrape, let alone the call.
-    if (by > 0) (cells.get(keyOf(values)) ?? cellOf(values)).count += by
-  }
+  const cell = (values: readonly string[]) => cells.get(keyOf(values)) ?? cellOf(values)
+  return { cell, add: values => void (cell(values).count += 1) }
 }
 
 function keyOf(values: readonly string[]): string {
