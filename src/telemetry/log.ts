@@ -9,6 +9,7 @@ const secretKey =
 /** Keys whose values are a client's or Drupal's content. */
 const contentKey = /^(?:raw)?(?:headers|trailers|body|payload|query)$/i
 const maxText = 8192
+const pieceLength = 32_768
 const maxDepth = 10
 const maxCauses = 4
 
@@ -20,16 +21,34 @@ export function openLogStream(target: number | string = 1): ReturnType<typeof pi
   const stream = pino.destination({
     dest: target,
     sync: false,
-    minLength: 32_768,
+    minLength: pieceLength,
     maxWrite: 65_536,
     periodicFlush: 250,
     maxLength: 16 * 1024 * 1024,
     contentMode: 'buffer'
   })
-  // As text, sonic-boom measures (and so flattens) all that waits with each line, and copies it twice more to write it. As buffers,
-  // in larger pieces, a call costs 7 % less (measured on Node 24 with one audit line a call).
+  // As text, sonic-boom measures (and so flattens) all that waits with each line, and copies it twice more to write it; a buffer for
+  // each line has its price too. Bytes in large pieces save a tenth of what line, measures and trace cost (Node 20 and 24).
   const write = stream.write as unknown as (bytes: Buffer) => boolean
-  stream.write = line => write.call(stream, Buffer.from(line))
+  let waiting = ''
+  function handOver(): boolean {
+    if (waiting === '') return true
+    const bytes = Buffer.from(waiting)
+    waiting = ''
+    return write.call(stream, bytes)
+  }
+  stream.write = line => {
+    waiting += line
+    return waiting.length < pieceLength || handOver()
+  }
+  // All that empties the stream, the timer and the process's exit included, goes through one of these.
+  for (const name of ['flush', 'flushSync', 'end'] as const) {
+    const act = stream[name] as (...args: unknown[]) => void
+    stream[name] = (...args: unknown[]) => {
+      handOver()
+      act.apply(stream, args)
+    }
+  }
   return stream
 }
 
