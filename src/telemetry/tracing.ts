@@ -92,24 +92,22 @@ export function readTrace(traceparent: unknown, tracestate: unknown): Trace | un
  * always on) "not sampled" would mean: record nothing that comes through the gateway.
  */
 export function createTraceStarter(): () => Trace {
-  // Random bytes are drawn 128 ids at a time: one by one they cost 2.5 µs a call.
-  const size = 24
-  const pool = Buffer.alloc(size * 128)
-  let used = pool.length
+  // Random bytes are drawn and written out 128 ids at a time: one by one they cost 2.5 µs a call.
+  const size = 48
+  const pool = Buffer.alloc((size / 2) * 128)
+  let hex = ''
+  let used = 0
   return () => {
-    if (used === pool.length) {
-      randomFillSync(pool)
+    if (used === hex.length) {
+      hex = randomFillSync(pool).toString('hex')
       used = 0
     }
-    const hex = pool.toString('hex', used, used + size)
-    used += size
-    return {
-      traceId: hex.slice(0, 32),
-      spanId: hex.slice(32),
-      sampled: true,
-      state: undefined,
-      started: true
-    }
+    const middle = used + 32
+    const end = used + size
+    const traceId = hex.slice(used, middle)
+    const spanId = hex.slice(middle, end)
+    used = end
+    return { traceId, spanId, sampled: true, state: undefined, started: true }
   }
 }
 
