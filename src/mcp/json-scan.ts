@@ -15,25 +15,28 @@ export interface EnvelopeText {
 
 // What the gateway checks and what the upstream executes must be the same value, and parsers disagree on which of two equal
 // names wins. Each name has a bit, so that what an object has shown so far is one number.
-const decisive = new Map(
-  [
-    'jsonrpc',
-    'id',
-    'method',
-    'params',
-    'result',
-    'error',
-    'name',
-    'uri',
-    'arguments',
-    '_meta',
-    'io.modelcontextprotocol/protocolVersion'
-  ].map((name, index) => [name, 1 << index])
+const names = [
+  'jsonrpc',
+  'id',
+  'method',
+  'params',
+  'result',
+  'error',
+  'name',
+  'uri',
+  'arguments',
+  '_meta',
+  'io.modelcontextprotocol/protocolVersion'
+].map((text, index) => ({ text, bytes: Buffer.from(text), bit: 1 << index }))
+const byLength = Array.from({ length: 40 }, (_, length) =>
+  names.filter(({ text }) => text.length === length)
 )
 
 const quote = 0x22
 const backslash = 0x5c
 const colon = 0x3a
+const underscore = 0x5f
+const letterC = 0x63
 const idBit = 1 << 1
 /** Bytes: an integer beyond a double's precision may have this many digits and blanks. */
 const longestId = 256
@@ -69,10 +72,9 @@ export function scanEnvelope(bytes: Buffer, batch: boolean): EnvelopeText {
       }
       const length = at - start
       at += 1
-      if (escapes || length === '__proto__'.length || length === 'constructor'.length)
-        suspect = true
+      if (escapes || couldPoison(bytes[start] as number, length)) suspect = true
       if (depth <= lowest && isName(bytes, at)) {
-        const bit = decisive.get(unescaped(bytes.toString('latin1', start, start + length))) ?? 0
+        const bit = escapes ? bitOfEscaped(bytes, start, length) : bitOf(bytes, start, length)
         const before = seen[depth] as number
         if ((before & bit) !== 0) repeats = true
         seen[depth] = before | bit
@@ -99,8 +101,25 @@ function isName(bytes: Buffer, at: number): boolean {
   return bytes[next] === colon
 }
 
-function unescaped(name: string): string {
-  return name.includes('\\') ? (JSON.parse(`"${name}"`) as string) : name
+function couldPoison(first: number, length: number): boolean {
+  return first === underscore
+    ? length === '__proto__'.length
+    : first === letterC && length === 'constructor'.length
+}
+
+/** Compared byte by byte: to make a string of each name costs more than the rest of the walk (measured). */
+function bitOf(bytes: Buffer, start: number, length: number): number {
+  for (const name of byLength[length] ?? []) {
+    let at = 0
+    while (at < length && bytes[start + at] === name.bytes[at]) at += 1
+    if (at === length) return name.bit
+  }
+  return 0
+}
+
+function bitOfEscaped(bytes: Buffer, start: number, length: number): number {
+  const spelled = JSON.parse(`"${bytes.toString('latin1', start, start + length)}"`) as string
+  return names.find(({ text }) => text === spelled)?.bit ?? 0
 }
 
 /** The whole number that follows a member's name ending before `at`, as it was written; '' when there is another value. */
