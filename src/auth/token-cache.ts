@@ -1,6 +1,6 @@
 // What was concluded about a token, for a while. Bounded by entries and by bytes. It refuses to judge.
 //
-// The key is the token itself, not its SHA-256. Measured (Node 20, 800-character tokens, 2,000 of them): a bare node:http
+// What is compared is the token itself, not its SHA-256. Measured (Node 20, 800-character tokens, 2,000 of them): a bare node:http
 // server spends 27 µs of CPU on a request without look-up, 28 µs with this key, 32–33 µs with a one-shot SHA-256 (in a warm
 // loop of its own the two cost the same, 2 µs). A memory dump of the gateway shows live tokens either way, in the requests at
 // work and those sent to Drupal, beside SESSION_SECRET and OAUTH_CLIENT_SECRET; a hash would hide only those that are idle.
@@ -19,32 +19,39 @@ export interface TokenCache<V> {
 const entryBytes = 1024
 const sweepMs = 60_000
 
+/**
+ * The map's key is the token's end, where a signature is random, and the whole is compared once it is found: to hash 900 characters
+ * costs 1.6 µs, this 0.4 µs (measured). Of two tokens with the same end the later is remembered.
+ */
+const endOf = (token: string) => token.slice(-43)
+
 /** A cache of at most `entries` tokens and about `bytes` bytes; the least recently used goes first. */
 export function createTokenCache<V>(entries: number, bytes: number): TokenCache<V> {
-  const lru = new LRUCache<string, { value: V; until: number }>({
+  const lru = new LRUCache<string, { token: string; value: V; until: number }>({
     max: entries,
     maxSize: bytes,
-    sizeCalculation: (_entry, token) => token.length + entryBytes
+    sizeCalculation: ({ token }) => token.length + entryBytes
   })
   let nextSweep = 0
 
   function sweep(nowMs: number): void {
     if (nowMs < nextSweep) return
     nextSweep = nowMs + sweepMs
-    for (const [token, { until }] of lru.entries()) if (until <= nowMs) lru.delete(token)
+    for (const [end, { until }] of lru.entries()) if (until <= nowMs) lru.delete(end)
   }
 
   return {
     get(token, nowMs) {
-      const entry = lru.get(token)
-      return entry !== undefined && nowMs < entry.until ? entry.value : undefined
+      const entry = lru.get(endOf(token))
+      return entry?.token === token && nowMs < entry.until ? entry.value : undefined
     },
     set(token, value, untilMs, nowMs) {
       sweep(nowMs)
-      if (untilMs > nowMs) lru.set(token, { value, until: untilMs })
+      if (untilMs > nowMs) lru.set(endOf(token), { token, value, until: untilMs })
     },
     delete(token) {
-      lru.delete(token)
+      const end = endOf(token)
+      if (lru.peek(end)?.token === token) lru.delete(end)
     }
   }
 }

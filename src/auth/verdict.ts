@@ -34,5 +34,7 @@ export type Verdict =
  */
 export interface Verifier {
   verify(token: string): Verdict | Promise<Verdict>
+  /** The verdict that `verify` would give again at once; undefined for a token that has to be judged. */
+  recall(token: string): Verdict | undefined
   refuse(token: string): void
 }

@@ -64,6 +64,11 @@ export function createVerifier(options: Options): Verifier {
     return verdict
   }
 
+  function recall(token: string): Verdict | undefined {
+    const remembered = memory.find(token)
+    return remembered === undefined || remembered === 'seen' ? undefined : told(remembered)
+  }
+
   function verify(token: string): Verdict | Promise<Verdict> {
     const remembered = memory.find(token)
     if (remembered !== undefined && remembered !== 'seen') return told(remembered)
@@ -186,6 +191,7 @@ export function createVerifier(options: Options): Verifier {
 
   return {
     verify,
+    recall,
     refuse(token) {
       const detail = 'Drupal refused the token'
       memory.refuse(token, refusal({ reason: 'refused-upstream', detail }, 'cache'))

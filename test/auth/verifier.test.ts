@@ -442,3 +442,15 @@ t.test(
     t.equal(cache.get('new', 61_000), undefined)
   }
 )
+
+t.test('tokens with the same end are never taken for each other', async t => {
+  const cache = createTokenCache<number>(10, 50_000)
+  const end = 'e'.repeat(100)
+  cache.set(`a${end}`, 1, 1000, 0)
+  t.equal(cache.get(`b${end}`, 0), undefined)
+  cache.delete(`b${end}`)
+  t.equal(cache.get(`a${end}`, 0), 1, 'and one is not forgotten for the other')
+  cache.set(`b${end}`, 2, 1000, 0)
+  t.equal(cache.get(`a${end}`, 0), undefined)
+  t.equal(cache.get(`b${end}`, 0), 2)
+})
