@@ -1,6 +1,5 @@
 // What does a call of this tool need, and what does it weigh? Joins the tool's own annotation with the operator's overrides.
 // It does not know who calls.
-import { LRUCache } from 'lru-cache'
 import { parseBudget } from '../config/budget.ts'
 import type { Config } from '../config/schema.ts'
 import type { Message } from '../mcp/call.ts'
@@ -28,13 +27,16 @@ export interface ToolPolicy {
   rule(name: string, annotation: AuthAnnotation | undefined): ToolRule
 }
 
+/** Most names whose overrides are kept. */
+const maxNames = 2000
+
 type Override = Config['policy']['tools'][string]
 type Overrides = {
   level: Level | undefined
   scopes: readonly string[] | undefined
   weight: number
   budget: ToolRule['budget']
-  /** The rule without an annotation, and the one of the annotation that was asked for last: a catalogue gives the same again. */
+  /** The rule without an annotation, and the one of the annotation that was asked for last: catalogues mostly say the same. */
   bare: ToolRule | undefined
   last: { annotation: AuthAnnotation; rule: ToolRule } | undefined
 }
@@ -80,7 +82,7 @@ export function createToolPolicy(policy: Config['policy']): ToolPolicy {
   const rules = Object.entries(policy.tools)
     .sort(([a], [b]) => literals(b) - literals(a) || a.length - b.length || (a < b ? -1 : 1))
     .map(([pattern, override]) => ({ pattern, override, matches: matcher(pattern) }))
-  const memo = new LRUCache<string, Overrides>({ max: 2000 })
+  const memo = new Map<string, Overrides>()
 
   function overridesOf(name: string): Overrides {
     const known = memo.get(name)
@@ -99,7 +101,10 @@ export function createToolPolicy(policy: Config['policy']): ToolPolicy {
       last: undefined
     }
     // A name longer than MCP allows is not worth its memory.
-    if (name.length <= 128) memo.set(name, found)
+    if (name.length > 128) return found
+    // Names may be made up: the map starts anew when it is full.
+    if (memo.size >= maxNames) memo.clear()
+    memo.set(name, found)
     return found
   }
 
@@ -120,12 +125,23 @@ export function createToolPolicy(policy: Config['policy']): ToolPolicy {
     rule(name, annotation) {
       const override = overridesOf(name)
       if (annotation === undefined) return (override.bare ??= join(override, undefined))
-      if (override.last?.annotation !== annotation) {
-        override.last = { annotation, rule: join(override, annotation) }
-      }
-      return override.last.rule
+      const { last } = override
+      if (last !== undefined && saysTheSame(last.annotation, annotation)) return last.rule
+      const rule = join(override, annotation)
+      override.last = { annotation, rule }
+      return rule
     }
   }
+}
+
+/** Each caller's catalogue has annotations of its own, and most of them are alike. */
+function saysTheSame(one: AuthAnnotation, other: AuthAnnotation): boolean {
+  return (
+    one === other ||
+    (one.level === other.level &&
+      one.scopes.length === other.scopes.length &&
+      one.scopes.every((scope, index) => scope === other.scopes[index]))
+  )
 }
 
 /** Length without stars; a name without any star beats every pattern. */

@@ -60,6 +60,21 @@ t.test('the rule of a tool', async t => {
     t.equal(policyOf({}, 'none').rule('x', undefined).level, 'none')
   })
 
+  t.test("callers' annotations are told apart by what they say", async t => {
+    const policy = policyOf()
+    const rule = policy.rule('x', { level: 'required', scopes: ['a'] })
+    t.equal(policy.rule('x', { level: 'required', scopes: ['a'] }), rule, 'made once')
+    t.match(policy.rule('x', { level: 'optional', scopes: ['a'] }), { level: 'optional' })
+    t.same(policy.rule('x', { level: 'optional', scopes: ['b'] }).scopes, ['b'])
+    t.same(policy.rule('x', { level: 'optional', scopes: ['b', 'c'] }).scopes, ['b', 'c'])
+  })
+
+  t.test('made-up names end no rule', async t => {
+    const policy = policyOf({ 'a*': { weight: 3 } })
+    for (let n = 0; n < 2001; n++) policy.rule(`made-up-${n}`, undefined)
+    t.equal(policy.rule('a1', undefined).weight, 3)
+  })
+
   t.test('level none asks for no scope', async t => {
     t.same(policyOf().rule('x', { level: 'none', scopes: ['a'] }).scopes, [])
   })
