@@ -3,6 +3,7 @@
 import { METHODS } from 'node:http'
 import type { FastifyPluginCallback, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Principal } from '../auth/principal.ts'
 import { gatewayError } from '../errors.ts'
 import type { Call, SessionState } from '../mcp/call.ts'
 import { classify } from '../mcp/envelope.ts'
@@ -14,6 +15,7 @@ import {
   legacyVersion,
   supportedVersionsHint
 } from '../mcp/version.ts'
+import { after } from './after.ts'
 
 const NO_BYTES = Buffer.alloc(0)
 const served = new Set(['POST', 'GET', 'DELETE'])
@@ -46,14 +48,25 @@ function one(header: string | string[] | undefined): string | undefined {
 const plugin: FastifyPluginCallback<Options> = function admit(app, options, done) {
   const { sessions, maxBatch, modernMethods } = options
 
-  async function openSession(request: FastifyRequest): Promise<SessionState> {
+  function openSession(request: FastifyRequest): SessionState | Promise<SessionState> {
     const sealed = one(request.headers['mcp-session-id'])
     if (sealed === undefined) throw gatewayError('GW_SESSION_REQUIRED', { reason: 'no session id' })
-    const own = await sessions.open(sealed, request.principal?.key ?? '')
-    if (own !== undefined) return own
-    // Anonymous callers never open a principal's session. But who signs in on the way keeps the one begun before: clients send
-    // the refused call again with its old id, and a 404 would end them (R27, R93). Not where Drupal keeps a session for it.
-    const begun = request.principal && (await sessions.open(sealed, ''))
+    const { principal } = request
+    return after(
+      sessions.open(sealed, principal?.key ?? ''),
+      own => own ?? begunSession(sealed, principal)
+    )
+  }
+
+  /**
+   * Anonymous callers never open a principal's session. But who signs in on the way keeps the one begun before: clients send the
+   * refused call again with its old id, and a 404 would end them (R27, R93). Not where Drupal keeps a session for it.
+   */
+  async function begunSession(
+    sealed: string,
+    principal: Principal | undefined
+  ): Promise<SessionState> {
+    const begun = principal && (await sessions.open(sealed, ''))
     if (begun !== undefined && begun.upstream === undefined) return begun
     throw gatewayError('GW_SESSION_NOT_FOUND', { reason: 'tampered, expired, foreign or ended' })
   }
@@ -70,32 +83,42 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
     return version
   }
 
-  async function legacyPost(request: FastifyRequest, bytes: Buffer): Promise<Call> {
-    const { messages, batch } = request
-    const initialize = messages.find(m => m.kind === 'request' && m.method === 'initialize')
-    const base = { era: 'legacy', messages, batch, bytes } as const
-    if (initialize !== undefined) {
-      if (batch) throw gatewayError('GW_INVALID_MESSAGE', { hint: '"initialize" stands alone.' })
-      versionOf(request, undefined)
-      // A dead id is no obstacle to starting anew; a live one is a mistake of the client (R29).
-      if (request.headers['mcp-session-id'] !== undefined) {
-        const live = await openSession(request).catch(() => undefined)
-        if (live !== undefined) {
-          throw gatewayError('GW_INVALID_MESSAGE', { hint: 'This session is initialized already.' })
-        }
-      }
-      return { ...base, version: FIRST_LEGACY, session: undefined }
+  async function isLive(request: FastifyRequest): Promise<boolean> {
+    try {
+      await openSession(request)
+      return true
+    } catch {
+      return false
     }
-    versionOf(request, undefined)
-    const session = await openSession(request)
-    const version = versionOf(request, session)
-    if (batch && version !== FIRST_LEGACY) {
-      throw gatewayError('GW_INVALID_MESSAGE', { hint: `Batches ended with ${FIRST_LEGACY}.` })
-    }
-    return { ...base, version, session }
   }
 
-  async function post(request: FastifyRequest, bytes: Buffer): Promise<Call> {
+  async function initialize(request: FastifyRequest, bytes: Buffer): Promise<Call> {
+    const { messages, batch } = request
+    if (batch) throw gatewayError('GW_INVALID_MESSAGE', { hint: '"initialize" stands alone.' })
+    versionOf(request, undefined)
+    // A dead id is no obstacle to starting anew; a live one is a mistake of the client (R29).
+    if (request.headers['mcp-session-id'] !== undefined && (await isLive(request))) {
+      throw gatewayError('GW_INVALID_MESSAGE', { hint: 'This session is initialized already.' })
+    }
+    return { era: 'legacy', messages, batch, bytes, version: FIRST_LEGACY, session: undefined }
+  }
+
+  function legacyPost(request: FastifyRequest, bytes: Buffer): Call | Promise<Call> {
+    const { messages, batch } = request
+    if (messages.some(m => m.kind === 'request' && m.method === 'initialize')) {
+      return initialize(request, bytes)
+    }
+    versionOf(request, undefined)
+    return after(openSession(request), session => {
+      const version = versionOf(request, session)
+      if (batch && version !== FIRST_LEGACY) {
+        throw gatewayError('GW_INVALID_MESSAGE', { hint: `Batches ended with ${FIRST_LEGACY}.` })
+      }
+      return { era: 'legacy', messages, batch, bytes, version, session }
+    })
+  }
+
+  function post(request: FastifyRequest, bytes: Buffer): Call | Promise<Call> {
     const { messages, batch, headers } = request
     const found = classify({
       messages,
@@ -105,7 +128,7 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
         mcpMethod: one(headers['mcp-method']),
         mcpName: one(headers['mcp-name'])
       },
-      ...(modernMethods === undefined ? {} : { methods: modernMethods })
+      methods: modernMethods
     })
     if ('reject' in found) throw gatewayError(found.reject, found.details)
     if (found.era === 'legacy') return legacyPost(request, bytes)
@@ -165,12 +188,19 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
     if (served.has(request.method)) next(null, payload)
     else next(gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'GET, POST, DELETE, OPTIONS' }))
   })
-  app.addHook('preHandler', async function admit(request) {
-    if (request.method === 'POST') {
-      if (request.body === undefined) throw gatewayError('GW_UNSUPPORTED_MEDIA_TYPE')
-      if (!isAcceptable(request.headers.accept)) throw gatewayError('GW_NOT_ACCEPTABLE')
-      request.call = await post(request, request.body as Buffer)
-    } else request.call = await streamOrEnd(request)
+  function callOf(request: FastifyRequest): Call | Promise<Call> {
+    if (request.method !== 'POST') return streamOrEnd(request)
+    if (request.body === undefined) throw gatewayError('GW_UNSUPPORTED_MEDIA_TYPE')
+    if (!isAcceptable(request.headers.accept)) throw gatewayError('GW_NOT_ACCEPTABLE')
+    return post(request, request.body as Buffer)
+  }
+
+  app.addHook('preHandler', function admit(request, _reply, next) {
+    const admitted = after(callOf(request), call => {
+      request.call = call
+    })
+    if (admitted instanceof Promise) admitted.then(() => next(), next)
+    else next()
   })
   done()
 }

@@ -10,6 +10,7 @@ import type { Message } from '../mcp/call.ts'
 import { authorize, type Question } from '../policy/authorize.ts'
 import { type Draw, draws } from '../policy/budgets.ts'
 import { type ToolRule, toolName } from '../policy/tools.ts'
+import { after } from './after.ts'
 
 interface Options {
   config: Config
@@ -43,24 +44,34 @@ const plugin: FastifyPluginCallback<Options> = function permit(app, options, don
     })
   }
 
-  app.addHook('preHandler', async function permit(request, reply) {
-    const { principal, token } = request
-    const { messages } = request.call
-    if (messages.length === 0) return
+  function decide(request: FastifyRequest, message: Message, rule: ToolRule | undefined): void {
+    const decision = authorize({ principal: request.principal, message, rule, policy })
+    if (decision.allow) return
+    const { allow: _, code, ...details } = decision
+    // In a batch an unknown tool is one element's error; what needs a sign-in or a scope refuses the request as a whole.
+    if (code === 'GW_INVALID_PARAMS' && request.call.batch) return
+    throw gatewayError(code, { ...details, reason: `policy: ${code}` })
+  }
+
+  /** One message after the other, from this one on. */
+  function decideFrom(request: FastifyRequest, index: number): void | Promise<void> {
+    const message = request.call.messages[index]
+    if (message === undefined) return
+    const tool = toolName(message)
+    const rule = tool === undefined ? undefined : ruleOf(tool, request.principal, request.token)
+    return after(rule, found => {
+      decide(request, message, found)
+      return decideFrom(request, index + 1)
+    })
+  }
+
+  app.addHook('preHandler', function permit(request, reply, next) {
     // First the budgets: to learn a tool's rule Drupal may have to be asked, and that is what they protect.
-    const all = messages.flatMap(message => drawsOf(request, message))
-    if (all.length > 0) await app.drawBudgets(all, reply)
-    for (const message of messages) {
-      const tool = toolName(message)
-      const found = tool === undefined ? undefined : ruleOf(tool, principal, token)
-      const rule = found instanceof Promise ? await found : found
-      const decision = authorize({ principal, message, rule, policy })
-      if (decision.allow) continue
-      const { allow: _, code, ...details } = decision
-      // In a batch an unknown tool is one element's error; what needs a sign-in or a scope refuses the request as a whole.
-      if (code === 'GW_INVALID_PARAMS' && request.call.batch) continue
-      throw gatewayError(code, { ...details, reason: `policy: ${code}` })
-    }
+    const all = request.call.messages.flatMap(message => drawsOf(request, message))
+    const drawn = all.length > 0 ? app.drawBudgets(all, reply) : undefined
+    const decided = after(drawn, () => decideFrom(request, 0))
+    if (decided instanceof Promise) decided.then(() => next(), next)
+    else next()
   })
   done()
 }

@@ -24,7 +24,7 @@ export interface Inbound {
     mcpName: string | undefined
   }
   /** The methods that are served to modern clients; undefined leaves it to an upstream that speaks the modern era itself. */
-  methods?: ReadonlySet<string>
+  methods?: ReadonlySet<string> | undefined
 }
 
 export interface ModernEnvelope {
