@@ -8,7 +8,7 @@ import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
 import type { Message } from '../mcp/call.ts'
 import { authorize, type Question } from '../policy/authorize.ts'
-import { type Draw, draws } from '../policy/budgets.ts'
+import { createDraws, type Draw } from '../policy/budgets.ts'
 import { type ToolRule, toolName } from '../policy/tools.ts'
 import { after } from './after.ts'
 
@@ -26,7 +26,7 @@ interface Options {
 
 const plugin: FastifyPluginCallback<Options> = function permit(app, options, done) {
   const { config, weigh, ruleOf } = options
-  const { budgets } = config.derived
+  const draws = createDraws(config.derived.budgets)
   const policy: Question['policy'] = {
     anonymous: config.oauth.anonymous,
     missingScope: config.policy.missingScope
@@ -35,9 +35,8 @@ const plugin: FastifyPluginCallback<Options> = function permit(app, options, don
   function drawsOf(request: FastifyRequest, message: Message): Draw[] {
     const tool = toolName(message)
     return draws({
-      budgets,
       principal: request.principal,
-      sessionId: request.call.session?.id,
+      session: request.call.session,
       address: request.principal === undefined ? normalizeIP(request.ip) : undefined,
       message,
       rule: tool === undefined ? undefined : weigh(tool)

@@ -2,8 +2,9 @@ import t from 'tap'
 import type { Principal } from '../../src/auth/principal.ts'
 import type { Message } from '../../src/mcp/call.ts'
 import {
+  createDraws,
   type Drawing,
-  draws,
+  type Limits,
   rateLimited,
   rateLimitFields,
   type TakenDraw
@@ -37,8 +38,14 @@ const rule = {
   weight: 10,
   budget: { name: 'content.*', max: 4, windowMs: 10_000 }
 } as const
-const draw = (part: Partial<Drawing> = {}) =>
-  draws({ budgets, principal, sessionId: 'S', message: request('tools/call'), rule, ...part })
+const draw = (part: Partial<Drawing> = {}, limits: Limits = budgets) =>
+  createDraws(limits)({
+    principal,
+    session: { id: 'S' },
+    message: request('tools/call'),
+    rule,
+    ...part
+  })
 
 t.test('a tool call draws its weight on session, principal, client and tool', async t => {
   t.same(draw(), [
@@ -56,7 +63,7 @@ t.test('a tool call draws its weight on session, principal, client and tool', as
 })
 
 t.test('a call heavier than a budget takes it whole instead of never passing', async t => {
-  const light = draw({ budgets: { ...budgets, session: { max: 3, windowMs: 1000 } } })
+  const light = draw({}, { ...budgets, session: { max: 3, windowMs: 1000 } })
   t.equal(light[0]?.cost, 3)
 })
 
@@ -85,9 +92,9 @@ t.test('R-A12 discover, initialize, ping, notifications and answers draw nothing
 
 t.test('budgets that are off and sessions that are not there draw nothing', async t => {
   const off = { session: null, principal: null, client: null }
-  t.same(draw({ budgets: off, rule: undefined }), [])
+  t.same(draw({ rule: undefined }, off), [])
   t.same(
-    draw({ sessionId: undefined, rule: undefined }).map(d => d.budget),
+    draw({ session: undefined, rule: undefined }).map(d => d.budget),
     ['principal', 'client']
   )
 })
