@@ -5,6 +5,7 @@
 // A build is a folder as "npm run build" makes it; copy build/ away before the change, inside the repository.
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { pause, resume } from './child.mjs'
 import { withTargets } from './groups/loops.mjs'
 import { compile } from './machine.mjs'
 import { load, mustSucceed, spread, warm } from './measure.mjs'
@@ -31,10 +32,16 @@ const targets = () => [
 await withTargets({ targets }, async started => {
   const measured = new Map(started.map(({ name }) => [name, []]))
   const options = { seconds: Number(values.seconds), connections: Number(values.connections) }
-  await Promise.all(started.map(target => warm(target, { seconds: 60 })))
+  for (const target of started) {
+    await warm(target, { seconds: 60 })
+    pause(target.process)
+  }
   for (let round = 0; round < Number(values.rounds); round++) {
     for (const target of round % 2 === 0 ? started : started.toReversed()) {
+      resume(target.process)
+      await load(target, { connections: options.connections, count: 300, seconds: 5 })
       const told = await load(target, options)
+      pause(target.process)
       // A short round on a busy machine may end before the first answer.
       if (told.answers > 0) measured.get(target.name).push(mustSucceed(target, told))
     }

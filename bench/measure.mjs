@@ -1,7 +1,7 @@
 // How to measure: loads in interleaved rounds, CPU time per answer, medians with their spread, ratios inside one round.
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import { cpuSeconds } from './child.mjs'
+import { cpuSeconds, pause, resume } from './child.mjs'
 import { cores, workDir } from './machine.mjs'
 
 const run = promisify(execFile)
@@ -46,7 +46,19 @@ export function spread(values) {
  * process's too (a third of what a call seems to cost, at first).
  */
 export async function warm(target, { connections, seconds = 15, count = 30_000 } = {}) {
+  resume(target.process)
   return mustSucceed(target, await load(target, { connections, seconds, count }))
+}
+
+/** One load of a target that was paused: awake, in its stride again, measured, and paused. */
+export async function measureAlone(target, options) {
+  resume(target.process)
+  // What an idle process has put off comes first: at a fixed rate it would be somebody's latency.
+  const stride = options.rate > 0 ? { rate: options.rate, seconds: 2 } : { count: 1000, seconds: 5 }
+  mustSucceed(target, await load(target, { connections: options.connections, ...stride }))
+  const told = mustSucceed(target, await load(target, options))
+  pause(target.process)
+  return told
 }
 
 /** Rounds of one load a target each, in turn, once all are warm. Answers the rounds by target. */
@@ -55,11 +67,12 @@ export async function interleave(targets, { rounds, tell, ...options }) {
   for (const target of targets) {
     tell?.(`warming up ${target.name}`)
     await warm(target, { connections: options.connections })
+    pause(target.process)
   }
   for (let round = 0; round < rounds; round++) {
     // Every other round backwards, so that nobody always runs after the same neighbour.
     for (const target of round % 2 === 0 ? targets : targets.toReversed()) {
-      found.get(target.name).push(mustSucceed(target, await load(target, options)))
+      found.get(target.name).push(await measureAlone(target, options))
     }
     tell?.(`round ${round + 1} of ${rounds}`)
   }

@@ -1,5 +1,5 @@
 // Groups of closed loops, and latency at fixed rates: starts the targets of a group, measures them in turn, tells the figures.
-import { freePort, residentMegabytes, start, stop } from '../child.mjs'
+import { freePort, pause, residentMegabytes, resume, start, stop } from '../child.mjs'
 import { cores, has, program, workDir } from '../machine.mjs'
 import { interleave, load, ratio, spread } from '../measure.mjs'
 import { startSite } from '../site.mjs'
@@ -95,9 +95,12 @@ export async function measureLatency(group, { rounds, seconds, tell }) {
 export async function measureEvents(group, { rounds, seconds, tell }) {
   return withTargets(group, async targets => {
     const found = new Map(targets.map(({ name }) => [name, []]))
+    for (const target of targets) pause(target.process)
     for (let round = 0; round <= rounds; round++) {
       for (const target of targets) {
+        resume(target.process)
         const told = await load(target, { connections: 10, seconds })
+        pause(target.process)
         if (told.events === 0) throw new Error(`${target.name}: no events: ${told.sample}`)
         const cpuMicros = (told.cpuSeconds * 1e6) / told.events
         if (round > 0) found.get(target.name).push({ ...told, cpuMicros })
