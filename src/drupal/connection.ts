@@ -126,9 +126,10 @@ export class KeptConnection implements Connection {
   #read(buffer: Buffer, length: number): boolean {
     try {
       const goOn = this.#reader.read(length === buffer.length ? buffer : buffer.subarray(0, length))
+      // Whoever asked for a pause has all there is: the next request must be able to read.
       if (this.#reader.isDone) this.#done()
-      this.#isPaused = !goOn
-      return goOn
+      else this.#isPaused = !goOn
+      return !this.#isPaused
     } catch (error) {
       this.#fail(error as NodeJS.ErrnoException)
       return false
