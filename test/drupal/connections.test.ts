@@ -147,6 +147,29 @@ t.test('a reader that asks for a pause gets no more until it goes on', async t =
 })
 
 t.test(
+  'a pause that is asked for with the last bytes does not hold up the next request',
+  async t => {
+    const ports = new Set<number | undefined>()
+    const site = await startSite(t, (_seen, response, incoming) => {
+      ports.add(incoming.socket.remotePort)
+      response.end('{}')
+    })
+    const connections = connectionsTo(t, site.url)
+    await new Promise<void>((resolve, reject) => {
+      connections.send(request(), {
+        onSend() {},
+        onHeaders() {},
+        onData: () => false,
+        onComplete: resolve,
+        onError: reject
+      })
+    })
+    t.equal((await ask(connections)).body.toString(), '{}')
+    t.equal(ports.size, 1)
+  }
+)
+
+t.test(
   'a busy gateway is no silent site: what has arrived is read before the time-out counts',
   async t => {
     const site = await startSite(t, (_seen, response) => setTimeout(() => response.end('{}'), 20))
