@@ -91,11 +91,8 @@ const plugin: FastifyPluginAsync<Options> = async function limits(app, options) 
   })
   const addressKey = (request: FastifyRequest) => `address:${normalizeIP(request.ip)}`
 
-  let lastFailureAt = -Infinity
   app.decorate('countFailure', function countFailure(request) {
-    if (failures === null) return
-    void local.take(addressKey(request), 1, failures.windowMs)
-    lastFailureAt = performance.now()
+    if (failures !== null) void local.take(addressKey(request), 1, failures.windowMs)
   })
   app.decorate('drawBudgets', async function drawBudgets(draws, reply) {
     const asked: Asked & { routeOptions: object } = { routeOptions: {}, draws, taken: [] }
@@ -111,11 +108,6 @@ const plugin: FastifyPluginAsync<Options> = async function limits(app, options) 
 
   if (failures === null) return
   app.addHook('onRequest', function holdBack(request, _reply, next) {
-    // No window is open any more: nobody's address need be read.
-    if (request.arrivedAt - lastFailureAt > failures.windowMs) {
-      next()
-      return
-    }
     // Probes come from the address of the proxy that also brings the callers: an attack must not end the process.
     const taken = local.take(addressKey(request), 0, failures.windowMs) as Taken
     if (taken.used < failures.max || request.routeOptions.config.anyHost) {
