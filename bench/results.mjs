@@ -122,6 +122,7 @@ export function judge(results, goals) {
       .filter(Boolean)
       .join(', ')
     found.push({
+      group: results[group].title,
       text: `${who}: ${ratio.toFixed(2)} × ${base} (${wanted})`,
       figure,
       ratio,
@@ -139,8 +140,9 @@ export function judge(results, goals) {
 function goalTable(results, goals) {
   const word = value => (value === undefined ? '' : value ? 'met' : '**missed**')
   return table(
-    ['who', 'beside', 'figure', 'ratio', 'must', '', 'goal', ''],
+    ['what', 'who', 'beside', 'figure', 'ratio', 'must', '', 'goal', ''],
     judge(results, goals).map(one => [
+      one.group ?? '',
       one.who,
       one.base,
       one.figure === 'cpuMicros' ? 'CPU' : one.figure,
