@@ -124,10 +124,10 @@ class Exchange implements RequestHandler {
   #fail(error: unknown): void {
     if (this.#settled) return
     this.#settle()
+    // Closes the connection: what else may come on it is nobody's answer. Before whoever waits for the place is sent.
+    this.#connection?.abort()
     this.#options.onSettled?.(undefined, error)
     this.#reject(error)
-    // Closes the connection: what else may come on it is nobody's answer.
-    this.#connection?.abort()
   }
 
   onSend(): void {
