@@ -38,12 +38,15 @@ export interface MethodOptions {
   now?: () => number
 }
 
+/** JSON text; as bytes where it is kept for the next who asks. */
+export type Result = string | Buffer
+
 /** The result of one request; undefined when there is none to give. Throws or rejects with GatewayErrors. */
 export type AnswerRequest = (
   request: FastifyRequest,
   reply: FastifyReply,
   message: RpcRequest
-) => string | Promise<string | undefined>
+) => Result | Promise<Result | undefined>
 
 /** What modern clients may ask; admit.ts answers 404 to everything else (R61). */
 export const modernMethods: ReadonlySet<string> = new Set([
@@ -54,9 +57,6 @@ export const modernMethods: ReadonlySet<string> = new Set([
 
 /** How long a modern client may keep what discover says. */
 const DISCOVER_TTL_MS = 300_000
-
-/** What the client cancelled: there is no answer to give (R49). */
-const NO_ANSWER = undefined
 
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
@@ -76,7 +76,8 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     instructions: undefined
   }
   const listings = new WeakMap<CatalogueTool, string>()
-  const wholeLists = new WeakMap<Catalogue, string>()
+  const lists = () => new WeakMap<Catalogue, Buffer>()
+  const wholeLists = { legacy: lists(), modern: lists() }
 
   function isShown(tool: CatalogueTool, request: FastifyRequest): boolean {
     if (missingScope === 'step-up') return true
@@ -110,20 +111,22 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     `{"tools":[${tools.map(listingOf).join(',')}]}`
 
   /** All tools at once: there are no pages, so every cursor is an invalid one. */
-  async function listTools(request: FastifyRequest, message: RpcRequest): Promise<string> {
+  async function listTools(request: FastifyRequest, message: RpcRequest): Promise<Result> {
     if (message.params?.['cursor'] !== undefined) {
       throw gatewayError('GW_INVALID_PARAMS', { hint: 'There is no such cursor.' })
     }
+    const { era } = request.call
+    const inEra = era === 'modern' ? cacheable : (result: string) => result
     const mine = await catalogue(request.principal, request.token)
     if (missingScope === 'hide') {
-      return listText(mine.tools.filter(tool => isShown(tool, request)))
+      return inEra(listText(mine.tools.filter(tool => isShown(tool, request))))
     }
-    let text = wholeLists.get(mine)
-    if (text === undefined) {
-      text = listText(mine.tools)
-      wholeLists.set(mine, text)
+    let bytes = wholeLists[era].get(mine)
+    if (bytes === undefined) {
+      bytes = Buffer.from(inEra(listText(mine.tools)))
+      wholeLists[era].set(mine, bytes)
     }
-    return text
+    return bytes
   }
 
   async function call(
@@ -170,8 +173,9 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     } catch (error) {
       inFlight.end(session, message.id, stop)
       if (stop.reason !== cancelled) throw error
+      // There is no answer to what the client cancelled (R49).
       request.outcome = 'aborted'
-      return NO_ANSWER
+      return undefined
     }
   }
 
@@ -197,23 +201,21 @@ export function createMethods(options: MethodOptions): AnswerRequest {
   /** R62–R64: what a modern result says beyond the legacy one stands in front of it. What Drupal lists is the caller's own (R65). */
   const meta = JSON.stringify({ [metaKey.serverInfo]: server.info })
   const complete = (result: string) => `{"resultType":"complete","_meta":${meta},${result.slice(1)}`
-  const cacheable = (result: string, ttlMs: number) =>
-    complete(`{"ttlMs":${Math.round(ttlMs)},"cacheScope":"private",${result.slice(1)}`)
+  const ttlMs = Math.round(config.drupal.catalogueTtlSeconds * 1000)
+  const cacheable = (result: string) =>
+    complete(`{"ttlMs":${ttlMs},"cacheScope":"private",${result.slice(1)}`)
   const discovered = JSON.stringify(discoverResult(server, DISCOVER_TTL_MS))
 
   async function modern(
     request: FastifyRequest,
     reply: FastifyReply,
     message: RpcRequest
-  ): Promise<string> {
+  ): Promise<Result> {
     switch (message.method) {
       case 'server/discover':
         return discovered
       case 'tools/list':
-        return cacheable(
-          await listTools(request, message),
-          config.drupal.catalogueTtlSeconds * 1000
-        )
+        return listTools(request, message)
       case 'tools/call':
         return complete(await call(request, message, untilGone(reply)))
       default:

@@ -1,9 +1,15 @@
 // How a JSON-RPC answer is written. The id is JSON text from the request and goes back character by character; it is never
 // parsed and written anew.
 
+/** What stands before a result for the request with this id, and behind it. */
+export function rpcFrame(idText: string): [head: string, tail: string] {
+  return [`{"jsonrpc":"2.0","id":${idText},"result":`, '}']
+}
+
 /** A result for the request with this id; `resultJson` is JSON text. */
 export function rpcResult(idText: string, resultJson: string): string {
-  return `{"jsonrpc":"2.0","id":${idText},"result":${resultJson}}`
+  const [head, tail] = rpcFrame(idText)
+  return head + resultJson + tail
 }
 
 export interface RpcErrorParts {

@@ -103,6 +103,10 @@ t.test('tools', async t => {
     t.equal(status, 200)
     const another = await gateway.initialize(gateway.token())
     t.equal((await gateway.post(rpc('tools/list'), another)).text, text, 'R66 on each connection')
+    const named = await gateway.post(rpc('tools/list', undefined, 'ü-☃'), session)
+    t.same(named.json, { ...json, id: 'ü-☃' }, 'the kept list goes out under each id')
+    t.equal(named.headers.get('content-length'), `${Buffer.byteLength(named.text)}`)
+    t.match(named.headers.get('content-type'), /^application\/json/)
     const { tools } = json.result
     t.ok(tools.length > 120)
     t.notOk('nextCursor' in json.result)
