@@ -2,6 +2,7 @@
 // redirect is followed and nothing is retried: a tool call may have been carried out although its answer was lost.
 import type { Readable } from 'node:stream'
 import { gatewayError } from '../errors.ts'
+import { giveMemoryBack, takeMemory } from './body-memory.ts'
 import type { Connection, OutgoingRequest, RequestHandler } from './connection.ts'
 import type { Connections } from './connections.ts'
 import { EventBody } from './event-body.ts'
@@ -19,6 +20,7 @@ export interface Answer {
   status: number
   /** Lower-case names; only those that anybody here reads. Repeated ones are joined by a comma. */
   headers: Readonly<Record<string, string | undefined>>
+  /** Its memory may be given back (body-memory.ts) once nobody looks at it any more. */
   body: Buffer
   /** Where `streams` was set and events come: they, instead of a body. Destroying it closes the connection. */
   stream?: Readable
@@ -52,9 +54,9 @@ class Exchange implements RequestHandler {
   #connection: Connection | undefined
   #status = 0
   #headers: Record<string, string> = {}
-  /** As large as declared; filled as it comes. */
-  #body: Buffer | undefined
-  #chunks: Buffer[] = []
+  /** As large as declared, or twice as large whenever it is full. */
+  #body: Buffer = noBytes
+  #declared = 0
   #received = 0
   #settled = false
   #events: EventBody | undefined
@@ -146,9 +148,9 @@ class Exchange implements RequestHandler {
       this.#answer({ status, headers, body: noBytes, stream: this.#events })
       return
     }
-    const length = Number(headers['content-length'] ?? 0)
-    if (length > maxBytes) this.#tooLarge()
-    else if (length > 0) this.#body = Buffer.allocUnsafe(length)
+    this.#declared = Number(headers['content-length'] ?? 0)
+    if (this.#declared > maxBytes) this.#tooLarge()
+    else if (this.#declared > 0) this.#body = takeMemory(this.#declared)
   }
 
   onData(bytes: Buffer, from: number, to: number): boolean {
@@ -156,11 +158,22 @@ class Exchange implements RequestHandler {
     if (this.#settled) return true
     const before = this.#received
     this.#received += to - from
-    if (this.#body !== undefined) bytes.copy(this.#body, before, from, to)
-    else if (this.#received > this.#options.maxBytes) this.#tooLarge()
-    else this.#chunks.push(copyOf(bytes, from, to))
-    if (this.#received !== this.#body?.length) this.#wait(this.#options.headersTimeoutMs)
+    if (this.#received > this.#options.maxBytes) {
+      this.#tooLarge()
+      return true
+    }
+    if (this.#received > this.#body.length) this.#grow(before)
+    bytes.copy(this.#body, before, from, to)
+    if (this.#received !== this.#declared) this.#wait(this.#options.headersTimeoutMs)
     return true
+  }
+
+  /** Room for what has come, and where more came before for as much again. */
+  #grow(used: number): void {
+    const larger = takeMemory(Math.max(this.#received, 2 * used))
+    this.#body.copy(larger, 0, 0, used)
+    giveMemoryBack(this.#body)
+    this.#body = larger
   }
 
   #tooLarge(): void {
@@ -175,19 +188,15 @@ class Exchange implements RequestHandler {
     }
     if (this.#settled) return
     this.#settle()
-    this.#answer({ status: this.#status, headers: this.#headers, body: this.#whole() })
+    // An answer to HEAD declares a length and has no body: what was set aside for it holds old memory.
+    const whole = this.#body
+    const body = whole.length === this.#received ? whole : whole.subarray(0, this.#received)
+    this.#answer({ status: this.#status, headers: this.#headers, body })
   }
 
   #answer(answer: Answer): void {
     this.#options.onSettled?.(answer)
     this.#resolve(answer)
-  }
-
-  #whole(): Buffer {
-    // An answer to HEAD declares a length and has no body: what was set aside for it holds old memory.
-    if (this.#received === 0) return noBytes
-    const chunks = this.#chunks
-    return this.#body ?? (chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))
   }
 
   onError(error: NodeJS.ErrnoException): void {

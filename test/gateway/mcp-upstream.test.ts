@@ -44,6 +44,55 @@ t.test('R17 R20 R21 R77 bytes pass through in both directions', async t => {
   t.equal(server.seen.at(-1)?.body, body)
 })
 
+const requestText = (body: unknown, headers: Record<string, string>) => {
+  const text = JSON.stringify(body)
+  const lines = Object.entries({
+    host: 'localhost',
+    'content-type': 'application/json',
+    'content-length': `${text.length}`,
+    ...headers
+  }).map(([name, value]) => `${name}: ${value}\r\n`)
+  return `POST /mcp HTTP/1.1\r\n${lines.join('')}\r\n${text}`
+}
+
+t.test('R65 large answers, declared and chunked, never share their memory', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const textOf = (id: number) => `${id}:`.repeat(150_000)
+  server.onRequest = (message, response) => {
+    const id = message.id as number
+    const body = JSON.stringify({ jsonrpc: '2.0', id, result: { text: textOf(id) } })
+    if (id % 2 === 0) {
+      json(response, body)
+      return
+    }
+    response.setHeader('content-type', 'application/json')
+    for (let at = 0; at < body.length; at += 60_000) response.write(body.slice(at, at + 60_000))
+    response.end()
+  }
+  // Six requests on one connection that is not read yet: the gateway holds most of their answers.
+  const slow = connect(Number(new URL(gateway.url).port), '127.0.0.1').pause()
+  const held = [100, 101, 102, 103, 104, 105]
+  const asked = server.seen.length + held.length
+  for (const id of held) slow.write(requestText(call(id), session))
+  while (server.seen.length < asked) await new Promise(setImmediate)
+  const leaving = new AbortController()
+  for (let id = 200; id < 204; id++) await gateway.open(call(id), session, leaving.signal)
+  leaving.abort()
+  for (let id = 300; id < 310; id++) {
+    const response = await gateway.open(call(id), session)
+    const { result } = (await response.json()) as { result: { text: string } }
+    t.ok(result.text === textOf(id), `${id} has its own answer`)
+  }
+  let read = ''
+  for await (const bytes of slow.setEncoding('latin1')) {
+    read += bytes as string
+    if (read.endsWith('105:"}}')) break
+  }
+  for (const id of held) t.ok(read.includes(`"${textOf(id)}"`), `${id} has its own answer`)
+})
+
 t.test('R65 two users and a race: lists and rules are each caller’s own', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
