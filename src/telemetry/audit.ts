@@ -1,6 +1,6 @@
 // Who called what, and what came of it? One JSON line a call, as docs/audit.schema.json says. It refuses to know values: of
 // arguments it writes names and sizes, of sessions and tokens a hash. The line is built by hand, because it is on every call's way.
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { Principal } from '../auth/principal.ts'
 import type { Era, SessionState } from '../mcp/call.ts'
 import { scrub, scrubIdentifier } from './scrub.ts'
@@ -71,9 +71,18 @@ export function createAudit(options: {
   const address = member('address')
   const userAgent = member('userAgent')
   const argument = memo(name => `{"name":${quote(name)},"type":`)
-  const callerOf = memoByObject(caller)
+  // A person's next token is another principal: who it is comes again by value (measured: 2 % of its first call).
+  const identity = (name: string) => memo(value => `,"${name}":${quote(value, scrubIdentifier)}`)
+  const issuer = identity('issuer')
+  const subject = identity('subject')
+  const client = identity('clientId')
+  const callerOf = memoByObject((caller: Caller) => {
+    const { tokenId } = caller
+    const token = tokenId === undefined ? '' : `,"tokenIdHash":${digest(tokenId)}`
+    return issuer(caller.issuer) + subject(caller.subject) + client(caller.clientId) + token
+  })
   const sessionOf = memoByObject(
-    (session: Pick<SessionState, 'id'>) => `,"sessionHash":${hash(session.id)}`
+    (session: Pick<SessionState, 'id'>) => `,"sessionHash":${digest(session.id)}`
   )
 
   return entry => {
@@ -101,14 +110,8 @@ export function createAudit(options: {
   }
 }
 
-function caller({ issuer, subject, clientId, tokenId }: Caller): string {
-  const names = `,"issuer":${quote(issuer, scrubIdentifier)},"subject":${quote(subject, scrubIdentifier)}`
-  const token = tokenId === undefined ? '' : `,"tokenIdHash":${hash(tokenId)}`
-  return `${names},"clientId":${quote(clientId, scrubIdentifier)}${token}`
-}
-
-function hash(value: string): string {
-  return `"${createHash('sha256').update(value).digest('base64url').slice(0, 16)}"`
+function digest(value: string): string {
+  return `"${hash('sha256', value, 'base64url').slice(0, 16)}"`
 }
 
 /** Names, types and sizes: characters of a string, entries of an array or object. Sizes of the rest would be their values. */

@@ -376,6 +376,34 @@ t.test('a session and a token keep their hash from call to call', async t => {
   t.not(one.read['sessionHash'], other.read['sessionHash'])
 })
 
+t.test('who calls is remembered by value, which token by none', async t => {
+  const lines: string[] = []
+  const write = createAudit({ write: line => lines.push(line) })
+  const first = { ...principal, issuer: 'https://user:secret@drupal.example.com/' }
+  // A value may be one member's and another's: each keeps its own name.
+  const swapped = { ...first, subject: first.clientId, clientId: first.subject }
+  for (const caller of [
+    first,
+    { ...first, tokenId: 'next' },
+    swapped,
+    { ...first, tokenId: undefined }
+  ]) {
+    write({ ...full, principal: caller })
+  }
+  const [one, next, other, without] = lines.map(line => JSON.parse(line))
+  const names = {
+    issuer: 'https://[scrubbed]@drupal.example.com/',
+    subject: first.subject,
+    clientId: first.clientId
+  }
+  for (const read of [one, next, without]) t.match(read, names)
+  t.match(other, { ...names, subject: first.clientId, clientId: first.subject })
+  t.equal(other.tokenIdHash, one.tokenIdHash)
+  t.match(next.tokenIdHash, /^[\w-]{16}$/)
+  t.not(next.tokenIdHash, one.tokenIdHash)
+  t.notOk('tokenIdHash' in without)
+})
+
 t.test('the least entry is valid too; numbers that are none become 0', async t => {
   const { read } = audit({ durationMs: Number.NaN, bytesOut: Number.POSITIVE_INFINITY })
   t.ok(validate(read), JSON.stringify(validate.errors))
