@@ -1,5 +1,5 @@
 // Who is calling, as far as the token says: the value every later check is about. It refuses to know the token itself.
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 
 export interface Principal {
   issuer: string
@@ -20,8 +20,5 @@ export interface Principal {
 
 /** The opaque key of (issuer, subject, client id): 22 characters of base64url, safe in logs and as a cache key (R93). */
 export function principalKey(issuer: string, subject: string, clientId: string): string {
-  return createHash('sha256')
-    .update(JSON.stringify([issuer, subject, clientId]))
-    .digest('base64url')
-    .slice(0, 22)
+  return hash('sha256', JSON.stringify([issuer, subject, clientId]), 'base64url').slice(0, 22)
 }
