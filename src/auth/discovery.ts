@@ -105,7 +105,7 @@ export function createDiscovery({ config, fetch, now, events = {} }: Options): D
 
   return {
     metadata: () => primary.get(),
-    async serverOf(issuer) {
+    serverOf(issuer) {
       const own = others.get(issuer)
       return own === undefined ? primary.get() : own.get().catch(() => primary.get())
     },

@@ -76,7 +76,9 @@ export function createVerifier(options: Options): Verifier {
     if (pending !== undefined) return pending
     const judged = judge(token, remembered === 'seen')
     if (!(judged instanceof Promise)) return told(judged)
-    const settled = judged.then(told).finally(() => inFlight.delete(token))
+    const settled = judged.then(told)
+    const forget = () => inFlight.delete(token)
+    settled.then(forget, forget)
     inFlight.set(token, settled)
     return settled
   }
