@@ -48,7 +48,7 @@ const skewSeconds = 60
 
 /** Seals and opens session ids. Keys are derived once, here. */
 export function createSessions(options: SessionOptions): Sessions {
-  const { lifetimeSeconds, store, events, now = Date.now, cacheSize = 4096 } = options
+  const { lifetimeSeconds, store, events, now = Date.now, cacheSize = 16_384 } = options
   const secrets = options.secrets.map(deriveKey)
   const sealingKey = secrets[0]
   if (sealingKey === undefined) throw new Error('createSessions needs at least one secret')
