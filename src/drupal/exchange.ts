@@ -154,7 +154,7 @@ class Exchange implements RequestHandler {
   }
 
   onData(bytes: Buffer, from: number, to: number): boolean {
-    if (this.#events !== undefined) return this.#events.push(copyOf(bytes, from, to))
+    if (this.#events !== undefined) return this.#events.add(bytes, from, to)
     if (this.#settled) return true
     const before = this.#received
     this.#received += to - from
@@ -204,13 +204,6 @@ class Exchange implements RequestHandler {
     if (this.#events === undefined) this.#fail(failed)
     else this.#events.destroy(failed)
   }
-}
-
-/** What is lent becomes ours. */
-function copyOf(bytes: Buffer, from: number, to: number): Buffer {
-  const copy = Buffer.allocUnsafe(to - from)
-  bytes.copy(copy, 0, from, to)
-  return copy
 }
 
 function isEventStream(headers: Answer['headers']): boolean {

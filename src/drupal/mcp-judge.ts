@@ -2,22 +2,21 @@
 // connection and how a stream ends.
 import { isGatewayError } from '../errors.ts'
 import type { RpcRequest } from '../mcp/call.ts'
+import { bytesOf } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
 import { errorFor, type Expected, findRequest } from './mcp-answer.ts'
 import { isSameId } from './mcp-read.ts'
 
 export interface Judge {
-  /** The event as it came or as the client gets it; undefined: it is an answer to nobody here. */
-  pass(event: Buffer): Buffer | undefined
+  /** The event, one character a byte, as it came or as the client gets it; undefined: it is an answer to nobody here. */
+  pass(event: string): string | undefined
   /** Requests that nothing more will be said to. None where the client can resume the stream (R43). */
   lost(): readonly RpcRequest[]
 }
 
-const news = ['{"method":', '{"jsonrpc":"2.0","method":'].map(text => Buffer.from(text))
-const dataField = Buffer.from('data:')
-const idField = Buffer.from('id:')
-const lf = 0x0a
-const cr = 0x0d
+const news = ['{"method":', '{"jsonrpc":"2.0","method":']
+const dataField = 'data:'
+const idField = 'id:'
 
 /** `dropped` is told why an event does not pass, or not as it came. */
 export function createJudge(expected: Expected, dropped: (reason: string) => void): Judge {
@@ -67,10 +66,11 @@ export function createJudge(expected: Expected, dropped: (reason: string) => voi
     pass(event) {
       const { data, hasId } = readEvent(event)
       if (hasId) isResumable = true
-      if (data === undefined || data.length === 0 || isNews(data)) return event
-      const text = expected.batch ? shownOfBatch(data) : shown(data, waiting[0])
-      if (text === data) return event
-      return text === undefined ? undefined : Buffer.from(writeEvent(text.toString()))
+      if (data === '' || isNews(data)) return event
+      const message = Buffer.from(data, 'latin1')
+      const text = expected.batch ? shownOfBatch(message) : shown(message, waiting[0])
+      if (text === message) return event
+      return text === undefined ? undefined : bytesOf(writeEvent(text.toString()))
     },
     lost: () => (isResumable ? [] : waiting)
   }
@@ -84,29 +84,24 @@ function parse(data: Buffer): unknown {
   }
 }
 
-const startsWith = (bytes: Buffer, start: Buffer, at = 0) =>
-  bytes.length >= at + start.length &&
-  bytes.compare(start, 0, start.length, at, at + start.length) === 0
+const isNews = (data: string) => news.some(start => data.startsWith(start))
 
-const isNews = (data: Buffer) => news.some(start => startsWith(data, start))
-
-/** The data of an event, without copying where it is one line, as it nearly always is. */
-function readEvent(event: Buffer): { data: Buffer | undefined; hasId: boolean } {
-  let data: Buffer | undefined
+/** The data of an event; empty where it has none. */
+function readEvent(event: string): { data: string; hasId: boolean } {
+  let data: string | undefined
   let hasId = false
   let at = 0
   while (at < event.length) {
-    let end = at
-    const nextLf = event.indexOf(lf, at)
-    const nextCr = event.indexOf(cr, at)
-    if (nextLf === -1 && nextCr === -1) end = event.length
-    else end = nextLf === -1 || (nextCr !== -1 && nextCr < nextLf) ? nextCr : nextLf
-    if (startsWith(event, dataField, at)) {
+    const nextLf = event.indexOf('\n', at)
+    const nextCr = event.indexOf('\r', at)
+    let end = nextLf === -1 || (nextCr !== -1 && nextCr < nextLf) ? nextCr : nextLf
+    if (end === -1) end = event.length
+    if (event.startsWith(dataField, at)) {
       const from = at + dataField.length
-      const line = event.subarray(event[from] === 0x20 ? from + 1 : from, end)
-      data = data === undefined ? line : Buffer.concat([data, Buffer.of(lf), line])
-    } else if (startsWith(event, idField, at)) hasId = true
+      const line = event.slice(event[from] === ' ' ? from + 1 : from, end)
+      data = data === undefined ? line : `${data}\n${line}`
+    } else if (event.startsWith(idField, at)) hasId = true
     at = end + 1
   }
-  return { data, hasId }
+  return { data: data ?? '', hasId }
 }

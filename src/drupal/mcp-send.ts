@@ -2,11 +2,11 @@
 import { isAscii } from 'node:buffer'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { giveMemoryBack } from './body-memory.ts'
+import { streamHeaders } from './event-reply.ts'
 import type { Answer } from './exchange.ts'
 import { checkWhole, type Expected, withId } from './mcp-answer.ts'
 import { typeOf, unusable } from './mcp-ask.ts'
 import type { ReadAnswer } from './mcp-read.ts'
-import { streamHeaders } from './mcp-streams.ts'
 
 /** What is larger would be copied for more than a list costs. */
 const maxPiece = 4096

@@ -4,8 +4,10 @@ import type { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config/schema.ts'
 import { type ErrorCode, type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
-import { EventRelay } from '../mcp/sse.ts'
+import { bytesOf, EventRelay } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
+import { follow } from './event-body.ts'
+import { replyWithEvents } from './event-reply.ts'
 import { errorFor, type Expected } from './mcp-answer.ts'
 import { mayHaveRun } from './exchange-failure.ts'
 import { cancelled } from './in-flight.ts'
@@ -45,13 +47,6 @@ export interface Streams {
   count(): number
 }
 
-/** Headers of every event stream (R44). */
-export const streamHeaders = {
-  'content-type': 'text/event-stream',
-  'cache-control': 'no-cache, no-transform',
-  'x-accel-buffering': 'no'
-}
-
 /** What those are told whose answer was lost with the upstream, or never came. */
 function lostAnswers(judge: Judge | undefined, error: Error): string {
   const cause: GatewayError = isGatewayError(error) ? error : gatewayError('GW_UPSTREAM_INVALID')
@@ -76,15 +71,17 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
     const stop = () => origin.destroy()
     const late = setTimeout(stop, longestMs).unref()
     const silent = setTimeout(stop, config.drupal.callTimeoutSeconds * 1000).unref()
-    origin.on('data', () => silent.refresh())
+    const heard = () => {
+      silent.refresh()
+      return true
+    }
+    if (origin !== source) origin.on('data', heard)
     origin.once('close', () => {
       clearTimeout(late)
       clearTimeout(silent)
     })
     source.on('error', () => {})
-    // Else the end of the pipe would pause it again.
-    source.unpipe()
-    source.resume()
+    follow(source, heard)()
   }
 
   return {
@@ -125,7 +122,9 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
         expected &&
         createJudge(expected, reason => say(reason, 'an event of the upstream was left out'))
       const maxBytes = config.drupal.maxResponseBytes
+      const client = replyWithEvents(reply)
       const relay = new EventRelay({
+        client,
         heartbeatMs: heartbeatSeconds * 1000,
         ...(judge && {
           judge: judge.pass,
@@ -146,8 +145,8 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
         isEnding = true
         const lost = lostAnswers(judge, gatewayError(code, mayHaveRun))
         // The blank line closes an event of which only a part has come.
-        if (lost !== '') relay.write(`\n\n${lost}`)
-        if (farewell !== '') relay.write(farewell)
+        if (lost !== '') relay.take(bytesOf(`\n\n${lost}`))
+        if (farewell !== '') relay.take(bytesOf(farewell))
         relay.drain()
       }
       const tokenMs = until === undefined ? Infinity : Math.max(0, until * 1000 - now())
@@ -156,13 +155,14 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
       open.set(relay, { isCall: place === undefined, sessionId, end })
       source.on('error', error => {
         say(error.message, 'event stream of the upstream was lost')
-        if (relay.writableEnded) return
         // There is no answer to what was cancelled (R49). The blank line closes an event that was cut.
-        relay.end(`\n\n${error === cancelled ? '' : lostAnswers(judge, error)}`)
+        relay.take(bytesOf(`\n\n${error === cancelled ? '' : lostAnswers(judge, error)}`))
+        relay.end()
       })
       source.once('end', () => {
         const lost = lostAnswers(judge, gatewayError('GW_UPSTREAM_INVALID', mayHaveRun))
-        relay.end(lost === '' ? undefined : `\n\n${lost}`)
+        if (lost !== '') relay.take(bytesOf(`\n\n${lost}`))
+        relay.end()
       })
       // Before Fastify's own listeners: the audit line is written by them.
       reply.raw.once('close', () => {
@@ -174,10 +174,9 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
         if (isGone) request.outcome = 'aborted'
         if (isGone && whenGone === 'finish' && !isEnding) finish(source, origin)
         else origin.destroy()
-        relay.destroy()
+        relay.close()
       })
-      source.pipe(relay, { end: false })
-      void reply.headers(streamHeaders).send(relay)
+      client.onDrain(follow(source, (bytes, hasMore) => relay.take(bytes, hasMore)))
     },
 
     endSession(ended) {

@@ -167,15 +167,24 @@ async function startStreams(t: Test): Promise<number> {
       setTimeout(() => response.end('data: last\n\n'), 3 * SILENCE_MS)
       return
     }
-    const relay = new EventRelay({ heartbeatMs: SILENCE_MS / 4 })
-    relay.pipe(response)
+    const client = {
+      isFull: false,
+      cork() {},
+      write: (bytes: string) => void response.write(bytes, 'latin1'),
+      end: () => void response.end()
+    }
+    const relay = new EventRelay({ client, heartbeatMs: SILENCE_MS / 4 })
+    response.once('close', () => relay.close())
     if (incoming.url === '/quiet') {
-      setTimeout(() => relay.end('data: last\n\n'), 3 * SILENCE_MS)
+      setTimeout(() => {
+        relay.take('data: last\n\n')
+        relay.end()
+      }, 3 * SILENCE_MS)
       return
     }
     let count = 0
     const timer = setInterval(() => {
-      relay.write(`data: ${++count}\n\n`)
+      relay.take(`data: ${++count}\n\n`)
       if (count === 5) {
         clearInterval(timer)
         relay.end()

@@ -1,9 +1,8 @@
 import t from 'tap'
 import fc from 'fast-check'
-import { once } from 'node:events'
-import { PassThrough, Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
-import { EventRelay } from '../../src/mcp/sse.ts'
+import { bytesOf, EventRelay } from '../../src/mcp/sse.ts'
 import { readEvents, writeEvent, type ServerSentEvent } from '../../src/mcp/sse-events.ts'
 
 const keepalive = ': keepalive\n\n'
@@ -13,19 +12,39 @@ function cut(bytes: Buffer, at: readonly number[]): Buffer[] {
   const points = [0, ...at.map(n => n % (bytes.length + 1)).sort((a, b) => a - b), bytes.length]
   return points.slice(1).map((end, index) => bytes.subarray(points[index], end))
 }
-async function through(relay: EventRelay, chunks: readonly Buffer[]): Promise<string> {
-  for (const chunk of chunks) relay.write(chunk)
+/** A client that takes everything, and what it got. */
+function openClient() {
+  const client = {
+    isFull: false,
+    text: '',
+    corked: 0,
+    isEnded: false,
+    cork: () => void client.corked++,
+    write: (bytes: string) => void (client.text += bytes),
+    end: () => void (client.isEnded = true)
+  }
+  return client
+}
+function open(heartbeatMs = hour) {
+  const client = openClient()
+  return { client, relay: new EventRelay({ client, heartbeatMs }) }
+}
+/** What the client got since the last time. */
+function taken({ client }: ReturnType<typeof open>): string {
+  const { text } = client
+  client.text = ''
+  return text
+}
+function through({ client, relay }: ReturnType<typeof open>, chunks: readonly Buffer[]): string {
+  for (const chunk of chunks) relay.take(chunk.toString('latin1'))
   relay.end()
-  return Buffer.concat((await relay.toArray()) as Buffer[]).toString('latin1')
+  return client.text
 }
 async function read(chunks: readonly Buffer[], maxLength = 1000): Promise<ServerSentEvent[]> {
   const events = []
   for await (const event of readEvents(Readable.from(chunks), { maxLength })) events.push(event)
   return events
 }
-/** All that can be read now, as text. */
-const available = (relay: EventRelay) => String((relay.read() as Buffer | null) ?? '')
-
 const line = fc.constantFrom(
   'data: {"a":1}',
   'data',
@@ -41,98 +60,173 @@ const stream = fc
   .map(lines => Buffer.from(lines.map(([text, end]) => text + end).join('')))
 const cuts = fc.array(fc.nat(300), { maxLength: 8 })
 
-t.test(
-  'R42 bytes go through exactly, wherever the chunks are cut, after one keep-alive',
-  async () => {
-    await fc.assert(
-      fc.asyncProperty(stream, cuts, async (bytes, at) => {
-        const relay = new EventRelay({ heartbeatMs: hour })
-        const out = await through(relay, cut(bytes, at))
-        return out === keepalive + bytes.toString('latin1') && relay.bytes === bytes.length
-      }),
-      { numRuns: 300 }
-    )
-  }
-)
+t.test('R42 bytes go through exactly, wherever the chunks are cut, after one keep-alive', t => {
+  fc.assert(
+    fc.property(stream, cuts, (bytes, at) => {
+      const opened = open()
+      const out = through(opened, cut(bytes, at))
+      return (
+        out === keepalive + bytes.toString('latin1') &&
+        opened.relay.bytes === bytes.length &&
+        opened.client.isEnded
+      )
+    }),
+    { numRuns: 300 }
+  )
+  t.end()
+})
 
 t.test('counts events the same wherever the chunks are cut', async t => {
-  const relay = new EventRelay({ heartbeatMs: hour })
+  const opened = open()
   const text = 'id: 1\r\ndata: a\r\n\r\n: note\n\ndata: b\n\n\n\ndata: c\r\rdata: unfinished'
-  await through(relay, [Buffer.from(text)])
-  t.equal(relay.events, 3)
+  through(opened, [Buffer.from(text)])
+  t.equal(opened.relay.events, 3)
   await fc.assert(
     fc.asyncProperty(stream, cuts, async (bytes, at) => {
-      const whole = new EventRelay({ heartbeatMs: hour })
-      const pieces = new EventRelay({ heartbeatMs: hour })
-      await Promise.all([through(whole, [bytes]), through(pieces, cut(bytes, at))])
+      const [whole, pieces] = [open(), open()]
+      through(whole, [bytes])
+      through(pieces, cut(bytes, at))
       const understood = await read(cut(bytes, at))
-      return whole.events === pieces.events && whole.events === understood.length
+      return whole.relay.events === pieces.relay.events && whole.relay.events === understood.length
     }),
     { numRuns: 300 }
   )
 })
 
+t.test('judges each event whole, wherever the chunks are cut', t => {
+  fc.assert(
+    fc.property(stream, cuts, (bytes, at) => {
+      const text = bytes.toString('latin1')
+      const events: string[] = []
+      const client = openClient()
+      const judge = (event: string) => {
+        events.push(event)
+        return event.includes('id: 7') ? undefined : event.replace('{"a":1}', '{"a":22}')
+      }
+      through(
+        { client, relay: new EventRelay({ client, heartbeatMs: hour, judge }) },
+        cut(bytes, at)
+      )
+      const shown = events.map(event =>
+        event.includes('id: 7') ? '' : event.replace('{"a":1}', '{"a":22}')
+      )
+      return text.startsWith(events.join('')) && client.text === keepalive + shown.join('')
+    }),
+    { numRuns: 300 }
+  )
+  t.end()
+})
+
+t.test('keeps no event that is longer than the bound', t => {
+  const client = openClient()
+  let exceeded = 0
+  const bound = { maxBytes: 10, exceeded: () => void exceeded++ }
+  const relay = new EventRelay({ client, heartbeatMs: hour, judge: event => event, bound })
+  relay.take('data: 5678')
+  t.equal(exceeded, 0)
+  relay.take('9')
+  t.equal(exceeded, 1)
+  relay.close()
+  relay.take('\n\n')
+  t.equal(client.text, keepalive, 'and nothing of it goes out')
+  t.end()
+})
+
 t.test('R44 a silent stream gets comments, but never inside an event', async t => {
-  const relay = new EventRelay({ heartbeatMs: 20 })
-  t.equal(available(relay), keepalive, 'at once')
-  await once(relay, 'readable')
-  t.equal(available(relay), keepalive, 'after silence')
-  relay.write('data: half')
-  t.equal(available(relay), 'data: half')
+  const opened = open(20)
+  const { relay } = opened
+  t.equal(taken(opened), keepalive, 'at once')
+  await delay(30)
+  t.match(taken(opened), new RegExp(`^(${keepalive})+$`), 'after silence')
+  relay.take('data: half')
+  t.equal(taken(opened), 'data: half')
   await delay(70)
-  t.equal(available(relay), '', 'not within a line')
-  relay.write('\r\n')
+  t.equal(taken(opened), '', 'not within a line')
+  relay.take('\r\n')
   await delay(70)
-  t.equal(available(relay), '\r\n', 'nor between the lines of an event')
-  relay.write('\r\n')
-  t.equal(available(relay), '\r\n')
-  await once(relay, 'readable')
-  t.equal(available(relay), keepalive)
-  relay.destroy()
+  t.equal(taken(opened), '\r\n', 'nor between the lines of an event')
+  relay.take('\r\n')
+  t.equal(taken(opened), '\r\n')
+  await delay(70)
+  t.match(taken(opened), new RegExp(`^(${keepalive})+$`))
+  relay.close()
+  await delay(50)
+  t.equal(taken(opened), '', 'nor after its end')
+})
+
+t.test('R44 a stream that says something gets no comments', async t => {
+  const opened = open(400)
+  for (let count = 0; count < 10; count++) {
+    opened.relay.take('data: 1\n\n')
+    await delay(60)
+  }
+  t.equal(taken(opened), keepalive + 'data: 1\n\n'.repeat(10))
+  opened.relay.close()
 })
 
 t.test('R44 a client that does not read is not sent more and more comments', async t => {
-  const relay = new EventRelay({ heartbeatMs: 1 })
-  relay.write(Buffer.alloc(relay.readableHighWaterMark, '\n'))
-  const full = relay.readableLength
+  const opened = open(1)
+  opened.client.isFull = true
+  taken(opened)
   await delay(30)
-  t.equal(relay.readableLength, full)
-  relay.destroy()
+  t.equal(taken(opened), '')
+  opened.relay.close()
 })
 
-t.test('a slow client slows the upstream down', async t => {
-  const relay = new EventRelay({ heartbeatMs: hour })
-  const chunk = Buffer.from(`data: ${'x'.repeat(64 * 1024)}\n\n`)
-  let written = 0
-  while (relay.write(chunk) && written < 100) written += 1
-  t.ok(written < 10, `stopped after ${written} chunks`)
-  relay.resume()
-  await once(relay, 'drain')
-  t.pass('and goes on when the client reads')
-  relay.destroy()
+t.test('a slow client slows the upstream down', t => {
+  const { client, relay } = open()
+  t.equal(relay.take('data: 1\n\n'), true)
+  client.isFull = true
+  t.equal(relay.take('data: 2\n\n'), false)
+  relay.close()
+  t.equal(relay.take('data: 3\n\n'), true, 'but one that has gone does not')
+  t.end()
+})
+
+t.test('what is at hand together is written together', t => {
+  const { client, relay } = open()
+  relay.take('data: 1\n\n', true)
+  t.equal(client.corked, 1)
+  relay.take('data: 2\n\n')
+  t.equal(client.corked, 1)
+  relay.end()
+  t.end()
 })
 
 t.test('a drained stream ends cleanly, after the event that is going through', async t => {
-  const idle = new EventRelay({ heartbeatMs: 5 })
-  idle.drain()
-  idle.drain()
-  t.equal(Buffer.concat((await idle.toArray()) as Buffer[]).toString(), keepalive)
-
-  const upstream = new PassThrough()
-  const busy = upstream.pipe(new EventRelay({ heartbeatMs: 5 }))
-  let text = ''
-  busy.on('data', (chunk: Buffer) => (text += chunk.toString()))
-  upstream.write('data: 1\n\ndata: ')
+  const idle = open(5)
+  idle.relay.drain()
+  idle.relay.drain()
   await delay(20)
-  busy.drain()
-  upstream.write('2\r\n\r\ndata: 3\n\n')
-  await once(busy, 'end')
-  t.match(text, /data: 1\n\n(: keepalive\n\n)*data: 2\r\n\r\n$/, 'the second event is whole')
-  t.equal(busy.events, 2)
-  upstream.write('data: 4\n\n')
-  upstream.end()
-  await once(busy, 'finish')
-  t.notMatch(text, /data: [34]/, 'what comes later is dropped and does not stop the upstream')
+  t.equal(taken(idle), keepalive)
+  t.equal(idle.client.isEnded, true)
+
+  const { client, relay } = open(5)
+  relay.take('data: 1\n\ndata: ')
+  await delay(20)
+  relay.drain()
+  t.equal(client.isEnded, false)
+  t.equal(relay.take('2\r\n\r\ndata: 3\n\n'), true)
+  t.equal(client.isEnded, true)
+  t.match(client.text, /data: 1\n\ndata: 2\r\n\r\n$/, 'the second event is whole')
+  t.equal(relay.events, 2)
+  t.equal(relay.take('data: 4\n\n'), true)
+  relay.end()
+  t.notMatch(
+    client.text,
+    /data: [34]/,
+    'what comes later is dropped and does not stop the upstream'
+  )
+
+  const cr = open()
+  cr.relay.take('data: 1\r\r')
+  cr.relay.drain()
+  t.equal(taken(cr), `${keepalive}data: 1\r\r\n`, 'with the line feed that parsers may wait for')
+})
+
+t.test('a text is kept as its bytes', t => {
+  t.equal(bytesOf('é☕'), Buffer.from('é☕').toString('latin1'))
+  t.end()
 })
 
 t.test('R43 reads events: fields, several data lines, priming events, comments', async t => {
