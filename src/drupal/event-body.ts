@@ -47,6 +47,8 @@ export class EventBody extends Readable {
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    // The rest of what came at once is for nobody any more.
+    this.#take = () => true
     if (!this.#isComplete) this.#connection.abort()
     done(error)
   }

@@ -49,9 +49,12 @@ t.test('hands on what is kept, then what comes, then its end', async t => {
 })
 
 t.test('destroying it closes the connection', async t => {
-  const { body, connection } = opened()
-  follow(body, () => true)
+  const { body, add, connection } = opened()
+  let taken = 0
+  follow(body, () => taken++ < 0)
   body.destroy(new Error('lost'))
+  t.equal(add('what came at once'), true)
+  t.equal(taken, 0)
   await delay(5)
   t.equal(body.closed, true)
   t.equal(connection.aborted, 1)
