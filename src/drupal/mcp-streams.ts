@@ -139,13 +139,17 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
           }
         })
       })
+      function tellLost(error: Error | undefined): void {
+        relay.cut()
+        const lost = error === undefined ? '' : lostAnswers(judge, error)
+        // The blank line closes an event of which a part went out.
+        if (lost !== '' || source.errored !== null) relay.take(bytesOf(`\n\n${lost}`))
+      }
       let isEnding = false
       function end(code: ErrorCode): void {
         if (isEnding) return
         isEnding = true
-        const lost = lostAnswers(judge, gatewayError(code, mayHaveRun))
-        // The blank line closes an event of which only a part has come.
-        if (lost !== '') relay.take(bytesOf(`\n\n${lost}`))
+        tellLost(gatewayError(code, mayHaveRun))
         if (farewell !== '') relay.take(bytesOf(farewell))
         relay.drain()
       }
@@ -155,13 +159,12 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
       open.set(relay, { isCall: place === undefined, sessionId, end })
       source.on('error', error => {
         say(error.message, 'event stream of the upstream was lost')
-        // There is no answer to what was cancelled (R49). The blank line closes an event that was cut.
-        relay.take(bytesOf(`\n\n${error === cancelled ? '' : lostAnswers(judge, error)}`))
+        // There is no answer to what was cancelled (R49).
+        tellLost(error === cancelled ? undefined : error)
         relay.end()
       })
       source.once('end', () => {
-        const lost = lostAnswers(judge, gatewayError('GW_UPSTREAM_INVALID', mayHaveRun))
-        if (lost !== '') relay.take(bytesOf(`\n\n${lost}`))
+        tellLost(gatewayError('GW_UPSTREAM_INVALID', mayHaveRun))
         relay.end()
       })
       // Before Fastify's own listeners: the audit line is written by them.

@@ -82,6 +82,15 @@ export class EventRelay {
     return !this.#client.isFull
   }
 
+  /** The rest of an event will not come: what is kept of it is not taken for a whole one. */
+  cut(): void {
+    if (this.#judge === undefined || this.#isBetweenEvents()) return
+    this.#held = ''
+    this.#open = false
+    this.#lineIsEmpty = true
+    this.#counts = false
+  }
+
   /** Nothing more comes. */
   end(): void {
     if (this.#ended) return

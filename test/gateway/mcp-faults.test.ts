@@ -169,6 +169,11 @@ const streamRows: [string, Answer, number][] = [
     r => void stream(r).end('data: {"jsonrpc":"2.0","id":"mi'),
     -32603
   ],
+  [
+    'cut where it could be a whole answer',
+    r => void stream(r).end('data: {"jsonrpc":"2.0","id":"mine","result":{"Secret":{}}'),
+    -32603
+  ],
   ['huge event', r => void stream(r).write(`data: ${'x'.repeat(50_000)}`), -32603],
   ['no JSON', r => void stream(r).end('data: Secret\n\n'), -32603],
   ['an answer for another id', r => void stream(r, good('Secret')).end(), -32603],

@@ -262,3 +262,34 @@ t.test('what is written as an event is read as it was', async t => {
     })
   )
 })
+
+t.test('an event whose rest never came is not judged, and the next one is', async t => {
+  const client = openClient()
+  const judged: string[] = []
+  const judge = (event: string) => {
+    judged.push(event)
+    return event
+  }
+  const relay = new EventRelay({ client, heartbeatMs: hour, judge })
+  t.teardown(() => relay.close())
+  for (const piece of ['data: whole\n\n', 'data: {"result":{"a":', '{}}']) relay.take(piece)
+  relay.cut()
+  relay.take('\n\ndata: lost\n\n')
+  t.same(
+    judged.filter(event => event.trim() !== ''),
+    ['data: whole\n\n', 'data: lost\n\n']
+  )
+  t.equal(client.text, `${keepalive}data: whole\n\n\n\ndata: lost\n\n`)
+})
+
+t.test('what is not judged has gone out: there is nothing to forget', async t => {
+  const at = open()
+  t.teardown(() => at.relay.close())
+  at.relay.take('data: begun')
+  at.relay.cut()
+  at.relay.drain()
+  t.notOk(at.client.isEnded)
+  at.relay.take('\n\n')
+  t.equal(taken(at), `${keepalive}data: begun\n\n`)
+  t.ok(at.client.isEnded)
+})
