@@ -40,6 +40,9 @@ function tools(count) {
   return list
 }
 
+/** How long the tool `ticker` sends its 100 events a second. */
+export const TICKER_SECONDS = 2
+
 /** Milliseconds that the tool `work` keeps a worker of the site busy. */
 export const WORK_MS = 20
 
@@ -106,7 +109,7 @@ export async function startSite({ toolCount = 20 } = {}) {
     'event.txt',
     `event: message\ndata: ${JSON.stringify({ jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info', data: 'one step of a long work is done' } })}\n\n`
   )
-  rule('POST', '/mcp', '"ticker"', event, { stream: '1000000 10000' })
+  rule('POST', '/mcp', '"ticker"', event, { stream: `${TICKER_SECONDS * 100} 10000` })
   rule('POST', '/mcp', '"burst"', event, { stream: '1000 0' })
   // One event, then silence.
   rule('GET', '/mcp', '-', event, { stream: '2 3600000000' })
