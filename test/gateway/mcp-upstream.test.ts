@@ -93,6 +93,40 @@ t.test('R65 large answers, declared and chunked, never share their memory', asyn
   for (const id of held) t.ok(read.includes(`"${textOf(id)}"`), `${id} has its own answer`)
 })
 
+t.test('R43 a client that does not read holds the site back, and loses no event', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const total = 4000
+  let sent = 0
+  let held = () => {}
+  const isHeld = new Promise<void>(resolve => (held = resolve))
+  server.onRequest = async (message, response) => {
+    const send = events(response)
+    for (; sent < total; sent++) {
+      const data = `${sent} ü ${'x'.repeat(20_000)}`
+      send({ jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info', data } })
+      if (!response.writableNeedDrain) continue
+      const late = setTimeout(held, 500)
+      await once(response, 'drain')
+      clearTimeout(late)
+    }
+    send({ jsonrpc: '2.0', id: message.id, result: { ok: true } })
+    response.end()
+  }
+  const response = await gateway.open(call(), session)
+  await isHeld
+  t.ok(sent < total / 2, `${sent} of ${total} events were sent to nobody`)
+  let next = 0
+  let answer: unknown
+  for await (const { method, params, result } of messagesOf(response)) {
+    if (method === undefined) answer = result
+    else if ((params as { data: string }).data.startsWith(`${next} ü x`)) next++
+  }
+  t.equal(next, total, 'all came, in order')
+  t.same(answer, { ok: true })
+})
+
 t.test('R65 two users and a race: lists and rules are each caller’s own', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
