@@ -10,7 +10,6 @@ import {
   toModernAnswer
 } from '../mcp/bridge.ts'
 import type { Params, RpcRequest } from '../mcp/call.ts'
-import { setMembers } from '../mcp/json-members.ts'
 import { withoutMirroredParams } from '../mcp/mirrored-headers.ts'
 import { rpcErrorBody, rpcResult } from '../mcp/rpc-error.ts'
 import { discoverResult, gatewayInfo, type ServerDescription } from '../mcp/server-info.ts'
@@ -120,14 +119,18 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
   }
 
   /** Sends a request under an id of the gateway's own; a client that goes away has it cancelled there (R52, R69). */
-  async function ask(holder: Holder, caller: Caller, text: string, signal?: AbortSignal) {
+  async function ask(
+    holder: Holder,
+    caller: Caller,
+    write: (idText: string) => string,
+    signal?: AbortSignal
+  ) {
     const id = `gateway-${count++}`
     const idText = JSON.stringify(id)
     const cancel = () => void upstreamSessions.cancel(holder, caller, idText)
     signal?.addEventListener('abort', cancel)
-    const body = setMembers(text, { id: idText })
     const answer = await upstreamSessions
-      .post(holder, caller, { body, signal })
+      .post(holder, caller, { body: write(idText), signal })
       .catch((error: unknown) => {
         if (isGatewayError(error) && error.code === 'GW_UPSTREAM_TIMEOUT') cancel()
         throw error
@@ -145,9 +148,10 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
   ): Promise<void> {
     const caller = callerOf(request)
     const { holder, description } = await sessionOf(caller)
-    const text = toLegacyRequest(request.call.bytes.toString())
-    const { answer, id, idText } = await ask(holder, caller, text, untilGone(reply))
-    const asModern = { method: message.method, info: description.info, ttlMs: listTtlMs }
+    const write = (idText: string) => toLegacyRequest(request.call.bytes.toString(), idText)
+    const { answer, id, idText } = await ask(holder, caller, write, untilGone(reply))
+    const { method, idText: own } = message
+    const asModern = { method, info: description.info, ttlMs: listTtlMs, idText: own }
     await sendTranslated(request, reply, answer, {
       streams,
       bounds,
@@ -156,8 +160,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
       asked: question =>
         void upstreamSessions.post(holder, caller, answerOf(question)).catch(ignore),
       expected: expectedOf(request, [{ ...message, id, idText }]),
-      finish: answered =>
-        toModernAnswer(withoutAnnotations(setMembers(answered, { id: message.idText })), asModern)
+      finish: answered => toModernAnswer(withoutAnnotations(answered), asModern)
     })
   }
 
@@ -180,8 +183,9 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
     async listTools(caller, cursor) {
       const { holder } = await sessionOf(caller)
       const params = cursor === undefined ? {} : { cursor }
-      const text = JSON.stringify({ jsonrpc: '2.0', method: 'tools/list', params })
-      const { answer, id } = await ask(holder, caller, text)
+      const rest = `"method":"tools/list","params":${JSON.stringify(params)}`
+      const write = (idText: string) => `{"jsonrpc":"2.0","id":${idText},${rest}}`
+      const { answer, id } = await ask(holder, caller, write)
       const { message } = await readAnswer(answer, bounds, id)
       return message['result'] as Params | undefined
     }

@@ -3,7 +3,7 @@
 import { gatewayError } from '../errors.ts'
 import type { Message, Params, RpcRequest } from './call.ts'
 import { metaKey } from './envelope.ts'
-import { memberText, setMembers } from './json-members.ts'
+import { keepMembers, setMembers } from './json-members.ts'
 import { encodeHeaderValue, mirroredName } from './mirrored-headers.ts'
 import { rpcErrorBody } from './rpc-error.ts'
 import type { ServerDescription, ServerInfo } from './server-info.ts'
@@ -46,16 +46,17 @@ function bridgeable(capabilities: Params, watches: Watches): Params {
   return offered
 }
 
-/** Modern request → legacy upstream: without the envelope in `_meta`; progress token and trace keys stay (R77). */
-export function toLegacyRequest(request: string): string {
-  const params = memberText(request, 'params') ?? '{}'
-  const meta = memberText(params, '_meta') ?? '{}'
-  const dropped = Object.keys(JSON.parse(meta) as Params).filter(name =>
-    name.startsWith('io.modelcontextprotocol/')
-  )
-  const kept = setMembers(meta, Object.fromEntries(dropped.map(name => [name, undefined])))
+/**
+ * Modern request → legacy upstream: without the envelope in `_meta`; progress token and trace keys stay (R77). `idText`: another id.
+ */
+export function toLegacyRequest(request: string, idText?: string): string {
+  const withoutEnvelope = (meta = '{}') => {
+    const kept = keepMembers(meta, name => !name.startsWith('io.modelcontextprotocol/'))
+    return kept === '{}' ? undefined : kept
+  }
   return setMembers(request, {
-    params: setMembers(params, { _meta: kept === '{}' ? undefined : kept })
+    ...(idText !== undefined && { id: idText }),
+    params: (params = '{}') => setMembers(params, { _meta: withoutEnvelope })
   })
 }
 
@@ -74,6 +75,8 @@ export interface ModernAnswerOptions {
   info: Params | ServerInfo
   /** Milliseconds for which a list may be kept by the client. */
   ttlMs: number
+  /** The client's own id, where it was asked under another. */
+  idText?: string
 }
 
 /**
@@ -81,28 +84,30 @@ export interface ModernAnswerOptions {
  * GW_UPSTREAM_INVALID for text that is no answer.
  */
 export function toModernAnswer(answer: string, options: ModernAnswerOptions): Answer {
+  const { method, info, ttlMs, idText } = options
+  const named = idText === undefined ? {} : { id: idText }
   const { result: parsed, error } = parseAnswer(answer)
-  if (parsed === undefined) return toModernError(answer, (error as RpcError).code)
-  const result = memberText(answer, 'result') as string
-  const meta = isObject(parsed['_meta']) ? (memberText(result, '_meta') as string) : '{}'
+  if (parsed === undefined) return toModernError(answer, named, (error as RpcError).code)
   // What Drupal lists depends on who asks: never public (R65).
-  const caching = cacheable.has(options.method)
-    ? { ttlMs: String(options.ttlMs), cacheScope: '"private"' }
-    : {}
-  const completed = setMembers(result, {
-    resultType: '"complete"',
-    ...caching,
-    _meta: setMembers(meta, { [metaKey.serverInfo]: JSON.stringify(options.info) })
-  })
-  return { status: 200, body: setMembers(answer, { result: completed }) }
+  const caching = cacheable.has(method) ? { ttlMs: String(ttlMs), cacheScope: '"private"' } : {}
+  const server = { [metaKey.serverInfo]: JSON.stringify(info) }
+  const complete = (result = '{}') =>
+    setMembers(result, {
+      resultType: '"complete"',
+      ...caching,
+      _meta: meta =>
+        setMembers(isObject(parsed['_meta']) && meta !== undefined ? meta : '{}', server)
+    })
+  return { status: 200, body: setMembers(answer, { ...named, result: complete }) }
 }
 
-function toModernError(answer: string, code: number): Answer {
-  if (code === -32601) return { status: 404, body: answer }
+function toModernError(answer: string, named: { id?: string }, code: number): Answer {
   const renamed = code === -32002 ? '-32602' : code === -32042 ? '-32603' : undefined
-  if (renamed === undefined) return { status: 200, body: answer }
-  const error = setMembers(memberText(answer, 'error') as string, { code: renamed })
-  return { status: 200, body: setMembers(answer, { error }) }
+  const rename = (error = '{}') => setMembers(error, { code: renamed })
+  return {
+    status: code === -32601 ? 404 : 200,
+    body: setMembers(answer, renamed === undefined ? named : { ...named, error: rename })
+  }
 }
 
 /**
@@ -131,16 +136,18 @@ export function toModernRequest(
   request: RpcRequest,
   { version, info }: ModernEnvelopeOptions
 ): { body: string; headers: Record<string, string> } {
-  const params = memberText(text, 'params') ?? '{}'
-  const meta = isObject(request.params?.['_meta']) ? memberText(params, '_meta') : undefined
-  const envelope = setMembers(meta ?? '{}', {
+  const envelope = {
     [metaKey.protocolVersion]: JSON.stringify(version),
     [metaKey.clientCapabilities]: '{}',
     [metaKey.clientInfo]: JSON.stringify(info)
-  })
+  }
+  const isKept = isObject(request.params?.['_meta'])
+  const withEnvelope = (meta = '{}') => setMembers(isKept ? meta : '{}', envelope)
   const name = mirroredName(request.method, request.params)
   return {
-    body: setMembers(text, { params: setMembers(params, { _meta: envelope }) }),
+    body: setMembers(text, {
+      params: (params = '{}') => setMembers(params, { _meta: withEnvelope })
+    }),
     headers: {
       'mcp-protocol-version': version,
       'mcp-method': request.method,

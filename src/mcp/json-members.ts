@@ -18,23 +18,46 @@ export function memberText(object: string, name: string): string | undefined {
   return member && object.slice(member.valueStart, member.valueEnd)
 }
 
-/** The object with members set to the given JSON text, each in its place or at the end, or removed where it is undefined. */
-export function setMembers(
-  object: string,
-  changes: Readonly<Record<string, string | undefined>>
-): string {
+/** JSON text, undefined for none; or what makes it of the text that is there, undefined where there is none. */
+export type Change = string | undefined | ((value: string | undefined) => string | undefined)
+
+/**
+ * The object with members set to the given JSON text, each in its place or at the end, or removed where it is undefined. Of a member
+ * that stands twice the last one counts, as for JSON.parse.
+ */
+export function setMembers(object: string, changes: Readonly<Record<string, Change>>): string {
+  let text = ''
+  const missing = new Set(Object.keys(changes))
+  const add = (member: string) => {
+    text += text === '' ? member : `,${member}`
+  }
   const members = membersOf(object)
-  const pieces = members
-    .filter(({ name }) => !(Object.hasOwn(changes, name) && changes[name] === undefined))
-    .map(({ name, start, valueStart, valueEnd }) =>
-      Object.hasOwn(changes, name)
-        ? object.slice(start, valueStart) + changes[name]
-        : object.slice(start, valueEnd)
-    )
-  const known = new Set(members.map(({ name }) => name))
-  for (const [name, value] of Object.entries(changes))
-    if (value !== undefined && !known.has(name)) pieces.push(`${JSON.stringify(name)}:${value}`)
-  return `{${pieces.join(',')}}`
+  for (const member of members) {
+    const { name, start, valueStart, valueEnd } = member
+    if (!Object.hasOwn(changes, name)) {
+      add(object.slice(start, valueEnd))
+      continue
+    }
+    if (members.findLast(each => each.name === name) !== member) continue
+    missing.delete(name)
+    const value = changed(changes[name], object.slice(valueStart, valueEnd))
+    if (value !== undefined) add(object.slice(start, valueStart) + value)
+  }
+  for (const name of missing) {
+    const value = changed(changes[name], undefined)
+    if (value !== undefined) add(`${JSON.stringify(name)}:${value}`)
+  }
+  return `{${text}}`
+}
+
+function changed(change: Change, value: string | undefined): string | undefined {
+  return typeof change === 'function' ? change(value) : change
+}
+
+/** The object without the members whose names are not to be kept. */
+export function keepMembers(object: string, isKept: (name: string) => boolean): string {
+  const members = membersOf(object).filter(({ name }) => isKept(name))
+  return `{${members.map(({ start, valueEnd }) => object.slice(start, valueEnd)).join(',')}}`
 }
 
 function membersOf(object: string): Member[] {
@@ -48,10 +71,15 @@ function membersOf(object: string): Member[] {
     const nameEnd = endOfString(object, start)
     const valueStart = skipSpace(object, skipTo(object, nameEnd, ':') + 1)
     const valueEnd = endOfValue(object, valueStart)
-    const name = JSON.parse(object.slice(start, nameEnd)) as string
+    const name = nameOf(object.slice(start, nameEnd))
     members.push({ name, start, valueStart, valueEnd })
     at = valueEnd
   }
+}
+
+/** Most names have nothing to unescape. */
+function nameOf(text: string): string {
+  return text.includes('\\') ? (JSON.parse(text) as string) : text.slice(1, -1)
 }
 
 function endOfValue(text: string, start: number): number {

@@ -12,7 +12,7 @@ import {
 } from '../../src/mcp/bridge.ts'
 import type { RpcRequest } from '../../src/mcp/call.ts'
 import { classify } from '../../src/mcp/envelope.ts'
-import { memberText, setMembers } from '../../src/mcp/json-members.ts'
+import { keepMembers, memberText, setMembers } from '../../src/mcp/json-members.ts'
 import { readMessage } from '../../src/mcp/message.ts'
 import {
   decodeHeaderValue,
@@ -49,6 +49,17 @@ t.test('sets members and leaves every other character of them alone', async t =>
     '{"id" : 12345678901234567890,"b" : {},"c":null,"d":true}'
   )
   t.equal(setMembers('{}', {}), '{}')
+  t.equal(
+    setMembers('{"a":1,"b":{"c":2},"a":"x"}', { a: was => `[${was}]`, d: was => String(was) }),
+    '{"b":{"c":2},"a":["x"],"d":undefined}',
+    'a change is told what is there; of two the last counts'
+  )
+  t.equal(setMembers('{"a":1,"b":2}', { a: () => undefined, c: () => undefined }), '{"b":2}')
+  t.equal(setMembers('{"\\u0061":1}', { a: '2' }), '{"\\u0061":2}')
+  t.equal(
+    keepMembers('{ "a" : 1, "b":[ ], "c":"}"}', name => name !== 'b'),
+    '{"a" : 1,"c":"}"}'
+  )
   for (const broken of ['', '[]', '"x"', '{"a"', '{"a":[', '{"a":"', '{"a" 1}'])
     t.throws(() => setMembers(broken, {}), SyntaxError, broken)
   const object = fc.dictionary(fc.string({ maxLength: 3 }), fc.jsonValue())
@@ -138,6 +149,10 @@ t.test(
       '{"method":"m","params":{}}'
     )
     t.equal(toLegacyRequest('{"method":"m"}'), '{"method":"m","params":{}}')
+    t.equal(
+      toLegacyRequest('{"id":1,"method":"m","params":{"a":1}}', '"x"'),
+      '{"id":"x","method":"m","params":{"a":1}}'
+    )
   }
 )
 
