@@ -3,6 +3,7 @@
 import type { Principal } from '../auth/principal.ts'
 import type { Config } from '../config/schema.ts'
 import { readToolAnswer, type ToolAnswer } from './answers.ts'
+import { giveMemoryBack } from './body-memory.ts'
 import type { Signal } from './exchange.ts'
 import { upstreamHeaders } from './headers.ts'
 import type { DrupalPool, Timing } from './pool.ts'
@@ -73,6 +74,8 @@ export function createCallTool(options: CallToolOptions): CallTool {
       missing: 'tool',
       now: now()
     })
+    // From here on there is only its text.
+    giveMemoryBack(answer.body)
     if (read.ok) {
       const json = resultJson(read, tool.listing['outputSchema'] !== undefined)
       return { json, isError: false }

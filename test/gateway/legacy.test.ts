@@ -174,6 +174,16 @@ t.test('tools', async t => {
       t.match(seen?.body, `"params":${args}}`)
     }
   )
+  t.test('R65 large results of concurrent calls are each the caller’s own', async t => {
+    const sizes = Array.from({ length: 30 }, (_, n) => 40_000 + ((n * 7919) % 90_000))
+    await Promise.all(
+      sizes.map(async size => {
+        const large = rpc('tools/call', { name: 'demo.large', arguments: { size } })
+        const { json } = await gateway.post(large, session)
+        t.ok(json.result.structuredContent.text === 'x'.repeat(size), `${size}`)
+      })
+    )
+  })
   t.test('R91 the caller’s token and nothing else of the caller reaches Drupal', async t => {
     await gateway.post(rpc('tools/call', { name: 'site.info', arguments: {} }), {
       ...session,
