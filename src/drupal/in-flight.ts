@@ -1,25 +1,47 @@
 // Which calls of the legacy era are at work, so that `notifications/cancelled` can end one: its own session's, its own
 // principal's, no other (R19, R49). It knows the calls of this process only; a replica cannot end another's.
+import type { FastifyReply } from 'fastify'
 import type { RequestId, SessionState } from '../mcp/call.ts'
 import type { Signal } from './exchange.ts'
 
-/** What an AbortController does, for one listener at a time: measured, it costs a call 5 % less. */
+/** What an AbortController does: measured, it costs a call 5 % less. */
 export class Stop implements Signal {
   aborted = false
   reason: unknown = undefined
-  #listener: (() => void) | undefined
+  #listeners: (() => void)[] = []
 
   stop(reason: unknown): void {
+    if (this.aborted) return
     this.aborted = true
     this.reason = reason
-    this.#listener?.()
+    // Listeners remove themselves when they are called.
+    const listeners = this.#listeners
+    this.#listeners = []
+    for (const listener of listeners) listener()
   }
   addEventListener(_type: 'abort', listener: () => void): void {
-    this.#listener = listener
+    this.#listeners.push(listener)
   }
   removeEventListener(_type: 'abort', listener: () => void): void {
-    if (this.#listener === listener) this.#listener = undefined
+    const at = this.#listeners.indexOf(listener)
+    if (at !== -1) this.#listeners.splice(at, 1)
   }
+}
+
+/**
+ * Ends when the client goes away before it was answered: then nobody wants the answer (R69). Fastify's own request.signal does not
+ * serve: it ends as soon as the body is read, because that closes the IncomingMessage.
+ */
+export function untilGone({ raw }: FastifyReply): Stop {
+  const stop = new Stop()
+  const gone = () => stop.stop(new Error('the client went away'))
+  if (raw.destroyed) gone()
+  else {
+    raw.once('close', () => {
+      if (!raw.writableFinished) gone()
+    })
+  }
+  return stop
 }
 
 export interface InFlight {

@@ -20,7 +20,7 @@ import { traceHeaders } from '../telemetry/tracing.ts'
 import type { GetCatalogue } from './catalogue.ts'
 import type { Signal } from './exchange.ts'
 import { gatewayVersion } from './headers.ts'
-import { cancelled, type InFlight, Stop } from './in-flight.ts'
+import { cancelled, type InFlight, untilGone } from './in-flight.ts'
 import type { DrupalPool } from './pool.ts'
 import { createCallTool } from './tool-call.ts'
 import type { Catalogue, CatalogueTool } from './upstream.ts'
@@ -228,18 +228,6 @@ export function createMethods(options: MethodOptions): AnswerRequest {
       ? modern(request, reply, message)
       : legacy(request, reply, message)
   }
-}
-
-/**
- * Ends when the client goes away before it was answered. Fastify's own request.signal does not serve: it ends as soon as the body
- * is read, because that closes the IncomingMessage.
- */
-function untilGone({ raw }: FastifyReply): Signal {
-  const stop = new Stop()
-  raw.once('close', () => {
-    if (!raw.writableEnded) stop.stop(new Error('the client went away'))
-  })
-  return stop
 }
 
 /** As the client wrote them: 1.0 stays a float for PHP and a 20-digit number keeps its digits. A batch is written anew. */

@@ -14,10 +14,11 @@ import { withoutMirroredParams } from '../mcp/mirrored-headers.ts'
 import { rpcErrorBody, rpcResult } from '../mcp/rpc-error.ts'
 import { discoverResult, gatewayInfo, type ServerDescription } from '../mcp/server-info.ts'
 import { LEGACY_VERSIONS } from '../mcp/version.ts'
+import type { Signal } from './exchange.ts'
 import { gatewayVersion } from './headers.ts'
+import { untilGone } from './in-flight.ts'
 import { type Caller, refuseOrPass, unusable } from './mcp-ask.ts'
 import { callerOf } from './mcp-legacy.ts'
-import { untilGone } from './mcp-modern.ts'
 import type { Listening } from './mcp-listening.ts'
 import type { Streams } from './mcp-streams.ts'
 import { sendJson, sendTranslated } from './mcp-translate.ts'
@@ -123,7 +124,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
     holder: Holder,
     caller: Caller,
     write: (idText: string) => string,
-    signal?: AbortSignal
+    signal?: Signal
   ) {
     const id = `gateway-${count++}`
     const idText = JSON.stringify(id)

@@ -4,6 +4,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { gatewayError } from '../errors.ts'
 import type { Params, RpcRequest } from '../mcp/call.ts'
 import { paramMismatch } from '../mcp/mirrored-headers.ts'
+import { untilGone } from './in-flight.ts'
 import type { Ask } from './mcp-ask.ts'
 import { refuseOrPass } from './mcp-ask.ts'
 import type { McpCatalogues } from './mcp-catalogue.ts'
@@ -33,18 +34,6 @@ export function mirroredHeaders(request: FastifyRequest): Record<string, string>
     if (isMirror && typeof value === 'string') headers[name] = value
   }
   return headers
-}
-
-/** Ends when the client goes away before it was answered: then nobody wants the answer (R69). */
-export function untilGone({ raw }: FastifyReply): AbortSignal {
-  const controller = new AbortController()
-  if (raw.destroyed) controller.abort()
-  else {
-    raw.once('close', () => {
-      if (!raw.writableFinished) controller.abort()
-    })
-  }
-  return controller.signal
 }
 
 /** R60: whoever processes the body holds the headers against it, also where the upstream does not. */
