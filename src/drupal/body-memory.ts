@@ -10,6 +10,8 @@ const maxKept = 8_388_608
 /** By the logarithm of their size. */
 const free: ArrayBuffer[][] = []
 let kept = 0
+/** What is taken back is what was lent from here, once: a small body shares its memory with all that Node keeps in its own pool. */
+const lent = new WeakSet<ArrayBufferLike>()
 
 const sizeClass = (length: number) => 32 - Math.clz32(length - 1)
 
@@ -18,17 +20,17 @@ export function takeMemory(length: number): Buffer {
   if (length < smallest || length > largest) return Buffer.allocUnsafe(length)
   const known = free[sizeClass(length)]?.pop()
   if (known !== undefined) kept -= known.byteLength
-  return Buffer.from(known ?? new ArrayBuffer(2 ** sizeClass(length)), 0, length)
+  const memory = known ?? new ArrayBuffer(2 ** sizeClass(length))
+  lent.add(memory)
+  return Buffer.from(memory, 0, length)
 }
 
 /**
- * For the next to take. The caller promises that nobody has or gets to see these bytes any more, and that this is said once: the
- * next answer is somebody else's. What did not come from here stays with its owner.
+ * For the next to take. The caller promises that nobody has or gets to see these bytes any more: the next answer is somebody else's.
+ * What did not come from here stays with its owner.
  */
 export function giveMemoryBack({ buffer }: Buffer): void {
-  const { byteLength } = buffer
-  if (byteLength < smallest || byteLength > largest || kept + byteLength > maxKept) return
-  if (2 ** sizeClass(byteLength) !== byteLength) return
-  ;(free[sizeClass(byteLength)] ??= []).push(buffer as ArrayBuffer)
-  kept += byteLength
+  if (!lent.delete(buffer) || kept + buffer.byteLength > maxKept) return
+  ;(free[sizeClass(buffer.byteLength)] ??= []).push(buffer as ArrayBuffer)
+  kept += buffer.byteLength
 }

@@ -164,14 +164,14 @@ t.test(
       env: { DRUPAL_URL: drupal.url, GATEWAY_PUBLIC_URL: 'http://localhost:3999', ADMIN_PORT: '0' }
     })
     let broken = false
-    // Read again with every modern tools/list.
+    // Read again with every call of a tool.
     const config = {
       ...loaded,
       drupal: {
         ...loaded.drupal,
-        get catalogueTtlSeconds(): number {
+        get mcpPath(): string {
           if (broken) throw new TypeError('a secret from inside')
-          return 30
+          return loaded.drupal.mcpPath
         }
       }
     }
@@ -186,21 +186,21 @@ t.test(
     })
     t.teardown(() => gateway.stop())
     const origin = await gateway.app.listen({ host: '127.0.0.1', port: 0 })
-    const list = async () =>
+    const call = async () =>
       read(
         await fetch(`${origin}/mcp`, {
           method: 'POST',
           headers: {
             ...headers,
-            ...mirrored('tools/list'),
+            ...mirrored('tools/call', echo.name),
             authorization: `Bearer ${drupal.mint().token}`
           },
-          body: modern('tools/list', {}, 'mine')
+          body: modern('tools/call', { name: echo.name, arguments: { text: 'x' } }, 'mine')
         })
       )
-    t.equal((await list()).status, 200)
+    t.equal((await call()).status, 200)
     broken = true
-    const { status, json, text } = await list()
+    const { status, json, text } = await call()
     broken = false
     t.equal(status, 500)
     t.same(json, { jsonrpc: '2.0', id: 'mine', error: { code: -32603, message: 'Internal error' } })
@@ -210,7 +210,7 @@ t.test(
     t.equal(said.length, 1)
     t.match(said[0], requestId, 'under the id of the audit line')
     t.match(said[0], /a secret from inside[\s\S]*life\.test\.ts/, 'with what happened and where')
-    t.equal((await list()).status, 200, 'and the gateway lives on')
+    t.equal((await call()).status, 200, 'and the gateway lives on')
     const metrics = (await gateway.admin?.listen({ host: '127.0.0.1', port: 0 })) as string
     t.match(
       (await read(await fetch(`${metrics}/metrics`))).text,
