@@ -1,6 +1,7 @@
 // What Drupal's answer means: its HTML, 401, 403, 404, 429, 503 and its JSON-RPC errors become a result, a failure of the tool
 // or one of the gateway's errors (architecture §5). Pure. Nothing of a page, an exception or a permission's name gets out: those
 // go into `reason`, for the log.
+import { isUtf8 } from 'node:buffer'
 import { type GatewayError, gatewayError } from '../errors.ts'
 import { sortScopes } from '../policy/tools.ts'
 import type { Answer } from './exchange.ts'
@@ -17,8 +18,8 @@ export interface Asked {
 }
 
 export type ToolAnswer =
-  /** `raw` is the result's JSON text, exactly as Drupal wrote it where it could be cut out. */
-  | { ok: true; raw: string; value: unknown }
+  /** `raw` is the result's JSON text in UTF-8, exactly as Drupal wrote it where it could be cut out: a part of the answer's body. */
+  | { ok: true; raw: Buffer; value: unknown }
   /** The tool ran and failed, or did not like its arguments: the model is told `text`. */
   | { ok: false; text: string; reason: string }
 
@@ -140,11 +141,14 @@ export function readObject(answer: Answer, asked: Asked): Record<string, unknown
 }
 
 /** The result cut out of Drupal's usual spelling; undefined when it is spelt otherwise. Parsing the cut proves it whole. */
-function cutResult(text: string, prefix: string): ToolAnswer | undefined {
+function cutResult(body: Buffer, text: string, prefix: string): ToolAnswer | undefined {
   if (!text.startsWith(prefix) || !text.endsWith('}')) return undefined
-  const raw = text.slice(prefix.length, -1)
+  const cut = text.slice(prefix.length, -1)
   try {
-    return { ok: true, raw, value: JSON.parse(raw) }
+    const value: unknown = JSON.parse(cut)
+    // What is no UTF-8 became U+FFFD in the text that was judged.
+    const raw = isUtf8(body) ? body.subarray(prefix.length, -1) : Buffer.from(cut)
+    return { ok: true, raw, value }
   } catch {
     return undefined
   }
@@ -159,7 +163,7 @@ export function readToolAnswer(answer: Answer, id: string, asked: Asked): ToolAn
   if (refused !== undefined) throw refused
   if (!isJson(answer)) throw invalid('Drupal: 200, but no JSON')
   const text = answer.body.toString('utf8')
-  const cut = cutResult(text, `{"jsonrpc":"2.0","id":"${id}","result":`)
+  const cut = cutResult(answer.body, text, `{"jsonrpc":"2.0","id":"${id}","result":`)
   if (cut !== undefined && answer.status === 200) return cut
 
   const body = parseJson(answer)
@@ -170,7 +174,7 @@ export function readToolAnswer(answer: Answer, id: string, asked: Asked): ToolAn
   }
   if (result !== undefined) {
     if (body['id'] !== id) throw invalid('Drupal: an answer for another id')
-    return { ok: true, raw: JSON.stringify(result), value: result }
+    return { ok: true, raw: Buffer.from(JSON.stringify(result)), value: result }
   }
   // Drupal loses the id of a request that it refuses.
   if (body['id'] !== id && body['id'] !== null) throw invalid('Drupal: an answer for another id')

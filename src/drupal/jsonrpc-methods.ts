@@ -38,8 +38,11 @@ export interface MethodOptions {
   now?: () => number
 }
 
-/** JSON text; as bytes where it is kept for the next who asks. */
-export type Result = string | Buffer
+/** JSON text; in bytes where they are many: those stand behind the text. */
+export type Result = string | { before: string; bytes: Buffer }
+
+const joined = (before: string, rest: string | Buffer): Result =>
+  typeof rest === 'string' ? before + rest : { before, bytes: rest }
 
 /** The result of one request; undefined when there is none to give. Throws or rejects with GatewayErrors. */
 export type AnswerRequest = (
@@ -126,14 +129,16 @@ export function createMethods(options: MethodOptions): AnswerRequest {
       bytes = Buffer.from(inEra(listText(mine.tools)))
       wholeLists[era].set(mine, bytes)
     }
-    return bytes
+    return { before: '', bytes }
   }
 
+  /** `opening` is the brace, and what else stands before the members of the tool's own result. */
   async function call(
     request: FastifyRequest,
     { params }: RpcRequest,
-    signal: Signal
-  ): Promise<string> {
+    signal: Signal,
+    opening: string
+  ): Promise<Result> {
     const name = params?.['name']
     const args = params?.['arguments']
     if (args !== undefined && !isObject(args)) {
@@ -144,8 +149,8 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     const tool = typeof name === 'string' ? mine.byName.get(name) : undefined
     if (tool === undefined || !isShown(tool, request)) throw unknownTool(name)
     const { principal, token } = request
-    if (tool.answer !== undefined) return tool.answer(principal, mine)
-    const { json, isError } = await callTool({
+    if (tool.answer !== undefined) return opening + tool.answer(principal, mine).slice(1)
+    const { members, isError } = await callTool({
       tool,
       argsText: args === undefined ? undefined : textOfArguments(request, args),
       principal,
@@ -156,7 +161,7 @@ export function createMethods(options: MethodOptions): AnswerRequest {
       timing: request
     })
     if (isError) request.outcome = 'tool-error'
-    return json
+    return joined(opening, members)
   }
 
   /** A client that cancels gets no answer; one that only went away does not stop the work (R45). */
@@ -164,10 +169,10 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     request: FastifyRequest,
     message: RpcRequest,
     session: SessionState
-  ): Promise<string | undefined> {
+  ): Promise<Result | undefined> {
     const stop = inFlight.start(session, message.id)
     try {
-      const result = await call(request, message, stop)
+      const result = await call(request, message, stop, '{')
       inFlight.end(session, message.id, stop)
       return result
     } catch (error) {
@@ -200,10 +205,10 @@ export function createMethods(options: MethodOptions): AnswerRequest {
 
   /** R62–R64: what a modern result says beyond the legacy one stands in front of it. What Drupal lists is the caller's own (R65). */
   const meta = JSON.stringify({ [metaKey.serverInfo]: server.info })
-  const complete = (result: string) => `{"resultType":"complete","_meta":${meta},${result.slice(1)}`
+  const completeOpening = `{"resultType":"complete","_meta":${meta},`
   const ttlMs = Math.round(config.drupal.catalogueTtlSeconds * 1000)
   const cacheable = (result: string) =>
-    complete(`{"ttlMs":${ttlMs},"cacheScope":"private",${result.slice(1)}`)
+    `${completeOpening}"ttlMs":${ttlMs},"cacheScope":"private",${result.slice(1)}`
   const discovered = JSON.stringify(discoverResult(server, DISCOVER_TTL_MS))
 
   async function modern(
@@ -217,7 +222,7 @@ export function createMethods(options: MethodOptions): AnswerRequest {
       case 'tools/list':
         return listTools(request, message)
       case 'tools/call':
-        return complete(await call(request, message, untilGone(reply)))
+        return call(request, message, untilGone(reply), completeOpening)
       default:
         throw gatewayError('GW_METHOD_NOT_FOUND', { status: 404 })
     }

@@ -9,9 +9,10 @@ import type { RpcNotification, RpcRequest } from '../mcp/call.ts'
 import { rpcErrorBody, rpcFrame, rpcResult } from '../mcp/rpc-error.ts'
 import type { Sessions } from '../mcp/session.ts'
 import type { ToolPolicy } from '../policy/tools.ts'
+import { giveMemoryBack } from './body-memory.ts'
 import type { GetCatalogue } from './catalogue.ts'
 import { createInFlight } from './in-flight.ts'
-import { createMethods, modernMethods } from './jsonrpc-methods.ts'
+import { createMethods, modernMethods, type Result } from './jsonrpc-methods.ts'
 import { createListening } from './mcp-listening.ts'
 import { createStreams } from './mcp-streams.ts'
 import type { DrupalPool } from './pool.ts'
@@ -30,6 +31,8 @@ export interface JsonrpcOptions {
   now?: () => number
 }
 
+type ResultBytes = Exclude<Result, string>
+
 const isListen = (request: FastifyRequest, { method }: RpcRequest) =>
   request.call.era === 'modern' && method === 'subscriptions/listen'
 
@@ -40,15 +43,26 @@ function send(reply: FastifyReply, text: string | undefined): void {
   else void reply.header('content-type', json).send(text)
 }
 
-/** A result that is kept as bytes: made text, measured and made bytes again, a list of 400 KB costs twice as much (measured). */
-function sendKept(reply: FastifyReply, idText: string, result: Buffer): void {
-  const [head, tail] = rpcFrame(idText)
-  const length = Buffer.byteLength(head) + result.length + tail.length
+/** A result as one text, for a batch. */
+function textOf(result: Result): string {
+  if (typeof result === 'string') return result
+  const text = result.before + result.bytes.toString()
+  giveMemoryBack(result.bytes)
+  return text
+}
+
+/** A result in bytes: made text, measured and made bytes again, a list of 400 KB costs twice as much (measured). */
+function sendBytes(reply: FastifyReply, idText: string, { before, bytes }: ResultBytes): void {
+  const [frame, tail] = rpcFrame(idText)
+  const head = frame + before
+  const length = Buffer.byteLength(head) + bytes.length + tail.length
   const { raw } = reply.headers({ 'content-type': json, 'content-length': length }).hijack()
   raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders)
+  // A list is kept, and its memory was never lent. With 'finish' the kernel has the bytes.
+  raw.once('finish', () => giveMemoryBack(bytes))
   raw.cork()
   raw.write(head)
-  raw.write(result)
+  raw.write(bytes)
   raw.end(tail)
   raw.uncork()
 }
@@ -88,7 +102,7 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
     const { idText } = message
     try {
       const result = await answer(request, reply, message)
-      return result && rpcResult(idText, String(result))
+      return result && rpcResult(idText, textOf(result))
     } catch (error) {
       if (!isGatewayError(error)) throw error
       const entry: { rpc: number; oauth?: string } = errorTable[error.code]
@@ -106,7 +120,7 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
       if (message.kind !== 'request') continue
       if (!batch) {
         const result = await answer(request, reply, message)
-        if (typeof result === 'object') sendKept(reply, message.idText, result)
+        if (typeof result === 'object') sendBytes(reply, message.idText, result)
         else send(reply, result && rpcResult(message.idText, result))
         return
       }

@@ -3,11 +3,14 @@
 import type { Principal } from '../auth/principal.ts'
 import type { Config } from '../config/schema.ts'
 import { readToolAnswer, type ToolAnswer } from './answers.ts'
-import { giveMemoryBack } from './body-memory.ts'
+import { largestGrowth, writeInString } from '../mcp/json-in-string.ts'
+import { giveMemoryBack, takeMemory } from './body-memory.ts'
 import type { Signal } from './exchange.ts'
 import { upstreamHeaders } from './headers.ts'
 import type { DrupalPool, Timing } from './pool.ts'
 import type { CatalogueTool } from './upstream.ts'
+
+const quote = 0x22
 
 export interface ToolCall {
   /** From the caller's own catalogue: its name is fit for a URL. */
@@ -31,8 +34,8 @@ export interface CallToolOptions {
 }
 
 export interface ToolResult {
-  /** A CallToolResult as JSON text; it begins with `{"content":`. */
-  json: string
+  /** What stands between the braces of a CallToolResult, and the closing one. Who has sent the bytes gives their memory back. */
+  members: string | Buffer
   /** The tool ran and failed, or refused its arguments. */
   isError: boolean
 }
@@ -74,29 +77,50 @@ export function createCallTool(options: CallToolOptions): CallTool {
       missing: 'tool',
       now: now()
     })
-    // From here on there is only its text.
-    giveMemoryBack(answer.body)
     if (read.ok) {
-      const json = resultJson(read, tool.listing['outputSchema'] !== undefined)
-      return { json, isError: false }
+      const members = resultMembers(read, tool.listing['outputSchema'] !== undefined)
+      giveMemoryBack(answer.body)
+      return { members, isError: false }
     }
     log?.warn({ tool: tool.name, requestId: call.requestId, reason: read.reason }, 'a tool failed')
-    const json = `{"content":[{"type":"text","text":${JSON.stringify(read.text)}}],"isError":true}`
-    return { json, isError: true }
+    const members = `"content":[{"type":"text","text":${JSON.stringify(read.text)}}],"isError":true}`
+    return { members, isError: true }
   }
 }
+
+const beforeText = '"content":[{"type":"text","text":'
+const afterText = '}]'
+const beforeStructured = ',"structuredContent":'
+const frameLength = beforeText.length + afterText.length + beforeStructured.length + 5
+/** A result that fits becomes text, as most do; of larger ones the bytes are what is sent. */
+const small = Buffer.allocUnsafeSlow(16_384)
 
 /**
  * The result as MCP content. The text is what a model reads, so PHP's `\/` and `\u00e9` are undone; structuredContent keeps
  * Drupal's own bytes. Only objects can be structured; PHP writes an empty one as `[]`.
  */
-function resultJson(
+function resultMembers(
   { raw, value }: Extract<ToolAnswer, { ok: true }>,
   promisesObject: boolean
-): string {
-  const text = typeof value === 'string' ? value : raw.includes('\\') ? JSON.stringify(value) : raw
-  const content = `{"content":[{"type":"text","text":${JSON.stringify(text)}}]`
-  if (typeof value !== 'object' || value === null) return `${content}}`
-  if (!Array.isArray(value)) return `${content},"structuredContent":${raw}}`
-  return promisesObject && value.length === 0 ? `${content},"structuredContent":{}}` : `${content}}`
+): string | Buffer {
+  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
+  const most = frameLength + largestGrowth * raw.length + (isObject ? raw.length : 0)
+  const bytes = most <= small.length ? small : takeMemory(most)
+  let end = bytes.write(beforeText, 'latin1')
+  // A string is a JSON string already.
+  if (typeof value === 'string') end += raw.copy(bytes, end)
+  else {
+    bytes[end++] = quote
+    end = writeInString(raw, bytes, end)
+    bytes[end++] = quote
+  }
+  end += bytes.write(afterText, end, 'latin1')
+  if (isObject) {
+    end += bytes.write(beforeStructured, end, 'latin1')
+    end += raw.copy(bytes, end)
+  } else if (promisesObject && Array.isArray(value) && value.length === 0) {
+    end += bytes.write(`${beforeStructured}{}`, end, 'latin1')
+  }
+  end += bytes.write('}', end, 'latin1')
+  return bytes === small ? small.toString('utf8', 0, end) : bytes.subarray(0, end)
 }

@@ -177,27 +177,36 @@ t.test('every row of architecture §5', async t => {
 })
 
 t.test('a result', async t => {
+  const resultOf = (body: string | Buffer) => {
+    const answer = readToolAnswer({ ...json(''), body: Buffer.from(body as string) }, 'c1', asked)
+    return answer.ok
+      ? { raw: answer.raw.toString(), value: answer.value }
+      : { raw: '', value: answer }
+  }
+
   t.test('keeps the bytes that Drupal wrote', async t => {
     const text = '{"jsonrpc":"2.0","id":"c1","result":{"nid":12345678901234567890,"p":1.0}}'
-    t.match(readToolAnswer(json(text), 'c1', asked), {
-      ok: true,
-      raw: '{"nid":12345678901234567890,"p":1.0}'
-    })
-    t.match(readToolAnswer(json('{"jsonrpc":"2.0","id":"c1","result":null}'), 'c1', asked), {
-      ok: true,
-      raw: 'null',
-      value: null
-    })
+    t.equal(resultOf(text).raw, '{"nid":12345678901234567890,"p":1.0}')
+    t.same(resultOf('{"jsonrpc":"2.0","id":"c1","result":null}'), { raw: 'null', value: null })
+  })
+
+  t.test('bytes that are no UTF-8 do not get out', async t => {
+    const bytes = Buffer.concat([
+      Buffer.from('{"jsonrpc":"2.0","id":"c1","result":"caf'),
+      Buffer.from([0xe9]),
+      Buffer.from('"}')
+    ])
+    t.same(resultOf(bytes), { raw: '"caf\ufffd"', value: 'caf\ufffd' })
   })
 
   t.test('spelt otherwise is read as well', async t => {
     const text = '{ "id": "c1", "result": [1, 2], "jsonrpc": "2.0" }\n'
-    t.same(readToolAnswer(json(text), 'c1', asked), { ok: true, raw: '[1,2]', value: [1, 2] })
+    t.same(resultOf(text), { raw: '[1,2]', value: [1, 2] })
   })
 
   t.test('cannot smuggle a second member into the answer', async t => {
     const text = '{"jsonrpc":"2.0","id":"c1","result":1,"result":{"a":2}}'
-    t.same(readToolAnswer(json(text), 'c1', asked), { ok: true, raw: '{"a":2}', value: { a: 2 } })
+    t.same(resultOf(text), { raw: '{"a":2}', value: { a: 2 } })
   })
 })
 

@@ -1,5 +1,6 @@
 import { createTraceStarter, readTrace } from '../../src/telemetry/tracing.ts'
 import { generateKeyPairSync } from 'node:crypto'
+import { connect } from 'node:net'
 import fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import type { Principal } from '../../src/auth/principal.ts'
@@ -446,8 +447,62 @@ t.test('tools/call', async t => {
     const answer = await b.call('obj')
     t.match(answer.text, `"structuredContent":${given.raw}`, 'Drupal’s own bytes')
     t.match(answer.body.result, {
-      content: [{ text: `{"url":"https://x","name":"é'","big":12345678901234567000}` }]
+      content: [{ text: `{"url":"https://x","name":"é'","big":12345678901234567890}` }]
     })
+  })
+
+  t.test('large results, of one call and in a batch, are each caller’s own', async t => {
+    // Their memory is used again: twelve answers, more than the kernel takes, wait on a connection that is not read yet, while
+    // others come and go.
+    const rows = (n: number) =>
+      Array.from({ length: 3000 }, (_, row) => `é ${n}/${row} "${'x'.repeat(80)}"`)
+    const site = await siteOf(t, [{ name: 'a.b' }], (seen, response) => {
+      const { id, params } = JSON.parse(seen.body) as { id: string; params: { n: number } }
+      const text = JSON.stringify({ rows: rows(params.n) }).replaceAll('/', '\\/')
+      json(response, `{"jsonrpc":"2.0","id":"${id}","result":${text}}`)
+    })
+    const b = await bench(t, site.url)
+    const call = (n: number) => rpc('tools/call', { name: 'a.b', arguments: { n } }, n)
+    const expected = (n: number) => {
+      const structuredContent = { rows: rows(n) }
+      return {
+        content: [{ type: 'text', text: JSON.stringify(structuredContent) }],
+        structuredContent
+      }
+    }
+    const held = Array.from({ length: 12 }, (_, index) => index + 100)
+    const slow = connect(Number(new URL(b.app.listeningOrigin).port), '127.0.0.1').pause()
+    for (const n of held) {
+      const body = JSON.stringify(call(n))
+      const head = `POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${body.length}`
+      slow.write(`${head}\r\n\r\n${body}`)
+    }
+    while (site.seen.length < held.length + 1) await new Promise(setImmediate)
+    for (let n = 10; n < 20; n++) {
+      const { body, headers } = await b.post(call(n))
+      t.same(body.result, expected(n), `${n}`)
+      t.match(headers, {
+        'content-type': 'application/json; charset=utf-8',
+        'content-length': /^\d+$/
+      })
+    }
+    const batch = (await b.post([call(20), call(21)])).body as unknown as Answered['body'][]
+    t.same(
+      batch.map(({ result }) => result),
+      [expected(20), expected(21)]
+    )
+    b.as.era = 'modern'
+    t.match((await b.post(call(22))).body.result, { resultType: 'complete', ...expected(22) })
+    let read = ''
+    for await (const bytes of slow.setEncoding('utf8')) {
+      read += bytes as string
+      if (read.split('HTTP/1.1 200').length > held.length && read.endsWith(']}}}')) break
+    }
+    const answers = read.split(/HTTP\/1\.1 200[^]*?\r\n\r\n/).slice(1)
+    t.same(
+      answers.map(text => (JSON.parse(text) as Answered['body']).result),
+      held.map(expected)
+    )
   })
 
   t.test('a tool that failed is a result with isError; its exception stays inside', async t => {
