@@ -1,7 +1,6 @@
 // What can be set about tokens and the authorization server: who issues them, how they are judged, how long a verdict lives.
 // It refuses to know keys and claims.
-import { Type } from 'typebox'
-import { count, file, flag, group, list, oneOf, seconds, text } from './option.ts'
+import { count, file, flag, group, list, listOf, matching, oneOf, seconds, text } from './option.ts'
 
 export const oauthOptions = group('Tokens and the authorization server.', {
   clientId: text({
@@ -28,7 +27,7 @@ export const oauthOptions = group('Tokens and the authorization server.', {
       accepts: 'an http(s) URL exactly as the iss claim has it, without query and fragment'
     }
   ),
-  audience: Type.String({
+  audience: matching({
     pattern: '^(drupal|resource|clients:[\\s,]*[^\\s,].*)$',
     env: 'OAUTH_AUDIENCE',
     accepts: 'drupal, resource or clients:<client id>,<client id>',
@@ -74,19 +73,13 @@ export const oauthOptions = group('Tokens and the authorization server.', {
       'PEM public key that signs tokens; no JWKS is fetched. Empty: keys are discovered.',
     risk: 'It is read at start: after a key rotation replace the file and restart.'
   }),
-  algorithms: Type.Array(
-    Type.Unsafe<'RS256' | 'PS256' | 'ES256' | 'EdDSA'>({
-      type: 'string',
-      enum: ['RS256', 'PS256', 'ES256', 'EdDSA']
-    }),
-    {
-      minItems: 1,
-      env: 'OAUTH_ALGORITHMS',
-      description: 'Signature algorithms that are accepted.',
-      accepts: 'a list of RS256, PS256, ES256, EdDSA, at least one',
-      default: ['RS256', 'PS256', 'ES256', 'EdDSA']
-    }
-  ),
+  algorithms: listOf(oneOf(['RS256', 'PS256', 'ES256', 'EdDSA']), {
+    minItems: 1,
+    env: 'OAUTH_ALGORITHMS',
+    description: 'Signature algorithms that are accepted.',
+    accepts: 'a list of RS256, PS256, ES256, EdDSA, at least one',
+    default: ['RS256', 'PS256', 'ES256', 'EdDSA']
+  }),
   clockToleranceSeconds: seconds(
     {
       env: 'OAUTH_CLOCK_TOLERANCE',

@@ -1,6 +1,21 @@
 // How an option is written down: its JSON schema and, beside it, what people and the loader need to know. It refuses to know
 // any single option (the *-options.ts files).
-import { type TSchema, Type } from 'typebox'
+
+/** A JSON schema whose values are of type T; the type is for the compiler, at run time there is only the schema. */
+export interface Schema<T> {
+  readonly type: string
+  readonly [keyword: string]: unknown
+  readonly [valueType]?: T
+}
+declare const valueType: unique symbol
+
+/** The type of what a schema accepts. */
+export type ValueOf<S> = S extends Schema<infer T> ? T : never
+
+type Schemas = Record<string, Schema<unknown>>
+type Keywords = Record<string, unknown>
+
+const schema = <T>(type: string, keywords: Keywords): Schema<T> => ({ type, ...keywords })
 
 /** What an option carries beside its JSON schema. */
 export type Meta = {
@@ -17,13 +32,20 @@ export type Meta = {
   secret?: boolean
 }
 
+/** A text that the keywords narrow. */
+export const matching = (keywords: Keywords) => schema<string>('string', keywords)
+
+/** A list whose entries are of one kind; comma-separated in the environment. */
+export const listOf = <T>(items: Schema<T>, keywords: Keywords) =>
+  schema<T[]>('array', { items, ...keywords })
+
 /** Text; may be empty only when the default is. */
 export const text = (meta: Meta) =>
-  Type.String({ minLength: meta.default === '' ? 0 : 1, accepts: 'a text', ...meta })
+  matching({ minLength: meta.default === '' ? 0 : 1, accepts: 'a text', ...meta })
 
 /** An absolute http(s) URL that the loader normalises: no trailing slash. */
 export const url = (meta: Meta) =>
-  Type.String({
+  matching({
     format: 'http-url',
     minLength: meta.default === '' ? 0 : 1,
     accepts: 'a URL such as https://www.example.org, without query, fragment and credentials',
@@ -31,32 +53,32 @@ export const url = (meta: Meta) =>
   })
 
 /** A path; `pattern` says which. */
-export const path = (pattern: string, meta: Meta) => Type.String({ pattern, ...meta })
+export const path = (pattern: string, meta: Meta) => matching({ pattern, ...meta })
 
 /** Path of a file that is read at start; empty: none. */
 export const file = (meta: Meta) =>
-  Type.String({ accepts: 'the path of a file', default: '', ...meta })
+  matching({ accepts: 'the path of a file', default: '', ...meta })
 
-/** A list of texts; comma-separated in the environment. `item` narrows an entry. */
+/** A list of texts. `item` narrows an entry. */
 export const list = (meta: Meta, item: Record<string, unknown> = {}) =>
-  Type.Array(Type.String({ minLength: 1, accepts: 'a text', ...item }), { default: [], ...meta })
+  listOf(matching({ minLength: 1, accepts: 'a text', ...item }), { default: [], ...meta })
 
 /** A duration in seconds, fractions allowed. */
 export const seconds = (meta: Meta, minimum = 1, maximum = 31_536_000) =>
-  Type.Number({ minimum, maximum, unit: 'seconds', ...meta })
+  schema<number>('number', { minimum, maximum, unit: 'seconds', ...meta })
 
 /** A whole number of things. */
 export const count = (meta: Meta, minimum = 1, maximum = 1_000_000) =>
-  Type.Integer({ minimum, maximum, ...meta })
+  schema<number>('integer', { minimum, maximum, ...meta })
 
 /** A size in bytes, 1 KiB to 1 GiB. */
 export const bytes = (meta: Meta) =>
-  Type.Integer({ minimum: 1024, maximum: 1_073_741_824, unit: 'bytes', ...meta })
+  schema<number>('integer', { minimum: 1024, maximum: 1_073_741_824, unit: 'bytes', ...meta })
 
-export const flag = (meta: Meta) => Type.Boolean(meta)
+export const flag = (meta: Meta) => schema<boolean>('boolean', meta)
 
-export const oneOf = <const T extends readonly string[]>(values: T, meta: Meta) =>
-  Type.Unsafe<T[number]>({ type: 'string', enum: [...values], ...meta })
+export const oneOf = <const T extends readonly string[]>(values: T, keywords: Keywords = {}) =>
+  schema<T[number]>('string', { enum: [...values], ...keywords })
 
 /** `max/window` ("600/60s", "10/1m", a window of seven days at most) or "off". */
 export const budgetPattern =
@@ -64,12 +86,33 @@ export const budgetPattern =
 
 /** A budget, read by budget.ts. */
 export const budget = (meta: Meta) =>
-  Type.String({
+  matching({
     pattern: budgetPattern,
     accepts: 'a budget such as 600/60s, 10/1m or 5000/1h, or off',
     ...meta
   })
 
-/** A named group of options. Unknown keys are refused. */
-export const group = <T extends Record<string, TSchema>>(description: string, properties: T) =>
-  Type.Object(properties, { description, additionalProperties: false, default: {} })
+/** An object of these members and no others; all are required. */
+export const object = <P extends Schemas>(properties: P, keywords: Keywords = {}) =>
+  schema<{ [K in keyof P]: ValueOf<P[K]> }>('object', {
+    required: Object.keys(properties),
+    properties,
+    additionalProperties: false,
+    ...keywords
+  })
+
+/** An object of some of these members and no others. */
+export const partial = <P extends Schemas>(properties: P) =>
+  schema<{ [K in keyof P]?: ValueOf<P[K]> }>('object', { properties, additionalProperties: false })
+
+/** An object whose names match a pattern and whose values are of one kind. */
+export const named = <T>(pattern: string, value: Schema<T>, meta: Meta) =>
+  schema<Record<string, T>>('object', {
+    patternProperties: { [pattern]: value },
+    additionalProperties: false,
+    ...meta
+  })
+
+/** A named group of options. */
+export const group = <P extends Schemas>(description: string, properties: P) =>
+  object(properties, { description, default: {} })

@@ -1,10 +1,20 @@
 // What can be set about sessions, budgets, who may call which tool, streams and the log. It refuses to know how any of these
 // is carried out.
-import { Type } from 'typebox'
-import { budget, count, group, oneOf, seconds, text } from './option.ts'
+import {
+  budget,
+  count,
+  group,
+  listOf,
+  matching,
+  named,
+  oneOf,
+  partial,
+  seconds,
+  text
+} from './option.ts'
 
 export const sessionOptions = group('Sealed sessions of the legacy eras.', {
-  secrets: Type.Array(Type.String({ minLength: 1, accepts: 'a text' }), {
+  secrets: listOf(matching({ minLength: 1, accepts: 'a text' }), {
     env: 'SESSION_SECRET',
     secret: true,
     description:
@@ -54,31 +64,20 @@ export const limitOptions = group('Budgets, as max/window; "off" switches one of
   })
 })
 
-const toolRule = Type.Object(
-  {
-    level: Type.Optional(
-      oneOf(['none', 'optional', 'required'], {
-        description: 'none: no token needed. optional: a token is used when present. required.'
-      })
-    ),
-    scopes: Type.Optional(
-      Type.Array(
-        Type.String({
-          pattern: '^[\\x21\\x23-\\x5B\\x5D-\\x7E]+$',
-          accepts: 'one scope, without spaces, quotes and backslashes'
-        }),
-        { description: 'Scopes that a call needs, all of them.' }
-      )
-    ),
-    budget: Type.Optional(
-      budget({ description: 'A budget of this tool or pattern, per principal.' })
-    ),
-    weight: Type.Optional(
-      count({ description: 'Units that one call draws from every budget.' }, 1, 1000)
-    )
-  },
-  { additionalProperties: false }
-)
+const toolRule = partial({
+  level: oneOf(['none', 'optional', 'required'], {
+    description: 'none: no token needed. optional: a token is used when present. required.'
+  }),
+  scopes: listOf(
+    matching({
+      pattern: '^[\\x21\\x23-\\x5B\\x5D-\\x7E]+$',
+      accepts: 'one scope, without spaces, quotes and backslashes'
+    }),
+    { description: 'Scopes that a call needs, all of them.' }
+  ),
+  budget: budget({ description: 'A budget of this tool or pattern, per principal.' }),
+  weight: count({ description: 'Units that one call draws from every budget.' }, 1, 1000)
+})
 
 export const policyOptions = group('Who may call which tool.', {
   unannotated: oneOf(['required', 'none'], {
@@ -93,8 +92,7 @@ export const policyOptions = group('Who may call which tool.', {
       'step-up: a tool whose scope is missing is listed and answers 403 insufficient_scope. hide: it is not listed and unknown.',
     default: 'step-up'
   }),
-  tools: Type.Record(Type.String({ pattern: '^[A-Za-z0-9._*-]{1,128}$' }), toolRule, {
-    additionalProperties: false,
+  tools: named('^[A-Za-z0-9._*-]{1,128}$', toolRule, {
     description:
       'Overrides by tool name or pattern ("*" matches any run of characters): level (none, optional, required), scopes, budget, weight (1 to 1000). The most exact pattern wins. By file only.',
     accepts: 'rules by tool name or pattern, such as "tutorial_*": { weight: 5 }',
@@ -104,7 +102,7 @@ export const policyOptions = group('Who may call which tool.', {
 })
 
 export const toolOptions = group("The gateway's own tools.", {
-  authStatus: Type.String({
+  authStatus: matching({
     pattern: '^[A-Za-z0-9._-]{1,128}$',
     env: 'AUTH_STATUS_TOOL',
     accepts: 'a tool name of letters, digits and . _ -, or off',

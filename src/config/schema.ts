@@ -1,8 +1,8 @@
 // One tree: every option's shape, type, default, documentation and environment name. It refuses to know where values come
 // from (load.ts) and what follows from them (derive.ts).
-import { type Static, Type } from 'typebox'
 import { drupalOptions } from './drupal-options.ts'
 import { oauthOptions } from './oauth-options.ts'
+import { object, type ValueOf } from './option.ts'
 import {
   limitOptions,
   logOptions,
@@ -14,7 +14,7 @@ import {
 } from './policy-options.ts'
 import { rootOptions, serverOptions } from './server-options.ts'
 
-export const configSchema = Type.Object(
+export const configSchema = object(
   {
     ...rootOptions,
     server: serverOptions,
@@ -28,11 +28,11 @@ export const configSchema = Type.Object(
     streams: streamOptions,
     log: logOptions
   },
-  { additionalProperties: false, description: 'Configuration of drupal-mcp-gateway.' }
+  { description: 'Configuration of drupal-mcp-gateway.' }
 )
 
 /** The tree as validated, before anything is derived from it. Only src/config sees it. */
-export type Tree = Static<typeof configSchema>
+export type Tree = ValueOf<typeof configSchema>
 
 /** How the audience of a token is judged (architecture §6). */
 export type AudiencePolicy =

@@ -1,7 +1,6 @@
 // What can be set about the gateway itself: its public URL, its listeners and their bounds. It refuses to know what follows
 // from a value.
 import { bytes, count, file, group, list, oneOf, path, seconds, text, url } from './option.ts'
-import { Type } from 'typebox'
 
 /** Options at the root of the tree. */
 export const rootOptions = {
@@ -40,13 +39,15 @@ export const serverOptions = group('The listeners.', {
     accepts: 'an address or a host name',
     default: '127.0.0.1'
   }),
-  port: Type.Integer({
-    minimum: 0,
-    maximum: 65535,
-    env: 'MCP_SERVER_PORT',
-    description: 'Port to listen on; 0 picks a free one (publicUrl must then be set).',
-    default: 3000
-  }),
+  port: count(
+    {
+      env: 'MCP_SERVER_PORT',
+      description: 'Port to listen on; 0 picks a free one (publicUrl must then be set).',
+      default: 3000
+    },
+    0,
+    65535
+  ),
   adminHost: text({
     env: 'ADMIN_HOST',
     description: 'Address of the admin listener (metrics, health).',
@@ -54,14 +55,16 @@ export const serverOptions = group('The listeners.', {
     risk: 'It answers without sign-in: keep it on a private network.',
     default: '127.0.0.1'
   }),
-  adminPort: Type.Integer({
-    minimum: -1,
-    maximum: 65535,
-    env: 'ADMIN_PORT',
-    description:
-      'Port of the admin listener (metrics, health); -1: no admin listener; 0 picks a free one. Must not be server.port.',
-    default: -1
-  }),
+  adminPort: count(
+    {
+      env: 'ADMIN_PORT',
+      description:
+        'Port of the admin listener (metrics, health); -1: no admin listener; 0 picks a free one. Must not be server.port.',
+      default: -1
+    },
+    -1,
+    65535
+  ),
   allowedHosts: list(
     {
       env: 'ALLOWED_HOSTS',

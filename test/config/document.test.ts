@@ -6,9 +6,15 @@ import { parse } from 'yaml'
 import { configTable, editorSchema, exampleYaml, withTable } from '../../src/config/document.ts'
 import { generate } from '../../src/config/generate.ts'
 import { loadConfig } from '../../src/config/load.ts'
-import { options } from '../../src/config/options.ts'
+import { options, rootSchema } from '../../src/config/options.ts'
 
 const strong = 'q8Zr2LwX0vKe7TnB4mYc1HsD6uGj9PaF'
+
+t.test('the tree is a JSON schema: the loader itself does not ask', async t => {
+  const ajv = new Ajv()
+  ajv.addVocabulary(['env', 'risk', 'accepts', 'secret', 'unit'])
+  t.equal(ajv.validateSchema(rootSchema), true, ajv.errorsText())
+})
 
 t.test('the generated documents of the repository are not stale', async t => {
   t.same(generate(process.cwd(), true), [], 'run: npm run generate')
