@@ -86,6 +86,7 @@ function sized(size) {
       httpProxy('http-proxy', { tool: `article_${size}` }),
       nginx('nginx', { tool: `article_${size}` }),
       gateway('gateway, mcp', { ...mcp, tool: `article_${size}` }),
+      gateway('gateway, mcp, modern', { ...mcp, era: 'modern', tool: `article_${size}` }),
       gateway('gateway, jsonrpc', { tool: `article_${size}` })
     ]
   }

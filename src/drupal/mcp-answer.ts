@@ -3,7 +3,7 @@
 import { errorTable, type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
 import type { Params, RpcRequest } from '../mcp/call.ts'
 import { memberText, setMembers } from '../mcp/json-members.ts'
-import { rpcErrorBody } from '../mcp/rpc-error.ts'
+import { resultFrames, rpcErrorBody } from '../mcp/rpc-error.ts'
 import { denied } from './answers.ts'
 import { isSameId } from './mcp-read.ts'
 
@@ -133,14 +133,13 @@ function isUsual(body: Buffer, idText: string): boolean {
   if (body.includes('"error":', Math.max(0, body.length - furthest))) return false
   let end = body.length
   while ((body[end - 1] as number) <= 0x20) end -= 1
-  const frames = (head: string, tail: string) =>
-    body.toString('latin1', 0, head.length) === head &&
-    body.toString('latin1', end - tail.length, end) === tail
-  return (
-    frames(`{"jsonrpc":"2.0","id":${idText},"result":{`, '}}') ||
-    frames('{"result":{', `},"jsonrpc":"2.0","id":${idText}}`) ||
-    frames('{"jsonrpc":"2.0","result":{', `},"id":${idText}}`)
-  )
+  return resultFrames.some(frame => {
+    const [head, tail] = frame(idText)
+    return (
+      body.toString('latin1', 0, head.length + 1) === `${head}{` &&
+      body.toString('latin1', end - tail.length - 1, end) === `}${tail}`
+    )
+  })
 }
 
 const hasNoId = ({ id }: Params) => id === null || id === undefined

@@ -152,7 +152,8 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
     const write = (idText: string) => toLegacyRequest(request.call.bytes.toString(), idText)
     const { answer, id, idText } = await ask(holder, caller, write, untilGone(reply))
     const { method, idText: own } = message
-    const asModern = { method, info: description.info, ttlMs: listTtlMs, idText: own }
+    const ids = { own, asked: idText }
+    const asModern = { method, info: description.info, ttlMs: listTtlMs, ids }
     await sendTranslated(request, reply, answer, {
       streams,
       bounds,

@@ -5,7 +5,7 @@ import type { Message, Params, RpcRequest } from './call.ts'
 import { metaKey } from './envelope.ts'
 import { keepMembers, setMembers } from './json-members.ts'
 import { encodeHeaderValue, mirroredName } from './mirrored-headers.ts'
-import { rpcErrorBody } from './rpc-error.ts'
+import { resultFrames, rpcErrorBody, rpcResult } from './rpc-error.ts'
 import type { ServerDescription, ServerInfo } from './server-info.ts'
 
 /** A JSON-RPC answer and the HTTP status that goes with it. */
@@ -75,8 +75,13 @@ export interface ModernAnswerOptions {
   info: Params | ServerInfo
   /** Milliseconds for which a list may be kept by the client. */
   ttlMs: number
-  /** The client's own id, where it was asked under another. */
-  idText?: string
+  /** Where the client's own id is not the one under which the upstream was asked. */
+  ids?: AnswerIds
+}
+
+interface AnswerIds {
+  own: string
+  asked: string
 }
 
 /**
@@ -84,29 +89,59 @@ export interface ModernAnswerOptions {
  * GW_UPSTREAM_INVALID for text that is no answer.
  */
 export function toModernAnswer(answer: string, options: ModernAnswerOptions): Answer {
-  const { method, info, ttlMs, idText } = options
-  const named = idText === undefined ? {} : { id: idText }
-  const { result: parsed, error } = parseAnswer(answer)
-  if (parsed === undefined) return toModernError(answer, named, (error as RpcError).code)
-  // What Drupal lists depends on who asks: never public (R65).
-  const caching = cacheable.has(method) ? { ttlMs: String(ttlMs), cacheScope: '"private"' } : {}
+  const { method, info, ttlMs, ids } = options
+  const usual = ids && cutResult(answer, ids.asked)
+  const { result, error }: ReturnType<typeof parseAnswer> = usual ?? parseAnswer(answer)
+  const named = ids && { id: ids.own }
+  if (result === undefined) return toModernError(answer, named, (error as RpcError).code)
+  const added = {
+    resultType: '"complete"',
+    // What Drupal lists depends on who asks: never public (R65).
+    ...(cacheable.has(method) && { ttlMs: String(ttlMs), cacheScope: '"private"' })
+  }
   const server = { [metaKey.serverInfo]: JSON.stringify(info) }
-  const complete = (result = '{}') =>
-    setMembers(result, {
-      resultType: '"complete"',
-      ...caching,
-      _meta: meta =>
-        setMembers(isObject(parsed['_meta']) && meta !== undefined ? meta : '{}', server)
-    })
-  return { status: 200, body: setMembers(answer, { ...named, result: complete }) }
+  const complete = (text = '{}') => {
+    const isNew = [...Object.keys(added), '_meta'].every(name => !Object.hasOwn(result, name))
+    // In front nothing has to be looked for: with the cut, two fifths of an answer of 100 KB (measured).
+    if (isNew) return inFront(text, setMembers('{}', { ...added, _meta: setMembers('{}', server) }))
+    const meta = (old = '{}') => setMembers(isObject(result['_meta']) ? old : '{}', server)
+    return setMembers(text, { ...added, _meta: meta })
+  }
+  const body =
+    usual === undefined
+      ? setMembers(answer, { ...named, result: complete })
+      : rpcResult((ids as AnswerIds).own, complete(usual.text))
+  return { status: 200, body }
 }
 
-function toModernError(answer: string, named: { id?: string }, code: number): Answer {
+/** The members of `first`, which has some, before those of `object`. */
+function inFront(object: string, first: string): string {
+  const rest = object.slice(object.indexOf('{') + 1)
+  return `${first.slice(0, -1)}${/^\s*\}/.test(rest) ? '' : ','}${rest}`
+}
+
+/** The result of an answer in one of the usual orders; undefined for another one. Parsing the cut proves it whole. */
+function cutResult(answer: string, id: string): { text: string; result: Params } | undefined {
+  for (const frame of resultFrames) {
+    const [head, tail] = frame(id)
+    if (!answer.startsWith(head) || !answer.endsWith(tail)) continue
+    const text = answer.slice(head.length, -tail.length)
+    try {
+      const result: unknown = JSON.parse(text)
+      return isObject(result) ? { text, result } : undefined
+    } catch {
+      return undefined
+    }
+  }
+  return undefined
+}
+
+function toModernError(answer: string, named: { id: string } | undefined, code: number): Answer {
   const renamed = code === -32002 ? '-32602' : code === -32042 ? '-32603' : undefined
   const rename = (error = '{}') => setMembers(error, { code: renamed })
   return {
     status: code === -32601 ? 404 : 200,
-    body: setMembers(answer, renamed === undefined ? named : { ...named, error: rename })
+    body: setMembers(answer, { ...named, ...(renamed !== undefined && { error: rename }) })
   }
 }
 

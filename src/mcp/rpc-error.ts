@@ -6,6 +6,13 @@ export function rpcFrame(idText: string): [head: string, tail: string] {
   return [`{"jsonrpc":"2.0","id":${idText},"result":`, '}']
 }
 
+/** The orders in which servers write a result: what stands before and behind it. */
+export const resultFrames: readonly ((idText: string) => [head: string, tail: string])[] = [
+  rpcFrame,
+  idText => ['{"result":', `,"jsonrpc":"2.0","id":${idText}}`],
+  idText => ['{"jsonrpc":"2.0","result":', `,"id":${idText}}`]
+]
+
 /** A result for the request with this id; `resultJson` is JSON text. */
 export function rpcResult(idText: string, resultJson: string): string {
   const [head, tail] = rpcFrame(idText)

@@ -193,6 +193,52 @@ t.test('R63 R64 R65 a legacy result is completed for a modern client', async t =
   )
 })
 
+t.test(
+  'R62 R20 an answer under another id becomes the client’s own, in whichever order it is written',
+  async t => {
+    const options = { method: 'tools/call', info, ttlMs: 0, ids: { own: '1e0', asked: '"g-1"' } }
+    const complete = {
+      resultType: 'complete',
+      _meta: { 'io.modelcontextprotocol/serverInfo': info }
+    }
+    const texts = (result: string) => [
+      `{"jsonrpc":"2.0","id":"g-1","result":${result}}`,
+      `{"result":${result},"jsonrpc":"2.0","id":"g-1"}`,
+      `{"jsonrpc":"2.0","result":${result},"id":"g-1"}`,
+      `{ "id" : "g-1", "result" : ${result} , "jsonrpc":"2.0" }\n`
+    ]
+    const results = [
+      '{}',
+      '{ }',
+      ' { "a":1.0,"b":"}" }',
+      '{"_meta":null}',
+      '{"resultType":"task","a":1.0}'
+    ]
+    for (const result of results) {
+      for (const text of texts(result)) {
+        const { status, body } = toModernAnswer(text, options)
+        t.equal(status, 200)
+        t.strictSame(parse(body), {
+          jsonrpc: '2.0',
+          id: 1,
+          result: { ...parse(result), ...complete }
+        })
+        t.equal(body.split('1e0').length, 2, 'the id as the client wrote it')
+        if (result.includes('1.0')) t.match(body, /"a":1\.0/)
+      }
+    }
+    const [kept = ''] = texts('{"_meta":{"x":1}}')
+    t.match(parse(toModernAnswer(kept, options).body), { result: { _meta: { x: 1 } } })
+    const smuggled = '{"jsonrpc":"2.0","id":"g-1","result":{},"result":{"b":2}}'
+    t.match(parse(toModernAnswer(smuggled, options).body), { result: { b: 2, ...complete } })
+    const error = '{"jsonrpc":"2.0","id":"g-1","error":{"code":-32601,"message":"m"}}'
+    t.strictSame(toModernAnswer(error, options), {
+      status: 404,
+      body: error.replace('"g-1"', '1e0')
+    })
+  }
+)
+
 t.test('R74 R75 R61 legacy error codes and statuses become those of the modern era', async t => {
   const cases = [
     [-32002, 200, -32602],
