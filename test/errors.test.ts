@@ -33,3 +33,14 @@ t.test('own JSON-RPC codes stay outside what the specification reserves (R74)', 
     t.ok(entry.rpc > 0 || allowed.has(entry.rpc), code)
   }
 })
+
+t.test(
+  'a refusal does not look for the place it was thrown at; an error that nobody foresaw does',
+  async t => {
+    const { stackTraceLimit } = Error
+    t.equal(gatewayError('GW_OVERLOADED').stack, undefined)
+    t.equal(gatewayError('GW_INVALID_TOKEN', { cause: new Error('x') }).stack, undefined)
+    t.match(gatewayError('GW_INTERNAL').stack, /errors\.test/)
+    t.equal(Error.stackTraceLimit, stackTraceLimit)
+  }
+)

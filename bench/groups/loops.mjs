@@ -70,11 +70,12 @@ export async function measureLoop(group, { rounds, seconds, tell }) {
 
 /** Latency at each rate, in interleaved rounds; the figures are medians over the rounds. */
 export async function measureLatency(group, { rounds, seconds, tell }) {
+  const settings = { rounds, seconds: seconds * group.lengthened }
   return withTargets(group, async targets => {
     const rows = []
     const measured = {}
     for (const rate of group.rates) {
-      const found = await interleave(targets, { rounds, seconds, rate, tell })
+      const found = await interleave(targets, { ...settings, rate, tell })
       for (const target of targets) {
         const told = found.get(target.name)
         measured[`${target.name}, ${rate}/s`] = told.map(({ latency }) => latency)
@@ -88,7 +89,7 @@ export async function measureLatency(group, { rounds, seconds, tell }) {
         })
       }
     }
-    return { rows, measured }
+    return { rows, measured, settings }
   })
 }
 

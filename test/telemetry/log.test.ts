@@ -179,8 +179,11 @@ t.test('an error is logged with code, reason and causes, and nothing else of it'
     code: 'GW_INVALID_TOKEN',
     statusCode: 401,
     reason: 'audience',
-    stack: /log\.test/,
-    cause: { message: 'cause 8', cause: { cause: { message: 'cause 6', cause: undefined } } }
+    cause: {
+      message: 'cause 8',
+      stack: /log\.test/,
+      cause: { cause: { message: 'cause 6', cause: undefined } }
+    }
   })
   t.notMatch(JSON.stringify(logged), /private|cause 5/)
   logger.error({ err: 'text' })
