@@ -97,7 +97,7 @@ export const latency = {
   title: 'Latency at a fixed rate',
   text: 'Open loop: a call counts from the moment it was due. Microseconds. About every 20 s at 1,500/s Node marks its heap, for 100 ms in which its own threads take turns with it on the one core: the rounds are long, so that this is not the p99 of some and missing in others.',
   rates: [500, 1500],
-  // As long as others: in 3 s one marking of the heap is more than 1 % of the calls, and the p99 was 3 to 200 ms by chance.
+  // How many times as long as other rounds: in 3 s one marking of the heap is more than 1 % of the calls, and the p99 was 3 to 200 ms by chance.
   lengthened: 7,
   targets: () => [
     nginx(),

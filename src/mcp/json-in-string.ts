@@ -42,7 +42,9 @@ export function writeInString(json: Buffer, target: Buffer, at: number): number 
         if (escaped === slash) target[to++] = slash
         else if (escaped === letterU) {
           const unit = hexAt(json, from + 1)
-          const low = isHigh(unit) && json[from + 6] === letterU ? hexAt(json, from + 7) : 0
+          const isPaired =
+            isHigh(unit) && json[from + 5] === backslash && json[from + 6] === letterU
+          const low = isPaired ? hexAt(json, from + 7) : 0
           if (isLow(low)) {
             to = writeCodePoint(target, to, 0x10000 + ((unit & 0x3ff) << 10) + (low & 0x3ff))
             from += 10

@@ -28,6 +28,8 @@ t.test('what PHP escapes for others is undone, what JSON needs escaped stays', a
     [String.raw`"\u0000\u001F"`, String.raw`"\u0000\u001F"`],
     [String.raw`"\ud83d"`, String.raw`"\ud83d"`],
     [String.raw`"\ude00\ud83d x"`, String.raw`"\ude00\ud83d x"`],
+    [String.raw`"\ud83dxude00"`, String.raw`"\ud83dxude00"`],
+    [String.raw`"\ud83d\tude00"`, String.raw`"\ud83d\tude00"`],
     [String.raw`"\ud83d\n\ud83d\u0041"`, String.raw`"\ud83d\n\ud83dA"`],
     ['"é Ж € 😀 \u2028"', '"é Ж € 😀 \u2028"'],
     [
