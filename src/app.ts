@@ -27,7 +27,7 @@ import { remember } from './http/remember.ts'
 import { request } from './http/request.ts'
 import { serverOptions } from './http/server.ts'
 import { tls } from './http/tls.ts'
-import { stopGracefully, watchUnused } from './http/stop.ts'
+import { stopGracefully, watchConnections } from './http/stop.ts'
 import { trace } from './http/trace.ts'
 import { wellKnown } from './http/well-known.ts'
 import { createSessions } from './mcp/session.ts'
@@ -147,7 +147,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
   }
 
   const app = fastify({ ...serverOptions(config), loggerInstance: log })
-  const unused = watchUnused(app.server)
+  const connections = watchConnections(app.server)
   let stopping = false
 
   await app.register(tls, { config })
@@ -242,7 +242,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
     admin: adminApp,
     async stop() {
       stopping = true
-      await stopGracefully(app, config, unused)
+      await stopGracefully(app, config, connections)
     }
   }
 }

@@ -2,6 +2,7 @@
 // to know what the answer means for the caller, and remembers nothing but the gateway's own token.
 import type { Config } from '../config/schema.ts'
 import { isGatewayError } from '../errors.ts'
+import { type Member, Roster } from '../roster.ts'
 import type { JsonObject } from './claims.ts'
 import { type AuthorizationServer, type Discovery, unavailable } from './discovery.ts'
 import type { VerifierEvents } from './events.ts'
@@ -33,6 +34,11 @@ interface Options {
   scope?: string
 }
 
+interface Asking extends Member {
+  token: string
+  answer: Promise<IntrospectionAnswer>
+}
+
 /** Most questions at once: tokens nobody knows must not become a load on the server. */
 const maxConcurrent = 64
 
@@ -41,7 +47,7 @@ export function createIntrospection(options: Options): Introspection {
   const { config, discovery, fetch, now, events = {}, scope = '' } = options
   const { oauth } = config
   const timeoutMs = oauth.timeoutSeconds * 1000
-  const pending = new Map<string, Promise<IntrospectionAnswer>>()
+  const pending = new Roster<Asking>()
   const ownToken = createOwnToken({ config, discovery, fetch, now, events, scope })
 
   async function post(
@@ -130,14 +136,17 @@ export function createIntrospection(options: Options): Introspection {
     },
     async ask(token, tokenId) {
       // Never by the jti: it is no secret, and whoever posts one as a token would share the answer to the owner's question.
-      const asked = pending.get(token)
-      if (asked !== undefined) return asked
+      const asked = pending.find(each => each.token === token)
+      if (asked !== undefined) return asked.answer
       if (pending.size >= maxConcurrent) {
         throw unavailable(`${maxConcurrent} introspections are under way`)
       }
-      const answer = measured(token, tokenId).finally(() => pending.delete(token))
-      pending.set(token, answer)
-      return answer
+      const asking: Asking = pending.enter({
+        at: -1,
+        token,
+        answer: measured(token, tokenId).finally(() => pending.leave(asking))
+      })
+      return asking.answer
     }
   }
 }

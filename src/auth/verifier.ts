@@ -2,6 +2,7 @@
 // they said. It refuses to judge anything itself.
 import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
+import { type Member, Roster } from '../roster.ts'
 import { judgeAudience } from './audience.ts'
 import {
   type ClaimsVerdict,
@@ -32,6 +33,11 @@ interface Options {
   events?: VerifierEvents
 }
 
+interface Judging extends Member {
+  token: string
+  verdict: Promise<Verdict>
+}
+
 /** Most unknown tokens judged at once; more are answered 503 at once. */
 const maxInFlight = 1000
 
@@ -57,7 +63,7 @@ export function createVerifier(options: Options): Verifier {
   }
 
   const memory = createVerdictMemory(oauth, now)
-  const inFlight = new Map<string, Promise<Verdict>>()
+  const inFlight = new Roster<Judging>()
 
   function told(verdict: Verdict): Verdict {
     events.verdict?.(verdict.ok ? 'ok' : verdict.reason, verdict.source)
@@ -72,14 +78,14 @@ export function createVerifier(options: Options): Verifier {
   function verify(token: string): Verdict | Promise<Verdict> {
     const remembered = memory.find(token)
     if (remembered !== undefined && remembered !== 'seen') return told(remembered)
-    const pending = inFlight.get(token)
-    if (pending !== undefined) return pending
+    const pending = inFlight.find(each => each.token === token)
+    if (pending !== undefined) return pending.verdict
     const judged = judge(token, remembered === 'seen')
     if (!(judged instanceof Promise)) return told(judged)
     const settled = judged.then(told)
-    const forget = () => inFlight.delete(token)
+    const judging = inFlight.enter({ at: -1, token, verdict: settled })
+    const forget = () => inFlight.leave(judging)
     settled.then(forget, forget)
-    inFlight.set(token, settled)
     return settled
   }
 

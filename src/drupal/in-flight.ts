@@ -2,6 +2,7 @@
 // principal's, no other (R19, R49). It knows the calls of this process only; a replica cannot end another's.
 import type { FastifyReply } from 'fastify'
 import type { RequestId, SessionState } from '../mcp/call.ts'
+import { type Member, Roster } from '../roster.ts'
 import type { Signal } from './exchange.ts'
 
 /** What an AbortController does: measured, it costs a call 5 % less. */
@@ -44,39 +45,47 @@ export function untilGone({ raw }: FastifyReply): Stop {
   return stop
 }
 
-export interface InFlight {
-  /** The signal of a call that begins. */
-  start(session: SessionState, id: RequestId): Stop
-  /** The call is over. */
-  end(session: SessionState, id: RequestId, stop: Stop): void
-  /** Ends the call with this id in this session; unknown and finished ids are ignored. */
-  cancel(session: SessionState, id: unknown): void
+/** A call at work: its signal, and what a cancellation names it by. */
+export class RunningCall extends Stop implements Member {
+  at = -1
+  readonly #sessionId: string
+  readonly #principal: string
+  readonly #id: RequestId
+
+  constructor({ id: sessionId, principal }: SessionState, id: RequestId) {
+    super()
+    this.#sessionId = sessionId
+    this.#principal = principal
+    this.#id = id
+  }
+
+  /** `1` and `"1"` are two ids. A session's id is random and belongs to one principal; the principal is compared all the same. */
+  isMeant(session: SessionState, id: unknown): boolean {
+    return (
+      id === this.#id && session.id === this.#sessionId && session.principal === this.#principal
+    )
+  }
 }
 
-/** `1` and `"1"` are two ids. A session's id is random and belongs to one principal; the principal stands here all the same. */
-function keyOf(session: SessionState, id: RequestId): string {
-  return `${session.id} ${session.principal} ${typeof id} ${id}`
+export interface InFlight {
+  /** A call begins. */
+  start(session: SessionState, id: RequestId): RunningCall
+  /** The call is over. */
+  end(call: RunningCall): void
+  /** Ends the calls with this id in this session; unknown and finished ids are ignored. */
+  cancel(session: SessionState, id: unknown): void
 }
 
 /** The reason of a signal that a client's cancellation ended, and of its stream: compared, never shown. */
 export const cancelled = new Error('cancelled by the client')
 
 export function createInFlight(): InFlight {
-  const calls = new Map<string, Stop>()
+  const calls = new Roster<RunningCall>()
   return {
-    start(session, id) {
-      const stop = new Stop()
-      calls.set(keyOf(session, id), stop)
-      return stop
-    },
-    end(session, id, stop) {
-      const key = keyOf(session, id)
-      // A client that used the id twice must not lose the second call's entry.
-      if (calls.get(key) === stop) calls.delete(key)
-    },
+    start: (session, id) => calls.enter(new RunningCall(session, id)),
+    end: call => calls.leave(call),
     cancel(session, id) {
-      if (typeof id !== 'string' && typeof id !== 'number') return
-      calls.get(keyOf(session, id))?.stop(cancelled)
+      for (const call of calls.all()) if (call.isMeant(session, id)) call.stop(cancelled)
     }
   }
 }

@@ -173,10 +173,10 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     const stop = inFlight.start(session, message.id)
     try {
       const result = await call(request, message, stop, '{')
-      inFlight.end(session, message.id, stop)
+      inFlight.end(stop)
       return result
     } catch (error) {
-      inFlight.end(session, message.id, stop)
+      inFlight.end(stop)
       if (stop.reason !== cancelled) throw error
       // There is no answer to what the client cancelled (R49).
       request.outcome = 'aborted'

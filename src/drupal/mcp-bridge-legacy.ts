@@ -85,7 +85,7 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
     }
     const session = request.call.session as SessionState
     const signal = inFlight.start(session, message.id)
-    const over = () => inFlight.end(session, message.id, signal)
+    const over = () => inFlight.end(signal)
     try {
       const answer = await ask(caller, { method: 'POST', body, headers, signal })
       eras.judge(answer)

@@ -165,7 +165,7 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     message: RpcRequest
   ): Promise<void> {
     const stop = inFlight.start(session, message.id)
-    const over = () => inFlight.end(session, message.id, stop)
+    const over = () => inFlight.end(stop)
     try {
       const stream = await relay(request, reply, session, stop)
       if (stream?.closed === false) stream.once('close', over)

@@ -6,6 +6,7 @@ import type { Config } from '../config/schema.ts'
 import { type ErrorCode, type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
 import { bytesOf, EventRelay } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
+import { type Member, Roster } from '../roster.ts'
 import { follow } from './event-body.ts'
 import { replyWithEvents } from './event-reply.ts'
 import { errorFor, type Expected } from './mcp-answer.ts'
@@ -53,13 +54,17 @@ function lostAnswers(judge: Judge | undefined, error: Error): string {
   return (judge?.lost() ?? []).map(request => writeEvent(errorFor(request, cause))).join('')
 }
 
+interface OpenStream extends Member {
+  /** Ends with the answer; else it is a stream for news. */
+  isCall: boolean
+  sessionId: string | undefined
+  end: (code: ErrorCode) => void
+}
+
 export function createStreams(config: Config, now: () => number = Date.now): Streams {
   const { heartbeatSeconds, maxPerPrincipal, maxSeconds } = config.streams
   const longestMs = Math.min(maxSeconds * 1000, 2 ** 31 - 1)
-  const open = new Map<
-    EventRelay,
-    { isCall: boolean; sessionId: string | undefined; end: (code: ErrorCode) => void }
-  >()
+  const open = new Roster<OpenStream>()
   const held = new Map<string, number>()
   let isDraining = false
 
@@ -156,7 +161,7 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
       const tokenMs = until === undefined ? Infinity : Math.max(0, until * 1000 - now())
       const life = setTimeout(() => end('GW_UPSTREAM_TIMEOUT'), Math.min(longestMs, tokenMs))
       const sessionId = request.call.session?.id
-      open.set(relay, { isCall: place === undefined, sessionId, end })
+      const stream = open.enter({ at: -1, isCall: place === undefined, sessionId, end })
       source.on('error', error => {
         say(error.message, 'event stream of the upstream was lost')
         // There is no answer to what was cancelled (R49).
@@ -170,7 +175,7 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
       // Before Fastify's own listeners: the audit line is written by them.
       reply.raw.once('close', () => {
         clearTimeout(life)
-        open.delete(relay)
+        open.leave(stream)
         place?.()
         request.bytesOut = relay.bytes
         const isGone = !reply.raw.writableFinished
@@ -183,15 +188,15 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
     },
 
     endSession(ended) {
-      for (const { isCall, sessionId, end } of open.values())
+      for (const { isCall, sessionId, end } of open.all())
         if (!isCall && sessionId === ended) end('GW_SESSION_NOT_FOUND')
     },
 
     drain(graceMs) {
       isDraining = true
-      for (const { isCall, end } of open.values()) if (!isCall) end('GW_SHUTTING_DOWN')
+      for (const { isCall, end } of open.all()) if (!isCall) end('GW_SHUTTING_DOWN')
       const late = setTimeout(() => {
-        for (const { end } of open.values()) end('GW_SHUTTING_DOWN')
+        for (const { end } of open.all()) end('GW_SHUTTING_DOWN')
       }, graceMs)
       late.unref()
     },

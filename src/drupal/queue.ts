@@ -30,19 +30,28 @@ interface Waiter {
   refuse: (error: unknown) => void
 }
 
+/** What one principal has at work and in line. */
 interface Lane {
   active: number
-  waiting: Set<Waiter>
+  waiting: Waiter[]
 }
+
+/** More idle lanes than this are dropped together. */
+const maxIdle = 1000
+
+const isIdle = (lane: Lane) => lane.active === 0 && lane.waiting.length === 0
 
 /** Makes a queue. Timers run only while somebody waits. */
 export function createFairQueue(options: QueueOptions): FairQueue {
   const { maxActive, maxQueue, timeoutMs } = options
   const perPrincipal = maxActive < 4 ? maxActive : maxActive - Math.max(1, maxActive >> 3)
   const retryAfterSeconds = Math.max(1, Math.ceil(timeoutMs / 1000))
-  const lanes = new Map<string, Lane>()
+  // Idle lanes stay until there are many, and the lines are arrays: a Map or Set that is set and deleted with each call keeps
+  // what hung on it (see roster.ts).
+  let lanes = new Map<string, Lane>()
+  let idle = 0
   // The lanes with waiters, in the order of their next turn.
-  const turns = new Map<string, Lane>()
+  const turns: Lane[] = []
   let active = 0
   let queued = 0
 
@@ -52,53 +61,63 @@ export function createFairQueue(options: QueueOptions): FairQueue {
     return gatewayError('GW_OVERLOADED', { reason, retryAfterSeconds })
   }
 
+  function laneOf(key: string): Lane {
+    const known = lanes.get(key)
+    if (known !== undefined) {
+      if (isIdle(known)) idle--
+      return known
+    }
+    const lane: Lane = { active: 0, waiting: [] }
+    lanes.set(key, lane)
+    return lane
+  }
+
+  function rest(lane: Lane): void {
+    if (!isIdle(lane) || ++idle <= maxIdle) return
+    lanes = new Map([...lanes].filter(([, each]) => !isIdle(each)))
+    idle = 0
+  }
+
   function take(lane: Lane): void {
     active++
     lane.active++
   }
 
   /** Takes a waiter out of its line. */
-  function remove(key: string, lane: Lane, waiter: Waiter): void {
-    lane.waiting.delete(waiter)
+  function remove(lane: Lane, waiter: Waiter): void {
+    lane.waiting.splice(lane.waiting.indexOf(waiter), 1)
     queued--
-    if (lane.waiting.size === 0) turns.delete(key)
-    if (lane.active === 0 && lane.waiting.size === 0) lanes.delete(key)
+    if (lane.waiting.length === 0) turns.splice(turns.indexOf(lane), 1)
+    rest(lane)
   }
 
   function admitNext(): void {
-    while (active < maxActive && turns.size > 0) {
-      let found: [string, Lane] | undefined
-      for (const turn of turns) {
-        if (turn[1].active < perPrincipal) {
-          found = turn
-          break
-        }
-      }
-      if (found === undefined) return
-      const [key, lane] = found
-      const waiter = lane.waiting.values().next().value as Waiter
+    while (active < maxActive) {
+      const lane = turns.find(each => each.active < perPrincipal)
+      if (lane === undefined) return
+      const [waiter] = lane.waiting as [Waiter]
       take(lane)
-      remove(key, lane, waiter)
+      remove(lane, waiter)
       // To the end of the round.
-      if (turns.delete(key)) turns.set(key, lane)
+      if (lane.waiting.length > 0) turns.push(...turns.splice(turns.indexOf(lane), 1))
       waiter.admit()
     }
   }
 
   /** A full queue: the last of the longest line goes, unless `length` (the newcomer's line) is about as long. */
   function makeRoom(length: number): boolean {
-    let longest: [string, Lane] | undefined
-    for (const turn of turns) {
-      if (longest === undefined || turn[1].waiting.size > longest[1].waiting.size) longest = turn
+    let longest: Lane | undefined
+    for (const lane of turns) {
+      if (longest === undefined || lane.waiting.length > longest.waiting.length) longest = lane
     }
-    if (longest === undefined || longest[1].waiting.size <= length + 1) return false
-    const last = [...longest[1].waiting].at(-1) as Waiter
-    remove(longest[0], longest[1], last)
+    if (longest === undefined || longest.waiting.length <= length + 1) return false
+    const last = longest.waiting.at(-1) as Waiter
+    remove(longest, last)
     last.refuse(overloaded('full'))
     return true
   }
 
-  function wait(key: string, lane: Lane, signal: Signal | undefined): Promise<void> {
+  function wait(lane: Lane, signal: Signal | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
       const settle = () => {
         clearTimeout(timer)
@@ -115,35 +134,32 @@ export function createFairQueue(options: QueueOptions): FairQueue {
         }
       }
       const onAbort = () => {
-        remove(key, lane, waiter)
+        remove(lane, waiter)
         waiter.refuse((signal as Signal).reason)
       }
       const timer = setTimeout(() => {
-        remove(key, lane, waiter)
+        remove(lane, waiter)
         waiter.refuse(overloaded('timeout'))
       }, timeoutMs)
       signal?.addEventListener('abort', onAbort)
       queued++
-      lane.waiting.add(waiter)
-      turns.set(key, lane)
+      if (lane.waiting.push(waiter) === 1) turns.push(lane)
     })
   }
 
   return {
     enter(key, signal) {
       if (signal?.aborted) return Promise.reject(signal.reason as Error)
-      let lane = lanes.get(key)
+      const known = lanes.get(key)
       const mayWork =
         active < maxActive &&
-        (lane === undefined || (lane.active < perPrincipal && lane.waiting.size === 0))
-      if (!mayWork && queued >= maxQueue && !makeRoom(lane?.waiting.size ?? 0)) {
+        (known === undefined || (known.active < perPrincipal && known.waiting.length === 0))
+      const length = known?.waiting.length ?? 0
+      if (!mayWork && queued >= maxQueue && !makeRoom(length)) {
         return Promise.reject(overloaded('full'))
       }
-      if (lane === undefined) {
-        lane = { active: 0, waiting: new Set() }
-        lanes.set(key, lane)
-      }
-      if (!mayWork) return wait(key, lane, signal)
+      const lane = laneOf(key)
+      if (!mayWork) return wait(lane, signal)
       take(lane)
       return undefined
     },
@@ -152,7 +168,7 @@ export function createFairQueue(options: QueueOptions): FairQueue {
       if (lane === undefined || lane.active === 0) throw new Error('leave without enter')
       active--
       lane.active--
-      if (lane.active === 0 && lane.waiting.size === 0) lanes.delete(key)
+      rest(lane)
       admitNext()
     },
     stats: () => ({ active, queued })

@@ -4,20 +4,21 @@ import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from '../config/schema.ts'
+import { type Member, Roster } from '../roster.ts'
 
-/**
- * The connections that have not carried a request yet. Browsers and fetch open some in advance, and to Node they are neither idle
- * nor at work: nobody would end them before they time out. Call it before the listener listens.
- */
-export function watchUnused(server: Server): ReadonlySet<Socket> {
-  const unused = new Set<Socket>()
+interface OpenConnection extends Member {
+  socket: Socket
+}
+
+/** All open connections, of a listener that does not yet listen. */
+export function watchConnections(server: Server): Roster<OpenConnection> {
+  const open = new Roster<OpenConnection>()
   const isTls = 'setSecureContext' in server
   server.on(isTls ? 'secureConnection' : 'connection', (socket: Socket) => {
-    unused.add(socket)
-    socket.once('close', () => unused.delete(socket))
+    const connection = open.enter({ at: -1, socket })
+    socket.once('close', () => open.leave(connection))
   })
-  server.on('request', ({ socket }) => unused.delete(socket))
-  return unused
+  return open
 }
 
 /**
@@ -27,7 +28,7 @@ export function watchUnused(server: Server): ReadonlySet<Socket> {
 export async function stopGracefully(
   app: FastifyInstance,
   config: Config,
-  unused: ReadonlySet<Socket>
+  open: Roster<OpenConnection>
 ): Promise<void> {
   const { readinessDelaySeconds, shutdownTimeoutSeconds } = config.server
   await sleep(readinessDelaySeconds * 1000)
@@ -36,8 +37,9 @@ export async function stopGracefully(
   // A connection whose last call has finished is idle, but was not when close() looked: without this it would keep the process.
   const sweep = setInterval(() => {
     app.server.closeIdleConnections()
-    // One that has begun to send is a request on its way: the bound holds for it as for any other.
-    for (const socket of unused) if (socket.bytesRead === 0) socket.destroy()
+    // Browsers and fetch open some in advance, and to Node they are neither idle nor at work: nobody would end them before they
+    // time out. One that has begun to send is a request on its way: the bound holds for it as for any other.
+    for (const { socket } of open.all()) if (socket.bytesRead === 0) socket.destroy()
   }, 50)
   const closed = app.close().then(() => 'closed')
   if ((await Promise.race([closed, bound])) === 'late') {

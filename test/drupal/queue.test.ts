@@ -101,6 +101,31 @@ t.test('the queue', async t => {
     t.same(queue.stats(), { active: 1, queued: 0 })
   })
 
+  t.test(
+    'thousands of principals, one after the other and beside one that works and one that waits',
+    async t => {
+      const queue = createFairQueue({ ...options, maxActive: 3 })
+      t.equal(queue.enter('works'), undefined)
+      t.equal(queue.enter('works'), undefined)
+      for (let i = 0; i < 3000; i++) {
+        if (queue.enter(`passer-by ${i}`) !== undefined) t.fail('a free place was not given')
+        queue.leave(`passer-by ${i}`)
+      }
+      t.equal(queue.enter('fills'), undefined)
+      const waiting = queue.enter('waits')
+      queue.leave('works')
+      await waiting
+      t.same(queue.stats(), { active: 3, queued: 0 })
+      for (let i = 0; i < 3000; i++) {
+        queue.leave(i === 0 ? 'fills' : `later ${i - 1}`)
+        if (queue.enter(`later ${i}`) !== undefined) t.fail('a free place was not given')
+      }
+      for (const key of ['works', 'waits', 'later 2999']) queue.leave(key)
+      t.same(queue.stats(), { active: 0, queued: 0 })
+      t.throws(() => queue.leave('passer-by 1'), /leave without enter/)
+    }
+  )
+
   t.test('who waits too long is turned away and leaves no trace', async t => {
     const shed: string[] = []
     const queue = createFairQueue({

@@ -1,0 +1,45 @@
+// Who is here now, where that changes with each call or connection. No Map and no Set: V8 copies one that is added to and deleted
+// from all the time into a new table every few times, and each old table that the garbage collector has moved to the old space
+// holds the next one, with all that hung on it at its time. Measured: of each call 5 KB became old before it died, and the
+// markings of the whole heap that removed it, 100 ms each, were the p99.
+
+/** What a roster is made of. */
+export interface Member {
+  /** Where it stands, -1: nowhere. The roster's own to write. */
+  at: number
+}
+
+export class Roster<T extends Member> {
+  readonly #members: T[] = []
+
+  /** A copy, in no order: members may leave while it is walked. */
+  all(): T[] {
+    return this.#members.slice()
+  }
+
+  find(is: (member: T) => boolean): T | undefined {
+    return this.#members.find(is)
+  }
+
+  get size(): number {
+    return this.#members.length
+  }
+
+  /** Gives the member. */
+  enter(member: T): T {
+    member.at = this.#members.push(member) - 1
+    return member
+  }
+
+  /** Nothing where it has left before. */
+  leave(member: T): void {
+    const { at } = member
+    if (at === -1) return
+    const last = this.#members.pop() as T
+    if (last !== member) {
+      this.#members[at] = last
+      last.at = at
+    }
+    member.at = -1
+  }
+}
