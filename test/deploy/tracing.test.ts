@@ -28,7 +28,7 @@ t.test(
     const drupal = await startDrupal()
     t.teardown(() => drupal.close())
     const env = { DRUPAL_URL: drupal.url }
-    const preload = [join(root, 'test/deploy/fixtures/tracing.mjs')]
+    const preload = ['--import', join(root, 'test/deploy/fixtures/tracing.mjs')]
     const gateway = gatewayProcess(t, await freePort(), env, preload)
     await gateway.start()
     const post = async (body: object, headers: Record<string, string>) => {

@@ -35,7 +35,7 @@ const mirrored = (method: string, name?: string) => ({
 })
 
 /** A gateway process and a Drupal whose echo takes its time and remembers what it ran. */
-async function start(t: Test, env: Record<string, string> = {}, preload: string[] = []) {
+async function start(t: Test, env: Record<string, string> = {}, nodeArgs: string[] = []) {
   const ran: string[] = []
   const slowEcho = {
     ...echo,
@@ -51,7 +51,7 @@ async function start(t: Test, env: Record<string, string> = {}, preload: string[
     t,
     await freePort(),
     { DRUPAL_URL: drupal.url, LIMIT_PRINCIPAL: 'off', ...env },
-    preload
+    nodeArgs
   )
   await gateway.start()
   const authorization = `Bearer ${drupal.mint().token}`
@@ -225,7 +225,7 @@ t.test('an error outside of every request ends the process, but not the calls at
     broken,
     `process.on('SIGWINCH', () => setTimeout(() => { throw new Error('out of the blue') }))`
   )
-  const { gateway, ran, load } = await start(t, {}, [broken])
+  const { gateway, ran, load } = await start(t, {}, ['--import', broken])
   const { answered, crossed, end } = await load(6)
   gateway.signal('SIGWINCH')
   t.equal(await gateway.exit, 1, 'so that whoever watches starts it again')
