@@ -54,8 +54,10 @@ export async function warm(target, { connections, seconds = 15, count = 30_000 }
 /** One load of a target that was paused: awake, in its stride again, measured, and paused. */
 export async function measureAlone(target, options) {
   resume(target.process)
-  // What an idle process has put off comes first: at a fixed rate it would be somebody's latency.
-  const stride = options.rate > 0 ? { rate: options.rate, seconds: 2 } : { count: 1000, seconds: 5 }
+  // What an idle process has put off comes first: at a fixed rate it would be somebody's latency. V8 shrinks a heap that was idle
+  // some seconds after it has woken up.
+  const stride =
+    options.rate > 0 ? { rate: options.rate, seconds: 12 } : { count: 1000, seconds: 5 }
   for (let tries = 0; tries < 10; tries++) {
     const { failures } = await load(target, { connections: options.connections, ...stride })
     if (failures === 0) break
