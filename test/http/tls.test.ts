@@ -1,14 +1,18 @@
 // TLS by the gateway itself: real certificates by openssl, real handshakes, and new certificates while connections are open.
 import { execFileSync } from 'node:child_process'
+import { EventEmitter, once } from 'node:events'
 import { cpSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import type { IncomingMessage } from 'node:http'
 import { Agent, request } from 'node:https'
 import { join } from 'node:path'
-import type { TLSSocket } from 'node:tls'
+import { text } from 'node:stream/consumers'
+import { connect as connectTls, type TLSSocket } from 'node:tls'
 import fastify from 'fastify'
 import t from 'tap'
 import { loadConfig } from '../../src/config/load.ts'
 import { serverOptions } from '../../src/http/server.ts'
 import { tls, tlsOptions } from '../../src/http/tls.ts'
+import { echo } from '../faults/fixtures/load.ts'
 import { startGateway } from '../gateway/fixtures/start.ts'
 
 /** A self-signed pair in a folder; answers the two paths. */
@@ -154,6 +158,72 @@ t.test('without a notice from the file system the files are looked at now and th
   for (;;) if ((await get(origin)).subject === 'second') break
   t.pass('the new certificate is served')
 })
+
+t.test(
+  'shutdown: a call at work finishes, a connection opened in advance does not delay it',
+  async t => {
+    const { cert, key } = pair(t.testdir(), 'only')
+    const begun = new EventEmitter()
+    const finish = new EventEmitter()
+    const slow: typeof echo = {
+      ...echo,
+      async run(params, caller) {
+        const finished = once(finish, 'now')
+        begun.emit('call')
+        await finished
+        return echo.run(params, caller)
+      }
+    }
+    const { gateway, origin, token } = await startGateway(t, {
+      drupal: { extraTools: [slow] },
+      env: { GATEWAY_PUBLIC_URL: 'https://localhost:3999', TLS_CERT_FILE: cert, TLS_KEY_FILE: key }
+    })
+    const { hostname, port } = new URL(origin)
+    const inAdvance = connectTls({ host: hostname, port: Number(port), rejectUnauthorized: false })
+    await once(inAdvance, 'secureConnect')
+
+    const message = {
+      jsonrpc: '2.0',
+      id: 1,
+      method: 'tools/call',
+      params: {
+        name: slow.name,
+        arguments: { text: 'late' },
+        _meta: {
+          'io.modelcontextprotocol/protocolVersion': '2026-07-28',
+          'io.modelcontextprotocol/clientInfo': { name: 't', version: '1' },
+          'io.modelcontextprotocol/clientCapabilities': {}
+        }
+      }
+    }
+    const call = request(`${origin}/mcp`, {
+      agent: false,
+      rejectUnauthorized: false,
+      method: 'POST',
+      headers: {
+        'content-type': 'application/json',
+        accept: 'application/json, text/event-stream',
+        authorization: `Bearer ${token()}`,
+        'mcp-protocol-version': '2026-07-28',
+        'mcp-method': 'tools/call',
+        'mcp-name': slow.name
+      }
+    })
+    const answered = once(call, 'response') as Promise<[IncomingMessage]>
+    const atWork = once(begun, 'call')
+    call.end(JSON.stringify(message))
+    await atWork
+
+    const gone = once(inAdvance.resume(), 'close')
+    const stopped = gateway.stop()
+    await gone
+    finish.emit('now')
+    const [answer] = await answered
+    t.equal(answer.statusCode, 200)
+    t.match(await text(answer), /late/)
+    await stopped
+  }
+)
 
 t.test('a pair that does not belong together: the gateway does not start and says why', async t => {
   const folder = t.testdir()
