@@ -95,7 +95,7 @@ function sized(size) {
 /** Latency at a fixed rate. */
 export const latency = {
   title: 'Latency at a fixed rate',
-  text: 'Open loop: a call counts from the moment it was due. Microseconds. About every 20 s at 1,500/s Node marks its heap, for 100 ms in which its own threads take turns with it on the one core: the rounds are long, so that this is not the p99 of some and missing in others.',
+  text: 'Open loop: a call counts from the moment it was due. Microseconds. The rounds are long: where Node marks its heap, as bare http-proxy does every 20 s, its own threads take turns with the calls on the one core for 100 ms, which is more than 1 % of 3 s.',
   rates: [500, 1500],
   // How many times as long as other rounds: in 3 s one marking of the heap is more than 1 % of the calls, and the p99 was 3 to 200 ms by chance.
   lengthened: 7,
