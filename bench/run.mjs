@@ -23,7 +23,7 @@ const groups = {
 const help = `Usage: npm run bench -- [options]
 
 Measures the gateway beside its peers and writes bench/RESULTS.md. Without options every group is run in full, which takes
-about 50 minutes on an idle machine. What it needs from Debian and npm: bench/install.sh
+about two hours; latency is half of that. What it needs from Debian and npm: bench/install.sh
 
 Options:
   --only A,B    these groups: ${Object.keys(groups).join(', ')}
