@@ -9,6 +9,7 @@ export interface Member {
   at: number
 }
 
+/** The members that have entered and not left. Entering and leaving take the same time however many there are. */
 export class Roster<T extends Member> {
   readonly #members: T[] = []
 
