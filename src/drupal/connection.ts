@@ -3,6 +3,7 @@
 // quarter of what a bare relay costs.
 import { isAscii } from 'node:buffer'
 import type { OnReadOpts, Socket } from 'node:net'
+import { type Sender, sendAtEndOfTurn } from '../end-of-turn.ts'
 import { type AnswerHandler, AnswerReader } from './answer-reader.ts'
 
 export interface OutgoingRequest {
@@ -53,7 +54,7 @@ export function headOf({ method, path, headers, body }: OutgoingRequest): string
 }
 
 /** A connection that is free for the next request after each. */
-export class KeptConnection implements Connection {
+export class KeptConnection implements Connection, Sender {
   /** performance.now() up to which a free connection may be used. */
   freeUntil = 0
   readonly #socket: Socket
@@ -62,7 +63,9 @@ export class KeptConnection implements Connection {
   #handler: RequestHandler | undefined
   #isReady = false
   #isPaused = false
-  #waiting: (() => void) | undefined
+  /** What is still to be sent. */
+  #request: OutgoingRequest | undefined
+  #head = ''
 
   constructor(
     open: (onread: OnReadOpts) => Socket,
@@ -91,21 +94,29 @@ export class KeptConnection implements Connection {
   /** Connected, and where it must be, who is there has been verified. */
   ready(): void {
     this.#isReady = true
-    this.#waiting?.()
-    this.#waiting = undefined
+    this.#handler?.onSend()
+    this.sendNow()
   }
 
   send(request: OutgoingRequest, head: string, handler: RequestHandler): void {
     this.#handler = handler
-    if (this.#isReady) this.#write(request, head)
-    // Written now, it would be on its way before the certificate is looked at.
-    else this.#waiting = () => this.#write(request, head)
+    this.#request = request
+    this.#head = head
+    // Written before it is ready, it would be on its way before the certificate is looked at.
+    if (!this.#isReady) return
+    handler.onSend()
+    sendAtEndOfTurn(this)
   }
 
-  #write({ method, body }: OutgoingRequest, head: string): void {
-    const handler = this.#handler as RequestHandler
+  sendNow(): void {
+    const handler = this.#handler
+    const request = this.#request
+    this.#request = undefined
+    // Nobody waits for an answer any more.
+    if (handler === undefined || request === undefined) return
+    const head = this.#head
+    const { method, body } = request
     this.#reader.begin(handler, method)
-    handler.onSend()
     const socket = this.#socket
     if (body === undefined || body === null) {
       socket.write(head, 'latin1')

@@ -15,6 +15,7 @@ import { type ErrorCode, errorTable } from '../errors.ts'
 import { rpcErrorBody } from '../mcp/rpc-error.ts'
 import { toGatewayError } from './errors.ts'
 import { tlsOptions } from './tls.ts'
+import { WholeResponse } from './whole-response.ts'
 
 /** Ids that no other process makes: a random prefix for the process, then a counter. Costs no system call per request. */
 export function requestIds(): () => string {
@@ -54,7 +55,9 @@ export function serverOptions(config: Config): FastifyHttpOptions<Server> & Fast
   const https = tlsOptions(config.server)
   return {
     // Fastify tells http and https apart by type; everybody here uses what the two servers share.
-    ...(https === null ? {} : ({ https } as object)),
+    ...(https === null
+      ? { http: { ServerResponse: WholeResponse } }
+      : ({ https: { ...https, ServerResponse: WholeResponse } } as object)),
     logController: new LogController({ disableRequestLogging: true }),
     trustProxy: trustedProxies.length > 0 ? [...trustedProxies] : false,
     bodyLimit: maxBodyBytes,

@@ -1,0 +1,168 @@
+// The gateway's response beside Node's own: the same bytes and the same events, whoever ends an answer how.
+import { once } from 'node:events'
+import { createServer, type RequestListener, type Server, ServerResponse } from 'node:http'
+import { type AddressInfo, connect } from 'node:net'
+import { Readable } from 'node:stream'
+import t, { type Test } from 'tap'
+import { sendAtEndOfTurn } from '../../src/end-of-turn.ts'
+import { WholeResponse } from '../../src/http/whole-response.ts'
+
+const json = 'application/json; charset=utf-8'
+const ascii = '{"jsonrpc":"2.0","id":1,"result":{}}'
+const foreign = '{"text":"Grüße, 你好 👋"}'
+
+const lengthOf = (body: string | Buffer) => ({
+  'content-type': json,
+  'content-length': Buffer.byteLength(body)
+})
+
+/** How an answer can be ended, by name. */
+const answers: Record<string, RequestListener> = {
+  text: (_, res) => res.writeHead(200, lengthOf(ascii)).end(ascii),
+  'text that is not ASCII': (_, res) => res.writeHead(200, lengthOf(foreign)).end(foreign),
+  bytes: (_, res) => res.writeHead(200, lengthOf(ascii)).end(Buffer.from(ascii)),
+  'bytes that are not ASCII': (_, res) =>
+    res.writeHead(200, lengthOf(foreign)).end(Buffer.from(foreign)),
+  'every byte there is': (_, res) =>
+    res
+      .writeHead(200, { 'content-length': '256' })
+      .end(Buffer.from(Array.from({ length: 256 }, (_, n) => n))),
+  'many bytes': (_, res) =>
+    res.writeHead(200, lengthOf('x'.repeat(300_000))).end(Buffer.alloc(300_000, 'x')),
+  'much text': (_, res) =>
+    res.writeHead(200, lengthOf('x'.repeat(300_000))).end('x'.repeat(300_000)),
+  'nothing, and says so': (_, res) => res.writeHead(401, lengthOf('')).end(''),
+  'no body at all': (_, res) => void res.writeHead(202).end(),
+  '204': (_, res) => res.writeHead(204, { 'content-length': '0' }).end(''),
+  '304': (_, res) => res.writeHead(304, lengthOf(ascii)).end(ascii),
+  'no length': (_, res) => res.writeHead(200, { 'content-type': json }).end(ascii),
+  'headers set before': (_, res) => {
+    res.setHeader('x-request-id', 'one')
+    res.writeHead(200, lengthOf(ascii)).end(ascii)
+  },
+  'no writeHead': (_, res) => res.end(ascii),
+  'in pieces': (_, res) => {
+    res.writeHead(200, lengthOf(ascii)).write(ascii.slice(0, 10))
+    res.end(ascii.slice(10))
+  },
+  chunks: (_, res) => {
+    res.writeHead(200, { 'content-type': json }).write(ascii)
+    res.end()
+  },
+  'a stream': (_, res) => {
+    res.writeHead(200, lengthOf(ascii))
+    Readable.from([ascii.slice(0, 3), ascii.slice(3)]).pipe(res)
+  },
+  'with a callback': (_, res) => res.writeHead(200, lengthOf(ascii)).end(ascii, () => {}),
+  'with an encoding': (_, res) => res.writeHead(200, { 'content-length': '2' }).end('6869', 'hex'),
+  'the connection ends with it': (_, res) =>
+    res.writeHead(503, { ...lengthOf(ascii), connection: 'close' }).end(ascii),
+  later: (_, res) => setImmediate(() => res.writeHead(200, lengthOf(ascii)).end(ascii)),
+  twice: (_, res) => {
+    res.on('error', () => {})
+    res.writeHead(200, lengthOf(ascii)).end(ascii)
+    res.end(ascii)
+  }
+}
+
+const paths = Object.keys(answers)
+const line = (method: string, name: string, version = '1.1', more = '') =>
+  `${method} /${paths.indexOf(name)} HTTP/${version}\r\nHost: a\r\n${more}\r\n`
+
+/** What clients send, by name; the last request ends the connection. */
+const last = 'Connection: close\r\n'
+const asked: Record<string, string> = {
+  ...Object.fromEntries(paths.map(name => [name, line('GET', name, '1.1', last)])),
+  HEAD: line('HEAD', 'text', '1.1', last),
+  'HTTP/1.0': line('GET', 'text', '1.0'),
+  'HTTP/1.0, kept':
+    line('GET', 'text', '1.0', 'Connection: keep-alive\r\n') + line('GET', 'text', '1.0'),
+  'one after the other': line('GET', 'bytes') + line('GET', 'text', '1.1', last),
+  'three at once, the first comes late':
+    line('GET', 'later') + line('GET', 'bytes') + line('GET', 'many bytes', '1.1', last)
+}
+
+async function listen(t: Test, response: typeof ServerResponse, listener: RequestListener) {
+  const server = createServer({ ServerResponse: response, keepAliveTimeout: 75_000 }, listener)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  return server
+}
+
+/** All that comes back, without the time of day. */
+async function ask(server: Server, bytes: string): Promise<string> {
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1')
+  socket.write(bytes)
+  const pieces: Buffer[] = []
+  for await (const piece of socket) pieces.push(piece as Buffer)
+  return Buffer.concat(pieces)
+    .toString('latin1')
+    .replaceAll(/Date: [^\r]+/g, 'Date: then')
+}
+
+t.test(
+  'the same bytes and events as of a response of Node, however an answer is ended',
+  async t => {
+    const told: string[][] = [[], []]
+    const servers = await Promise.all(
+      [ServerResponse, WholeResponse].map((response, index) =>
+        listen(t, response as typeof ServerResponse, (req, res) => {
+          const note = (event: string) => () =>
+            told[index]?.push(
+              `${event} ${req.url} ${res.headersSent} ${res.writableEnded} ${res.writableFinished} ${res.statusCode}`
+            )
+          res.on('finish', note('finish')).on('close', note('close'))
+          const answer = answers[paths[Number(req.url?.slice(1))] as string] as RequestListener
+          answer(req, res)
+        })
+      )
+    )
+    for (const [name, bytes] of Object.entries(asked)) {
+      const [expected, found] = await Promise.all(servers.map(server => ask(server, bytes)))
+      t.match(expected, /^HTTP\/1\.1 \d{3} /, name)
+      t.equal(found, expected, name)
+    }
+    t.equal(told[0]?.length, 2 * (paths.length + 9))
+    t.same(told[1]?.sort(), told[0]?.sort())
+  }
+)
+
+t.test('a client that goes before the turn ends: the answer is never finished', async t => {
+  let finished: boolean | undefined
+  let close: () => void
+  const closed = new Promise<void>(resolve => (close = resolve))
+  const server = await listen(t, WholeResponse as typeof ServerResponse, (req, res) => {
+    res.once('finish', () => t.fail('nothing was sent'))
+    res.once('close', () => {
+      finished = res.writableFinished
+      close()
+    })
+    res.writeHead(200, lengthOf(ascii)).end(ascii)
+    t.equal(res.writableFinished, false)
+    req.socket.destroy()
+  })
+  t.equal(await ask(server, line('GET', 'text')).catch(() => ''), '')
+  await closed
+  t.equal(finished, false)
+})
+
+t.test(
+  'what is ready leaves in the order in which it got ready, what gets ready meanwhile in the next turn',
+  async t => {
+    const sent: string[] = []
+    const sender = (name: string, then?: () => void) => ({
+      sendNow() {
+        sent.push(name)
+        then?.()
+      }
+    })
+    const all = new Promise<void>(resolve => {
+      sendAtEndOfTurn(sender('a', () => sendAtEndOfTurn(sender('c', resolve))))
+    })
+    sendAtEndOfTurn(sender('b'))
+    t.same(sent, [], 'not before the turn ends')
+    await all
+    t.same(sent, ['a', 'b', 'c'])
+  }
+)
