@@ -9,7 +9,8 @@ export interface Sender {
 
 let waiting: Sender[] = []
 
-function sendAll(): void {
+/** Sends what waits for the end of the turn. For who is about to close what it would be sent on. */
+export function sendAll(): void {
   const due = waiting
   waiting = []
   for (const sender of due) sender.sendNow()

@@ -4,14 +4,22 @@ import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from '../config/schema.ts'
+import { sendAll } from '../end-of-turn.ts'
 import { type Member, Roster } from '../roster.ts'
 
 interface OpenConnection extends Member {
   socket: Socket
 }
 
-/** All open connections, of a listener that does not yet listen. */
+/** All open connections, of a listener that does not yet listen; none of them is closed before what is ready has left on it. */
 export function watchConnections(server: Server): Roster<OpenConnection> {
+  // Node takes a connection for idle when its answer has been ended, which is before the end of the turn. Its own close() and
+  // Fastify's come by here.
+  const closeIdleConnections = server.closeIdleConnections.bind(server)
+  server.closeIdleConnections = () => {
+    sendAll()
+    closeIdleConnections()
+  }
   const open = new Roster<OpenConnection>()
   const isTls = 'setSecureContext' in server
   server.on(isTls ? 'secureConnection' : 'connection', (socket: Socket) => {

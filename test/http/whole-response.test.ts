@@ -5,6 +5,7 @@ import { type AddressInfo, connect } from 'node:net'
 import { Readable } from 'node:stream'
 import t, { type Test } from 'tap'
 import { sendAtEndOfTurn } from '../../src/end-of-turn.ts'
+import { watchConnections } from '../../src/http/stop.ts'
 import { WholeResponse } from '../../src/http/whole-response.ts'
 
 const json = 'application/json; charset=utf-8'
@@ -145,6 +146,17 @@ t.test('a client that goes before the turn ends: the answer is never finished', 
   t.equal(await ask(server, line('GET', 'text')).catch(() => ''), '')
   await closed
   t.equal(finished, false)
+})
+
+t.test('a listener that closes in the turn of an answer: the answer leaves first', async t => {
+  const server = await listen(t, WholeResponse as typeof ServerResponse, (_, res) =>
+    setImmediate(() => {
+      res.writeHead(200, lengthOf(ascii)).end(ascii)
+      server.close()
+    })
+  )
+  watchConnections(server)
+  t.match(await ask(server, line('GET', 'text')), /^HTTP\/1\.1 200 OK\r\n.*"result":\{\}\}$/s)
 })
 
 t.test(
