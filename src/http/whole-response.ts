@@ -30,14 +30,15 @@ export class WholeResponse extends ServerResponse implements Sender {
   #isSent = false
 
   override end(...args: unknown[]): this {
-    const [chunk, , callback] = args as [Buffer | string | null, unknown?, unknown?]
-    // ASCII is as long as a text as it is in bytes.
+    const [chunk, encoding, callback] = args
+    // A text is as long as its bytes where it is ASCII.
     const isWhole =
-      chunk !== null &&
-      chunk !== undefined &&
-      typeof callback !== 'function' &&
+      (typeof chunk === 'string' || Buffer.isBuffer(chunk)) &&
       chunk.length === this._contentLength &&
+      (encoding === null || encoding === undefined) &&
+      typeof callback !== 'function' &&
       this._hasBody &&
+      !this.chunkedEncoding &&
       this._header !== null &&
       !this._headerSent &&
       !this.finished &&

@@ -56,6 +56,12 @@ const answers: Record<string, RequestListener> = {
   },
   'with a callback': (_, res) => res.writeHead(200, lengthOf(ascii)).end(ascii, () => {}),
   'with an encoding': (_, res) => res.writeHead(200, { 'content-length': '2' }).end('6869', 'hex'),
+  'with an encoding, as long as it says': (_, res) =>
+    res.writeHead(200, { 'content-length': '4' }).end('6869', 'hex'),
+  'bytes that are no Buffer': (_, res) =>
+    res.writeHead(200, { 'content-length': '2' }).end(new Uint8Array([104, 105])),
+  'a length and chunks': (_, res) =>
+    res.writeHead(200, { ...lengthOf(ascii), 'transfer-encoding': 'chunked' }).end(ascii),
   'the connection ends with it': (_, res) =>
     res.writeHead(503, { ...lengthOf(ascii), connection: 'close' }).end(ascii),
   later: (_, res) => setImmediate(() => res.writeHead(200, lengthOf(ascii)).end(ascii)),
