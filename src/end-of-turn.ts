@@ -1,5 +1,5 @@
 // What is to be sent leaves at the end of a turn of the event loop, all of it together. Each write wakes up whoever waits for it: many
-// in a row find him awake. Measured: a tenth of what a call costs under load; with one call at a time nothing is ever held back.
+// in a row find him awake. Measured: 10 to 20 % of a call under load; with one call at a time nothing is ever held back.
 
 /** Something whose bytes are ready. */
 export interface Sender {
