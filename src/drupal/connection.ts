@@ -105,7 +105,10 @@ export class KeptConnection implements Connection, Sender {
     // Written before it is ready, it would be on its way before the certificate is looked at.
     if (!this.#isReady) return
     handler.onSend()
-    sendAtEndOfTurn(this)
+    // TLS tells at the end of a turn that it has written: what it writes then would still count as unwritten when a quick answer is
+    // there, and the connection could not be used again.
+    if ('encrypted' in this.#socket) this.sendNow()
+    else sendAtEndOfTurn(this)
   }
 
   sendNow(): void {

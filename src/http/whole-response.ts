@@ -47,7 +47,9 @@ export class WholeResponse extends ServerResponse implements Sender {
     this.#body = chunk
     this._headerSent = true
     this.finished = true
-    sendAtEndOfTurn(this)
+    // TLS tells at the end of a turn that it has written: written then, the answer would be finished a turn later.
+    if ('encrypted' in this.socket) this.sendNow()
+    else sendAtEndOfTurn(this)
     return this
   }
 
