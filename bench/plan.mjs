@@ -183,9 +183,9 @@ export const goals = [
  */
 export const gate = {
   limits: [
-    { group: 'relay', who: 'gateway, mcp, legacy', base: 'http-proxy', must: 1.35 },
-    { group: 'relay', who: 'gateway, jsonrpc, legacy', base: 'http-proxy', must: 1.5 },
-    { group: 'relay', who: 'gateway, jsonrpc, modern', base: 'http-proxy', must: 1.6 }
+    { group: 'relay', who: 'gateway, mcp, legacy', base: 'http-proxy', must: 1.15 },
+    { group: 'relay', who: 'gateway, jsonrpc, legacy', base: 'http-proxy', must: 1.15 },
+    { group: 'relay', who: 'gateway, jsonrpc, modern', base: 'http-proxy', must: 1.35 }
   ],
   targets: () => [
     httpProxy(),
