@@ -8,6 +8,7 @@ import { type Sender, sendAtEndOfTurn } from '../end-of-turn.ts'
 const maxJoined = 4096
 
 export class WholeResponse extends ServerResponse implements Sender {
+  // Fields of Node's that it does not document. Where they are missing no answer is taken for whole, and all is as without this.
   /** What Node has made of writeHead, and whether it has left. */
   declare readonly _header: string | null
   declare _headerSent: boolean
@@ -39,7 +40,7 @@ export class WholeResponse extends ServerResponse implements Sender {
       typeof callback !== 'function' &&
       this._hasBody &&
       !this.chunkedEncoding &&
-      this._header !== null &&
+      typeof this._header === 'string' &&
       !this._headerSent &&
       !this.finished &&
       this.socket !== null
