@@ -7,6 +7,7 @@ import { type Sender, sendAtEndOfTurn } from '../end-of-turn.ts'
 /** Larger bodies cost less in a piece of their own than copied into one with the head. */
 const maxJoined = 4096
 
+/** For the listener's `ServerResponse`: same bytes and events as Node's, but a whole answer is written when the turn ends. */
 export class WholeResponse extends ServerResponse implements Sender {
   // Fields of Node's that it does not document. Where they are missing no answer is taken for whole, and all is as without this.
   /** What Node has made of writeHead, and whether it has left. */
