@@ -16,6 +16,7 @@ import {
   supportedVersionsHint
 } from '../mcp/version.ts'
 import { after } from './after.ts'
+import { readWhole } from './whole-request.ts'
 
 const NO_BYTES = Buffer.alloc(0)
 const served = new Set(['POST', 'GET', 'DELETE'])
@@ -47,6 +48,7 @@ function one(header: string | string[] | undefined): string | undefined {
 
 const plugin: FastifyPluginCallback<Options> = function admit(app, options, done) {
   const { sessions, maxBatch, modernMethods } = options
+  const bodyLimit = app.initialConfig.bodyLimit as number
 
   function openSession(request: FastifyRequest): SessionState | Promise<SessionState> {
     const sealed = one(request.headers['mcp-session-id'])
@@ -158,14 +160,11 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
 
   app.decorateRequest('batch', false)
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser(
-    'application/json',
-    { parseAs: 'buffer' },
-    function read(request, body, next) {
-      const bytes = body as Buffer
+  app.addContentTypeParser('application/json', function read(request, payload, next) {
+    readWhole(payload, bodyLimit, (error, bytes) => {
       // Some clients name a content type on a DELETE that has no content.
-      if (request.method !== 'POST') {
-        next(null)
+      if (bytes === undefined || request.method !== 'POST') {
+        next(error)
         return
       }
       request.bytesIn = bytes.length
@@ -178,8 +177,8 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
       request.messages = reading.messages
       request.batch = reading.batch
       next(null, bytes)
-    }
-  )
+    })
+  })
 
   // Other methods have a route too: the caller learns of the 405 only after the 401 (R8, R39).
   for (const name of others) if (!app.supportedMethods.includes(name)) app.addHttpMethod(name)

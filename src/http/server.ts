@@ -15,6 +15,7 @@ import { type ErrorCode, errorTable } from '../errors.ts'
 import { rpcErrorBody } from '../mcp/rpc-error.ts'
 import { toGatewayError } from './errors.ts'
 import { tlsOptions } from './tls.ts'
+import { WholeRequest } from './whole-request.ts'
 import { WholeResponse } from './whole-response.ts'
 
 /** Ids that no other process makes: a random prefix for the process, then a counter. Costs no system call per request. */
@@ -53,11 +54,10 @@ function refuseUrl(error: FastifyError, _request: FastifyRequest, reply: Fastify
 export function serverOptions(config: Config): FastifyHttpOptions<Server> & FastifyServerOptions {
   const { maxBodyBytes, requestTimeoutSeconds, trustedProxies } = config.server
   const https = tlsOptions(config.server)
+  const whole = { IncomingMessage: WholeRequest, ServerResponse: WholeResponse }
   return {
     // Fastify tells http and https apart by type; everybody here uses what the two servers share.
-    ...(https === null
-      ? { http: { ServerResponse: WholeResponse } }
-      : ({ https: { ...https, ServerResponse: WholeResponse } } as object)),
+    ...(https === null ? { http: whole } : ({ https: { ...https, ...whole } } as object)),
     logController: new LogController({ disableRequestLogging: true }),
     trustProxy: trustedProxies.length > 0 ? [...trustedProxies] : false,
     bodyLimit: maxBodyBytes,

@@ -1,0 +1,195 @@
+// A body read as a whole beside the same body read as a stream: the same bytes, however it comes and whoever goes.
+import { once } from 'node:events'
+import {
+  createServer,
+  IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse
+} from 'node:http'
+import { type AddressInfo, connect, type Socket } from 'node:net'
+import { buffer } from 'node:stream/consumers'
+import t, { type Test } from 'tap'
+import { isGatewayError } from '../../src/errors.ts'
+import { readWhole, WholeRequest } from '../../src/http/whole-request.ts'
+
+const limit = 100_000
+const head = (more: string, path = '/') => `POST ${path} HTTP/1.1\r\nHost: a\r\n${more}\r\n`
+const last = 'Connection: close\r\n'
+const sized = (body: string, more = last, path = '/') =>
+  `${head(`Content-Length: ${Buffer.byteLength(body)}\r\n${more}`, path)}${body}`
+const chunked = (...pieces: string[]) =>
+  `${head(`Transfer-Encoding: chunked\r\n${last}`)}${pieces.map(piece => `${piece.length.toString(16)}\r\n${piece}\r\n`).join('')}0\r\n\r\n`
+
+/** What a client writes, piece by piece, by name. */
+const bodies: Record<string, string[]> = {
+  whole: [sized('{"jsonrpc":"2.0"}')],
+  'not ASCII': [sized('{"text":"Grüße, 你好 👋"}')],
+  'head first': [head(`Content-Length: 4\r\n${last}`), 'body'],
+  'byte by byte': sized('abc').split(''),
+  empty: [sized('')],
+  'no body': [head(last)],
+  chunked: [chunked('one', 'two', 'three')],
+  'chunked and empty': [chunked()],
+  'chunked with a trailer': [chunked('one').replace(/\r\n$/, 'X-Trailer: 1\r\n\r\n')],
+  'in many pieces': ['x'.repeat(9999), 'y'.repeat(65_536), 'z'.repeat(9999)].reduce<string[]>(
+    (pieces, piece) => [...pieces, piece],
+    [head(`Content-Length: ${9999 * 2 + 65_536}\r\n${last}`)]
+  ),
+  'as much as is allowed': [sized('x'.repeat(limit))],
+  'one after the other': [sized('one', ''), sized('two', ''), sized('three')],
+  'several at once': [sized('one', '') + sized('two', '') + sized('three')],
+  'one waits, the next is there': [sized('one', '', '/late') + sized('two')],
+  '100-continue': [head(`Content-Length: 4\r\nExpect: 100-continue\r\n${last}`), 'body'],
+  'bytes that nobody reads': [sized('x'.repeat(70_000), '', '/unread') + sized('two')]
+}
+
+async function listen(
+  t: Test,
+  request: typeof IncomingMessage,
+  listener: RequestListener
+): Promise<Server> {
+  const server = createServer({ IncomingMessage: request, keepAliveTimeout: 75_000 }, listener)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  return server
+}
+
+const connected = (server: Server): Socket =>
+  connect((server.address() as AddressInfo).port, '127.0.0.1')
+
+/** All that comes back, without the time of day. */
+async function ask(server: Server, pieces: readonly string[]): Promise<string> {
+  const socket = connected(server).setNoDelay()
+  const answer = buffer(socket)
+  for (const piece of pieces) await new Promise(resolve => socket.write(piece, resolve))
+  return (await answer).toString('latin1').replaceAll(/Date: [^\r]+/g, 'Date: then')
+}
+
+/** Answers with the body; `read` reads it. */
+function echo(
+  read: (req: IncomingMessage, tell: (error: Error | null, body?: Buffer) => void) => void
+): RequestListener {
+  return (req: IncomingMessage, res: ServerResponse) => {
+    const answer = (error: Error | null, body?: Buffer) =>
+      res.writeHead(error === null ? 200 : 400).end(body)
+    if (req.url === '/unread') answer(null)
+    else if (req.url === '/late') setTimeout(() => read(req, answer), 20)
+    else read(req, answer)
+  }
+}
+
+const asStream = echo((req, tell) => {
+  buffer(req).then(body => tell(null, body), tell)
+})
+
+t.test('the same body as read from a stream, however it comes', async t => {
+  const node = await listen(t, IncomingMessage, asStream)
+  const ours = await listen(
+    t,
+    WholeRequest,
+    echo((req, tell) => readWhole(req, limit, tell))
+  )
+  const later = await listen(
+    t,
+    WholeRequest,
+    echo((req, tell) => setImmediate(() => readWhole(req, limit, tell)))
+  )
+  const foreign = await listen(
+    t,
+    IncomingMessage,
+    echo((req, tell) => readWhole(req, limit, tell))
+  )
+  const unchanged = await listen(t, WholeRequest, asStream)
+  for (const [name, pieces] of Object.entries(bodies)) {
+    const [expected, ...found] = await Promise.all(
+      [node, ours, later, foreign, unchanged].map(server => ask(server, pieces))
+    )
+    t.match(expected, /^HTTP\/1\.1 (200|100) /, name)
+    for (const each of found) t.equal(each, expected, name)
+  }
+})
+
+t.test('a body that is too large is refused, and the rest of it let go', async t => {
+  const told: (string | undefined)[] = []
+  let listener: (req: IncomingMessage, read: () => void) => void
+  const server = await listen(t, WholeRequest, (req, res) =>
+    listener(req, () =>
+      readWhole(req, 10, (error, body) => {
+        told.push(isGatewayError(error) ? error.code : String(body))
+        res.writeHead(413, { 'content-length': '0' }).end()
+      })
+    )
+  )
+  const large = 'x'.repeat(1000)
+  const after = sized('small')
+  for (const [name, when] of [
+    ['at once', (_: IncomingMessage, read: () => void) => read()],
+    ['later', (_: IncomingMessage, read: () => void) => setImmediate(read)]
+  ] as const) {
+    listener = when
+    told.length = 0
+    const chunks = chunked('x'.repeat(8), large, large).replace(last, '')
+    const answer = await ask(server, [chunks, sized(large, ''), after])
+    t.equal(answer.match(/^HTTP\/1\.1 413 /gm)?.length, 3, name)
+    t.same(told, ['GW_BODY_TOO_LARGE', 'GW_BODY_TOO_LARGE', 'small'], name)
+  }
+})
+
+t.test(
+  'a client that goes in the middle of its body: told once, after its connection has closed',
+  async t => {
+    for (const when of [(read: () => void) => read(), (read: () => void) => setImmediate(read)]) {
+      const told: unknown[] = []
+      let settle: (error: Error | null) => void
+      const failed = new Promise<Error | null>(resolve => (settle = resolve))
+      const server = await listen(t, WholeRequest, (req, res) => {
+        res.once('close', () => told.push('close'))
+        when(() =>
+          readWhole(req, limit, error => {
+            told.push('failed')
+            settle(error)
+          })
+        )
+        req.once('aborted', () => told.push('aborted'))
+        setImmediate(() => client.destroy())
+      })
+      const client = connected(server)
+      client.write(`${head('Content-Length: 100\r\n')}half`)
+      const error = await failed
+      t.ok(isGatewayError(error))
+      t.match(error, { code: 'GW_BAD_REQUEST', statusCode: 400 })
+      t.ok(told.includes('aborted'))
+      t.equal(told.filter(each => each === 'failed').length, 1)
+      t.ok(told.indexOf('close') < told.indexOf('failed'))
+    }
+  }
+)
+
+t.test(
+  'what has been read is let go: by the parser at once, and no later bytes change it',
+  async t => {
+    const kept: Buffer[] = []
+    const parsers: { incoming: unknown }[] = []
+    const server = await listen(t, WholeRequest, (req, res) =>
+      readWhole(req, limit, (_, body) => {
+        t.equal(req.readableFlowing, null, 'no stream was read')
+      kept.push(body as Buffer)
+        parsers.push((req.socket as unknown as { parser: { incoming: unknown } }).parser)
+        res.once('close', () => {
+          t.equal(parsers[0]?.incoming, null)
+          if (kept.length === 3) client.end()
+        })
+        res.end('so')
+      })
+    )
+    const client = connected(server)
+    for (const name of ['one', 'two', 'three']) {
+      client.write(sized(name, ''))
+      await once(client, 'data')
+    }
+    await once(client, 'close')
+    t.same(kept.map(String), ['one', 'two', 'three'])
+  }
+)
