@@ -4,14 +4,17 @@ import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import { gatewayError } from '../errors.ts'
 
+const NO_BYTES = Buffer.alloc(0)
+
 /** Called once: with the body, GW_BODY_TOO_LARGE, or GW_BAD_REQUEST when the client went away in the middle. */
 export type BodyCallback = (error: Error | null, body?: Buffer) => void
 
-/** The pieces of one body, until it is whole or has failed; what comes after that is let go. */
+/** One body, until it is whole or has failed; what comes after that is let go. */
 class Body {
   readonly #limit: number
   #done: BodyCallback | undefined
-  #pieces: Buffer[] = []
+  /** The first piece, or room for twice as much as has come: kept apart, pieces of one byte would take two hundred times as much. */
+  #bytes: Buffer = NO_BYTES
   #length = 0
 
   constructor(limit: number, done: BodyCallback) {
@@ -21,15 +24,23 @@ class Body {
 
   add(piece: Buffer): void {
     if (this.#done === undefined) return
+    const before = this.#length
     this.#length += piece.length
     if (this.#length > this.#limit) this.#settle(gatewayError('GW_BODY_TOO_LARGE'))
-    else this.#pieces.push(piece)
+    else if (before === 0) this.#bytes = piece
+    else {
+      if (this.#length > this.#bytes.length) {
+        const larger = Buffer.allocUnsafe(2 * this.#length)
+        this.#bytes.copy(larger, 0, 0, before)
+        this.#bytes = larger
+      }
+      piece.copy(this.#bytes, before)
+    }
   }
 
   end(): void {
-    const [first] = this.#pieces
-    const isOne = first !== undefined && first.length === this.#length
-    this.#settle(null, isOne ? first : Buffer.concat(this.#pieces, this.#length))
+    const bytes = this.#bytes
+    this.#settle(null, bytes.length === this.#length ? bytes : bytes.subarray(0, this.#length))
   }
 
   fail(cause: Error): void {
@@ -39,7 +50,7 @@ class Body {
   #settle(error: Error | null, body?: Buffer): void {
     const done = this.#done
     this.#done = undefined
-    this.#pieces = []
+    this.#bytes = NO_BYTES
     done?.(error, body)
   }
 }

@@ -9,6 +9,8 @@ import {
 } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { buffer } from 'node:stream/consumers'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
 import { isGatewayError } from '../../src/errors.ts'
 import { readWhole, WholeRequest } from '../../src/http/whole-request.ts'
@@ -175,7 +177,7 @@ t.test(
     const server = await listen(t, WholeRequest, (req, res) =>
       readWhole(req, limit, (_, body) => {
         t.equal(req.readableFlowing, null, 'no stream was read')
-      kept.push(body as Buffer)
+        kept.push(body as Buffer)
         parsers.push((req.socket as unknown as { parser: { incoming: unknown } }).parser)
         res.once('close', () => {
           t.equal(parsers[0]?.incoming, null)
@@ -193,3 +195,36 @@ t.test(
     t.same(kept.map(String), ['one', 'two', 'three'])
   }
 )
+
+t.test('a body that comes byte by byte is not kept byte by byte', async t => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const used = () => {
+    collect()
+    const { heapUsed, external } = process.memoryUsage()
+    return heapUsed + external
+  }
+  const count = 300_000
+  let read: (req: IncomingMessage) => void
+  const arrived = new Promise<IncomingMessage>(resolve => (read = resolve))
+  let body: Buffer | undefined
+  const server = await listen(t, WholeRequest, (req, res) => {
+    readWhole(req, count, (_, bytes) => {
+      body = bytes
+      res.end('whole')
+    })
+    read(req)
+  })
+  const client = connected(server)
+  client.write(head('Transfer-Encoding: chunked\r\n'))
+  const { socket } = await arrived
+  const before = used()
+  const { bytesRead } = socket
+  const bytes = '1\r\nx\r\n'.repeat(count)
+  client.write(bytes)
+  while (socket.bytesRead < bytesRead + bytes.length) await new Promise(setImmediate)
+  t.ok(used() - before < 30 * count, `${Math.round((used() - before) / count)} bytes a byte`)
+  client.end('0\r\n\r\n')
+  await once(client, 'data')
+  t.equal(body?.toString(), 'x'.repeat(count))
+})
