@@ -19,6 +19,7 @@ export function buildAdmin({ log, metrics, health }: Options): FastifyInstance {
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true })
   })
+  app.removeAllContentTypeParsers()
   void app.register(health)
   app.get('/metrics', async (_request, reply) => {
     reply.header('content-type', metrics.contentType)

@@ -48,6 +48,12 @@ const plugin: FastifyPluginCallback = function request(app, _options, done) {
   app.decorateRequest('bytesIn', 0)
   app.decorateRequest('bytesOut', 0)
   app.decorateRequest('outcome', 'ok')
+  // Only /mcp reads bodies, and those of callers that it knows. What anybody may send is not even waited for: one of 4 MB, in pieces
+  // of a byte, would take 800 MB to read.
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', function leave(_request, _body, next) {
+    next(null)
+  })
   app.addHook('onRequest', function arrive(request, _reply, next) {
     request.arrivedAt = performance.now()
     next()
@@ -55,5 +61,5 @@ const plugin: FastifyPluginCallback = function request(app, _options, done) {
   done()
 }
 
-/** Declares the fields above on every request. */
+/** Declares the fields above on every request, whose body nobody reads unless a scope says so. */
 export const request = fp(plugin, { name: 'request' })

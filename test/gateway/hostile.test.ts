@@ -1,5 +1,6 @@
 // Bad input over real sockets: whatever a client or Drupal sends, the answer is an exact status and a JSON body, nothing from
 // inside shows, and the gateway serves the next request.
+import { once } from 'node:events'
 import { connect } from 'node:net'
 import t, { type Test } from 'tap'
 import type { Faults } from '../../src/demo/faults.ts'
@@ -94,6 +95,35 @@ t.test('bodies', async t => {
   }
   t.equal(({} as Record<string, unknown>)['x'], undefined, 'no prototype was touched')
   await alive(t, gateway, session)
+})
+
+t.test('a body that nobody reads is not waited for', async t => {
+  const gateway = await startGateway(t)
+  const paths: [string, number][] = [
+    ['/', 404],
+    ['/nothing', 404],
+    ['/livez', 404],
+    ['/.well-known/oauth-protected-resource', 404],
+    ['/mcp/nothing', 404],
+    ['/mcp', 401]
+  ]
+  const { hostname, port } = new URL(gateway.origin)
+  for (const [path, status] of paths) {
+    for (const type of ['application/json', 'text/plain', 'application/xml', undefined]) {
+      const socket = connect(Number(port), hostname)
+      const line = type === undefined ? '' : `Content-Type: ${type}\r\n`
+      socket.write(
+        `POST ${path} HTTP/1.1\r\nHost: localhost\r\n${line}Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n`
+      )
+      const [answer] = (await once(socket, 'data')) as [Buffer]
+      t.match(answer.toString(), new RegExp(`^HTTP/1\\.1 ${status} `), `${path} ${type}`)
+      // What the rest of it may be: the connection is good for another request.
+      socket.write('1\r\n}\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n')
+      const [next] = (await once(socket, 'data')) as [Buffer]
+      t.match(next.toString(), /^HTTP\/1\.1 200 /)
+      socket.destroy()
+    }
+  }
 })
 
 t.test('R81 Authorization headers', async t => {

@@ -82,9 +82,10 @@ function echo(
   }
 }
 
-const asStream = echo((req, tell) => {
+const readStream = (req: IncomingMessage, tell: (error: Error | null, body?: Buffer) => void) => {
   buffer(req).then(body => tell(null, body), tell)
-})
+}
+const asStream = echo(readStream)
 
 t.test('the same body as read from a stream, however it comes', async t => {
   const node = await listen(t, IncomingMessage, asStream)
@@ -103,10 +104,15 @@ t.test('the same body as read from a stream, however it comes', async t => {
     IncomingMessage,
     echo((req, tell) => readWhole(req, limit, tell))
   )
-  const unchanged = await listen(t, WholeRequest, asStream)
+  const streams = await listen(t, WholeRequest, asStream)
+  const laterStreams = await listen(
+    t,
+    WholeRequest,
+    echo((req, tell) => setImmediate(() => readStream(req, tell)))
+  )
   for (const [name, pieces] of Object.entries(bodies)) {
     const [expected, ...found] = await Promise.all(
-      [node, ours, later, foreign, unchanged].map(server => ask(server, pieces))
+      [node, ours, later, foreign, streams, laterStreams].map(server => ask(server, pieces))
     )
     t.match(expected, /^HTTP\/1\.1 (200|100) /, name)
     for (const each of found) t.equal(each, expected, name)
@@ -139,35 +145,41 @@ t.test('a body that is too large is refused, and the rest of it let go', async t
   }
 })
 
-t.test(
-  'a client that goes in the middle of its body: told once, after its connection has closed',
-  async t => {
-    for (const when of [(read: () => void) => read(), (read: () => void) => setImmediate(read)]) {
-      const told: unknown[] = []
-      let settle: (error: Error | null) => void
-      const failed = new Promise<Error | null>(resolve => (settle = resolve))
-      const server = await listen(t, WholeRequest, (req, res) => {
-        res.once('close', () => told.push('close'))
-        when(() =>
-          readWhole(req, limit, error => {
-            told.push('failed')
-            settle(error)
-          })
-        )
-        req.once('aborted', () => told.push('aborted'))
-        setImmediate(() => client.destroy())
-      })
-      const client = connected(server)
-      client.write(`${head('Content-Length: 100\r\n')}half`)
-      const error = await failed
-      t.ok(isGatewayError(error))
-      t.match(error, { code: 'GW_BAD_REQUEST', statusCode: 400 })
-      t.ok(told.includes('aborted'))
-      t.equal(told.filter(each => each === 'failed').length, 1)
-      t.ok(told.indexOf('close') < told.indexOf('failed'))
-    }
+const now = (read: () => void) => read()
+const soon = (read: () => void) => void setImmediate(read)
+const whenGone = (read: () => void, req: IncomingMessage) => void req.once('aborted', read)
+
+t.test('a client that goes: told once, after its connection has closed', async t => {
+  for (const [name, when, body] of [
+    ['at once', now, 'half'],
+    ['later', soon, 'half'],
+    ['too late', whenGone, 'half'],
+    ['too late for a whole body', whenGone, 'whole']
+  ] as const) {
+    const told: unknown[] = []
+    let settle: (error: Error | null) => void
+    const failed = new Promise<Error | null>(resolve => (settle = resolve))
+    const server = await listen(t, WholeRequest, (req, res) => {
+      res.once('close', () => told.push('close'))
+      when(() => {
+        readWhole(req, limit, error => {
+          told.push('failed')
+          settle(error)
+        })
+      }, req)
+      req.once('aborted', () => told.push('aborted'))
+      setImmediate(() => client.destroy())
+    })
+    const client = connected(server)
+    client.write(`${head('Content-Length: 5\r\n')}${body}`)
+    const error = await failed
+    t.ok(isGatewayError(error), name)
+    t.match(error, { code: 'GW_BAD_REQUEST', statusCode: 400 })
+    t.ok(told.includes('aborted'))
+    t.equal(told.filter(each => each === 'failed').length, 1)
+    t.ok(told.indexOf('close') < told.indexOf('failed'), told.join())
   }
-)
+})
 
 t.test(
   'what has been read is let go: by the parser at once, and no later bytes change it',
@@ -196,35 +208,44 @@ t.test(
   }
 )
 
-t.test('a body that comes byte by byte is not kept byte by byte', async t => {
+function used(): number {
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void
-  const used = () => {
-    collect()
-    const { heapUsed, external } = process.memoryUsage()
-    return heapUsed + external
-  }
+  collect()
+  const { heapUsed, external } = process.memoryUsage()
+  return heapUsed + external
+}
+
+t.test('a body that comes byte by byte is not kept byte by byte', async t => {
   const count = 300_000
-  let read: (req: IncomingMessage) => void
-  const arrived = new Promise<IncomingMessage>(resolve => (read = resolve))
-  let body: Buffer | undefined
-  const server = await listen(t, WholeRequest, (req, res) => {
-    readWhole(req, count, (_, bytes) => {
-      body = bytes
-      res.end('whole')
+  for (const isWanted of [true, false]) {
+    let told: (req: IncomingMessage) => void
+    const arrived = new Promise<IncomingMessage>(resolve => (told = resolve))
+    let body: Buffer | undefined
+    let read = () => {}
+    const server = await listen(t, WholeRequest, (req, res) => {
+      read = () =>
+        readWhole(req, count, (_, bytes) => {
+          body = bytes
+          res.end('whole')
+        })
+      if (isWanted) read()
+      told(req)
     })
-    read(req)
-  })
-  const client = connected(server)
-  client.write(head('Transfer-Encoding: chunked\r\n'))
-  const { socket } = await arrived
-  const before = used()
-  const { bytesRead } = socket
-  const bytes = '1\r\nx\r\n'.repeat(count)
-  client.write(bytes)
-  while (socket.bytesRead < bytesRead + bytes.length) await new Promise(setImmediate)
-  t.ok(used() - before < 30 * count, `${Math.round((used() - before) / count)} bytes a byte`)
-  client.end('0\r\n\r\n')
-  await once(client, 'data')
-  t.equal(body?.toString(), 'x'.repeat(count))
+    const client = connected(server)
+    client.write(head('Transfer-Encoding: chunked\r\n'))
+    const { socket } = await arrived
+    const before = used()
+    const { bytesRead } = socket
+    const bytes = '1\r\nx\r\n'.repeat(count)
+    client.write(bytes)
+    const hasCome = () => socket.bytesRead === bytesRead + bytes.length
+    while (isWanted ? !hasCome() : !socket.isPaused()) await new Promise(setImmediate)
+    t.ok(used() - before < 30 * count, `${Math.round((used() - before) / count)} bytes a byte`)
+    t.equal(hasCome(), isWanted, 'what nobody wants is not read on and on')
+    if (!isWanted) read()
+    client.end('0\r\n\r\n')
+    await once(client, 'data')
+    t.equal(body?.toString(), 'x'.repeat(count))
+  }
 })
