@@ -52,7 +52,7 @@ for (const adapter of ['jsonrpc', 'mcp'] as const) {
 
     for (const { name, travel, revision, isProgram } of clients) {
       const skip = isProgram && isMissing ? installHint : undefined
-      // One after the other: each has its own home, but a callback port is nobody's own.
+      // One after the other: a callback port is nobody's own.
       await t.test(`with ${name}`, { ...(skip && { skip }) }, async t => {
         const arrival = await travel({
           url: gateway.url,

@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js'
 import { modernNode, programs } from '../conformance/tools.ts'
+import { freePort } from '../fixtures/redis.ts'
 import { startStandInBrowser } from './fixtures/browser.ts'
 import { fetchTrusting } from './fixtures/trust.ts'
 import type { Arrival, Journey } from './journey.ts'
@@ -37,6 +38,7 @@ interface ToolResult {
 export function inspector(era: 'legacy' | 'auto' | 'modern') {
   return (journey: Journey): Promise<Arrival> =>
     withBrowser(journey, async env => {
+      const callback = `http://127.0.0.1:${await freePort()}/oauth/callback`
       const run = async (...args: string[]): Promise<unknown> => {
         const { stdout } = await promisify(execFile)(
           modernNode(),
@@ -50,7 +52,7 @@ export function inspector(era: 'legacy' | 'auto' | 'modern') {
             '--protocol-era',
             era,
             '--callback-url',
-            'http://127.0.0.1:47632/oauth/callback',
+            callback,
             '--format',
             'json',
             '--quiet',
