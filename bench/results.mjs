@@ -1,5 +1,7 @@
 // The results page: tables of what was found, the goals and whether they are met. It refuses to measure.
 
+import { spread } from './measure.mjs'
+
 const digits = value =>
   value >= 100
     ? Math.round(value).toLocaleString('en')
@@ -116,8 +118,7 @@ export function judge(results, goals) {
     const rounds = results[group]?.measured
     if (rounds?.[who] === undefined || rounds[base] === undefined) continue
     const ratios = rounds[who].map((told, index) => told[figure] / rounds[base][index][figure])
-    const sorted = ratios.toSorted((a, b) => a - b)
-    const ratio = sorted[sorted.length >> 1]
+    const ratio = spread(ratios).median
     const wanted = [must && `must be ≤ ${must}`, goal && `goal ≤ ${goal}`]
       .filter(Boolean)
       .join(', ')
