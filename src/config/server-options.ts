@@ -101,7 +101,7 @@ export const serverOptions = group('The listeners.', {
   maxBodyBytes: bytes({
     env: 'MAX_BODY_BYTES',
     description: 'Largest request body; a larger one is answered 413.',
-    risk: 'Each request at work may hold this much memory.',
+    risk: 'Each request at work may hold twice this much memory.',
     default: 4_194_304
   }),
   maxBatch: count(

@@ -31,7 +31,7 @@ export class Stop implements Signal {
 
 /**
  * Ends when the client goes away before it was answered: then nobody wants the answer (R69). Fastify's own request.signal does not
- * serve: it ends as soon as the body is read, because that closes the IncomingMessage.
+ * serve: where the body is read as a stream it ends with that, because that closes the IncomingMessage.
  */
 export function untilGone({ raw }: FastifyReply): Stop {
   const stop = new Stop()

@@ -54,15 +54,20 @@ class Body {
     this.#settle(gatewayError('GW_BAD_REQUEST', { cause }))
   }
 
-  /** What has come, and whether that is all. */
-  soFar(): { bytes: Buffer; isEnded: boolean } {
-    return { bytes: this.#bytes.subarray(0, this.#length), isEnded: this.#isEnded }
+  get isEnded(): boolean {
+    return this.#isEnded
+  }
+
+  /** What has come so far. */
+  get bytes(): Buffer {
+    const whole = this.#bytes
+    return whole.length === this.#length ? whole : whole.subarray(0, this.#length)
   }
 
   #look(): void {
     if (this.#done === undefined) return
     if (this.#length > this.#limit) this.#settle(gatewayError('GW_BODY_TOO_LARGE'))
-    else if (this.#isEnded) this.#settle(null, this.soFar().bytes)
+    else if (this.#isEnded) this.#settle(null, this.bytes)
   }
 
   #settle(error: Error | null, body?: Buffer): void {
@@ -122,10 +127,10 @@ export class WholeRequest extends IncomingMessage {
   override _read(size: number): void {
     if (!this.#isStream && !this.#isWanted) {
       this.#isStream = true
-      const { bytes, isEnded } = this.#body?.soFar() ?? { bytes: NO_BYTES, isEnded: false }
+      const body = this.#body
       this.#body = undefined
-      if (bytes.length > 0) super.push(bytes)
-      if (isEnded) super.push(null)
+      if (body !== undefined && body.length > 0) super.push(body.bytes)
+      if (body?.isEnded) super.push(null)
     }
     super._read(size)
   }
