@@ -28,6 +28,8 @@ export interface Discovery {
   serverOf(issuer: string): Promise<AuthorizationServer>
   /** Whether tokens of this issuer are accepted, compared byte for byte. At once where issuers are configured; rejects like `metadata`. */
   accepts(issuer: string): boolean | Promise<boolean>
+  /** Whether `accepts` is known to say yes. Asks nobody: false where that would have to be asked first. */
+  acceptsUnasked(issuer: string): boolean
   /** The issuer to publish: configured, else discovered. */
   issuer(): Promise<string>
   /** Why the last attempt to reach the first server failed, for /readyz; undefined when it did not. */
@@ -113,6 +115,8 @@ export function createDiscovery({ config, fetch, now, events = {} }: Options): D
       first === undefined
         ? primary.get().then(server => server.issuer === issuer)
         : issuers.includes(issuer),
+    acceptsUnasked: issuer =>
+      first === undefined ? primary.fresh()?.issuer === issuer : issuers.includes(issuer),
     issuer: async () => first ?? (await primary.get()).issuer,
     problem: () => (primary.failure() as GatewayError | undefined)?.reason
   }

@@ -11,14 +11,17 @@ import {
 } from 'jose'
 import type { Config } from '../config/schema.ts'
 import { type GatewayError, gatewayError } from '../errors.ts'
-import type { Refusal } from './claims.ts'
+import type { JsonObject, Refusal } from './claims.ts'
 import { type AuthorizationServer, type Discovery, unavailable } from './discovery.ts'
 import type { VerifierEvents } from './events.ts'
 import { type Fetch, FetchFailure, fetchJson } from './fetch-json.ts'
 import { keep, type Kept } from './kept.ts'
+import { type LastSigner, lastSigner } from './last-signer.ts'
 import { readPinnedKey } from './pinned-key.ts'
 
 export interface Keys {
+  /** True when the issuer is accepted and the key that signed its last token, still among its keys, signed this one too. Asks nobody; false says nothing. */
+  recognizes(issuer: string, token: string, header: JsonObject): boolean
   /** Undefined when a key of the accepted issuer signed the token; else why not. Rejects with GW_AUTHORIZATION_SERVER_UNAVAILABLE when no keys can be had. */
   check(issuer: string, token: string): Promise<Refusal | undefined>
   /** Fetches the first server's keys, for a warm start. Never rejects. */
@@ -33,6 +36,7 @@ interface KeySet {
   resolve: CompactVerifyGetKey
   /** No key has a kid: a bad signature may then mean a new key, as it may when the token names none. */
   anonymous: boolean
+  lastSigner: LastSigner | undefined
 }
 
 interface ServerKeys {
@@ -146,6 +150,11 @@ export function createKeys({ config, discovery, fetch, now, events = {} }: Optio
 
   return {
     check,
+    recognizes(issuer, token, header) {
+      if (!discovery.acceptsUnasked(issuer)) return false
+      const set = pinned ?? servers.get(issuer)?.kept.fresh()
+      return set?.lastSigner?.signed(token, header) ?? false
+    },
     ready,
     // problem() and discovery.problem() tell.
     warm: () => ready().catch(() => {}),
@@ -176,7 +185,11 @@ function keySet(document: Record<string, unknown>): KeySet {
   }
   const local = createLocalJWKSet(document as unknown as JSONWebKeySet)
   const anonymous = keys.every(key => key.kid === undefined)
-  return { resolve: anonymous ? ({ alg }) => local({ alg }) : local, anonymous }
+  return {
+    resolve: anonymous ? ({ alg }) => local({ alg }) : local,
+    anonymous,
+    lastSigner: undefined
+  }
 }
 
 async function tryKeys(
@@ -185,7 +198,8 @@ async function tryKeys(
   algorithms: string[]
 ): Promise<Refusal | undefined> {
   try {
-    await compactVerify(token, set.resolve, { algorithms })
+    const { protectedHeader, key } = await compactVerify(token, set.resolve, { algorithms })
+    set.lastSigner = lastSigner(protectedHeader, key)
     return undefined
   } catch (error) {
     if (error instanceof errors.JWKSNoMatchingKey) {
@@ -194,7 +208,10 @@ async function tryKeys(
     if (error instanceof errors.JWKSMultipleMatchingKeys) {
       for await (const key of error) {
         const verified = await compactVerify(token, key, { algorithms }).catch(() => undefined)
-        if (verified !== undefined) return undefined
+        if (verified !== undefined) {
+          set.lastSigner = lastSigner(verified.protectedHeader, key)
+          return undefined
+        }
       }
     }
     return { reason: 'signature', detail: (error as { code?: string }).code ?? 'unusable key' }

@@ -4,6 +4,8 @@
 export interface Kept<T> {
   /** The document; rejects with what the last attempt threw when there is none young enough to serve. */
   get(): Promise<T>
+  /** The document while it is fresh, without a wait. */
+  fresh(): T | undefined
   /** Fetches anew, together with an attempt that is already under way; the old document stays when it fails. */
   reload(): Promise<T>
   /** What the last attempt threw; undefined when it succeeded, or was never made. */
@@ -46,8 +48,10 @@ export function keep<T>({ load, now, ttlMs, staleMs, retryMs }: Options<T>): Kep
     return pending
   }
 
+  const ageMs = () => (value === undefined ? Infinity : now() - value.loadedAt)
+
   async function get(): Promise<T> {
-    const age = value === undefined ? Infinity : now() - value.loadedAt
+    const age = ageMs()
     if (value !== undefined && age < ttlMs) return value.document
     const stale = value !== undefined && age < ttlMs + staleMs ? value : undefined
     if (failed !== undefined && now() - failed.at < retryMs) {
@@ -64,5 +68,10 @@ export function keep<T>({ load, now, ttlMs, staleMs, retryMs }: Options<T>): Kep
     return attempt.catch(() => stale.document)
   }
 
-  return { get, reload, failure: () => failed?.error }
+  return {
+    get,
+    fresh: () => (ageMs() < ttlMs ? value?.document : undefined),
+    reload,
+    failure: () => failed?.error
+  }
 }

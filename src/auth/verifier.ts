@@ -61,6 +61,7 @@ export function createVerifier(options: Options): Verifier {
   if (oauth.validation !== 'jwt' && introspection === undefined) {
     throw new Error(`oauth.validation is ${oauth.validation}, but there is no introspection`)
   }
+  const signatureSuffices = oauth.validation === 'jwt'
 
   const memory = createVerdictMemory(oauth, now)
   const inFlight = new Roster<Judging>()
@@ -100,12 +101,19 @@ export function createVerifier(options: Options): Verifier {
     if (decoded.kind === 'jwt') {
       const believed = believe(decoded.header['typ'], decoded.claims)
       if (!believed.ok) return refusal(believed, 'jwt')
+      const { principal } = believed.claims
+      if (signatureSuffices && keys.recognizes(principal.issuer, token, decoded.header)) {
+        return acceptSigned(token, principal)
+      }
       if (inFlight.size >= maxInFlight) return Promise.reject(overloaded())
-      return judgeJwt(token, decoded, believed.claims.principal, seenBefore)
+      return judgeJwt(token, decoded, principal, seenBefore)
     }
     if (inFlight.size >= maxInFlight) return Promise.reject(overloaded())
     return judgeOpaque(token)
   }
+
+  const acceptSigned = (token: string, principal: Principal) =>
+    memory.accept(token, { ok: true, principal, source: 'jwt' }, principal.expiresAt)
 
   async function judgeJwt(
     token: string,
@@ -118,9 +126,7 @@ export function createVerifier(options: Options): Verifier {
     }
     const unsigned = await keys.check(principal.issuer, token).catch(withoutKeys)
     if (unsigned !== undefined) return memory.forget(token, refusal(unsigned, 'jwt'))
-    if (introspection === undefined || oauth.validation === 'jwt') {
-      return memory.accept(token, { ok: true, principal, source: 'jwt' }, principal.expiresAt)
-    }
+    if (introspection === undefined || signatureSuffices) return acceptSigned(token, principal)
     const live = introspection
       .ask(token, principal.tokenId)
       .then(answer => settle(token, header, claims, answer))
@@ -128,7 +134,7 @@ export function createVerifier(options: Options): Verifier {
     // waited for, so that a revoked token lives OAUTH_TOKEN_CACHE_TTL at the most, and fails closed.
     if (oauth.validation === 'introspection' || seenBefore) return live
     live.catch(() => {})
-    return memory.accept(token, { ok: true, principal, source: 'jwt' }, principal.expiresAt)
+    return acceptSigned(token, principal)
   }
 
   /**
