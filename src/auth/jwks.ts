@@ -42,7 +42,7 @@ interface KeySet {
 interface ServerKeys {
   kept: Kept<KeySet>
   /** The last fetch that a token asked for. */
-  forced: { at: number; done: Promise<KeySet | undefined> } | undefined
+  forced: { at: number; done: Promise<unknown> } | undefined
 }
 
 interface Options {
@@ -116,8 +116,8 @@ export function createKeys({ config, discovery, fetch, now, events = {} }: Optio
     return server
   }
 
-  /** The newest keys that a token may ask for: one fetch per cooldown, shared by all who ask meanwhile. */
-  function newest(server: ServerKeys): Promise<KeySet | undefined> {
+  /** Fetches the keys anew because a token asks for it: once per cooldown, shared by all who ask meanwhile. Never rejects. */
+  function renew(server: ServerKeys): Promise<unknown> {
     const { forced } = server
     if (forced !== undefined && now() - forced.at < oauth.keyCooldownSeconds * 1000)
       return forced.done
@@ -133,8 +133,10 @@ export function createKeys({ config, discovery, fetch, now, events = {} }: Optio
     const refusal = await tryKeys(known, token, algorithms)
     if (refusal === undefined) return undefined
     if (refusal.reason === 'signature' && !known.anonymous && namesItsKey(token)) return refusal
-    const fresh = await newest(server)
-    return fresh === undefined || fresh === known ? refusal : tryKeys(fresh, token, algorithms)
+    await renew(server)
+    // What is kept, not what that fetch gave: within a long cooldown it may be older than what was known.
+    const fresh = await server.kept.get()
+    return fresh === known ? refusal : tryKeys(fresh, token, algorithms)
   }
 
   async function ready(): Promise<void> {

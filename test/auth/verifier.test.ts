@@ -151,6 +151,24 @@ t.test(
   }
 )
 
+t.test('R87 a withdrawn key stays withdrawn, however long the cooldown', async t => {
+  const { now, advance } = clock()
+  const site = await drupal(t, { now })
+  const parts = makeParts({
+    drupalUrl: site.url,
+    now,
+    oauth: { discoveryCacheTtlSeconds: 10, keyCooldownSeconds: 3600, tokenCacheTtlSeconds: 0 }
+  })
+  t.equal(await judged(parts, site.mint().token), 'ok')
+  await site.rotateKey()
+  t.equal(await judged(parts, site.mint().token), 'ok', 'fetched because of the new signature')
+  const withdrawn = site.mint().token
+  await site.rotateKey()
+  advance(11)
+  t.equal(await judged(parts, site.mint().token), 'ok', 'fetched because of the time')
+  t.equal(await judged(parts, withdrawn), 'signature')
+})
+
 t.test(
   'a flood of forged tokens costs one key request a cooldown, and evicts no good verdict',
   async t => {
