@@ -11,6 +11,7 @@ import {
 } from 'fastify'
 import type { Server } from 'node:http'
 import type { Config } from '../config/schema.ts'
+import { sendAll } from '../end-of-turn.ts'
 import { type ErrorCode, errorTable } from '../errors.ts'
 import { rpcErrorBody } from '../mcp/rpc-error.ts'
 import { toGatewayError } from './errors.ts'
@@ -25,20 +26,31 @@ export function requestIds(): () => string {
   return () => `${prefix}-${(count++).toString(36)}`
 }
 
-/** What cannot be parsed as HTTP has no request to answer to: one raw response in the usual form, then the end. */
+/**
+ * What cannot be parsed as HTTP, or does not come to its end in time, has no request to answer to: one raw response in the usual
+ * form, then the end of the connection in both directions. Only half closed, it would stay for as long as the client likes, and
+ * what still came on it would be carried out.
+ */
 function refuseRaw(error: NodeJS.ErrnoException, socket: Socket): void {
+  // The answers to what came before it.
+  sendAll()
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy()
     return
   }
+  // Node's name for the answer under way: into its middle nothing may be written (Node's own handler looks there, too).
+  const answer = (socket as Socket & { _httpMessage?: { _headerSent: boolean } })._httpMessage
+  if (answer?._headerSent !== true) socket.write(rawRefusal(error))
+  socket.destroySoon()
+}
+
+function rawRefusal(error: NodeJS.ErrnoException): string {
   const code: ErrorCode =
     error.code === 'HPE_HEADER_OVERFLOW' ? 'GW_HEADERS_TOO_LARGE' : 'GW_BAD_REQUEST'
   const { status, rpc, text } = errorTable[code]
   const body = rpcErrorBody({ code: rpc, message: text })
   const reason = status === 431 ? 'Request Header Fields Too Large' : 'Bad Request'
-  socket.end(
-    `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
-  )
+  return `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
 }
 
 /** A URL that no route can be looked up for: the router gives up before any hook, and its own answer would repeat the URL. */
@@ -54,14 +66,21 @@ function refuseUrl(error: FastifyError, _request: FastifyRequest, reply: Fastify
 export function serverOptions(config: Config): FastifyHttpOptions<Server> & FastifyServerOptions {
   const { maxBodyBytes, requestTimeoutSeconds, trustedProxies } = config.server
   const https = tlsOptions(config.server)
-  const whole = { IncomingMessage: WholeRequest, ServerResponse: WholeResponse }
+  const requestTimeout = requestTimeoutSeconds * 1000
+  const http = {
+    IncomingMessage: WholeRequest,
+    ServerResponse: WholeResponse,
+    // Node takes the two for one another where the time for the head is the longer one, which it is by default.
+    headersTimeout: Math.min(60_000, requestTimeout),
+    connectionsCheckingInterval: Math.min(5000, requestTimeout)
+  }
   return {
     // Fastify tells http and https apart by type; everybody here uses what the two servers share.
-    ...(https === null ? { http: whole } : ({ https: { ...https, ...whole } } as object)),
+    ...(https === null ? { http } : ({ https: { ...https, ...http } } as object)),
     logController: new LogController({ disableRequestLogging: true }),
     trustProxy: trustedProxies.length > 0 ? [...trustedProxies] : false,
     bodyLimit: maxBodyBytes,
-    requestTimeout: requestTimeoutSeconds * 1000,
+    requestTimeout,
     // Longer than the idle time of common load balancers (60 s): the balancer closes first, so no request meets a dying socket.
     keepAliveTimeout: 75_000,
     // 0: an idle event stream is not an idle connection.

@@ -13,18 +13,30 @@ interface OpenConnection extends Member {
 
 /** All open connections, of a listener that does not yet listen; none of them is closed before what is ready has left on it. */
 export function watchConnections(server: Server): Roster<OpenConnection> {
-  // Node takes a connection for idle when its answer has been ended, which is before the end of the turn. Its own close() and
-  // Fastify's come by here.
+  const open = new Roster<OpenConnection>()
+  // Node takes a connection for idle when its answer has been ended, which is before the end of the turn, and long before a slow
+  // reader has it. Its own close() and Fastify's come by here.
   const closeIdleConnections = server.closeIdleConnections.bind(server)
   server.closeIdleConnections = () => {
     sendAll()
+    const leaving = [...open.all()].flatMap(({ socket }) =>
+      socket.writableLength > 0 ? socket : []
+    )
+    for (const socket of leaving) socket.destroy = () => socket
     closeIdleConnections()
+    for (const socket of leaving) Reflect.deleteProperty(socket, 'destroy')
   }
-  const open = new Roster<OpenConnection>()
   const isTls = 'setSecureContext' in server
   server.on(isTls ? 'secureConnection' : 'connection', (socket: Socket) => {
     const connection = open.enter({ at: -1, socket })
     socket.once('close', () => open.leave(connection))
+    // A client that has said all it has to say still waits for the answer; Node's listener to this ends the connection.
+    socket.prependListener('end', sendAll)
+  })
+  // Nobody is connected to anywhere, and Node would cut the connection at once.
+  server.on('connect', (_request, socket: Socket) => {
+    sendAll()
+    socket.destroySoon()
   })
   return open
 }

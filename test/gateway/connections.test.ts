@@ -1,0 +1,159 @@
+// How connections end, over real sockets: what was answered arrives, what was refused is over, and nothing stays behind.
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import t, { type Test } from 'tap'
+import { type Started, startGateway } from './fixtures/start.ts'
+
+const PING = '{"jsonrpc":"2.0","id":7,"method":"ping"}'
+
+interface Client {
+  socket: Socket
+  /** All that has come, and whether the gateway has closed its side. */
+  said: { text: string; isOver: boolean }
+  /** Waits until what has come is of this form. */
+  until: (form: RegExp) => Promise<void>
+}
+
+/** A client that keeps its side open whatever the gateway does. */
+function dial(t: Test, { origin }: Started): Client {
+  const { hostname, port } = new URL(origin)
+  const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true })
+  const said = { text: '', isOver: false }
+  t.teardown(() => socket.destroy())
+  socket.on('data', (piece: Buffer) => void (said.text += piece.toString()))
+  socket.on('end', () => void (said.isOver = true))
+  socket.on('error', () => {})
+  async function until(form: RegExp) {
+    while (!form.test(said.text)) await once(socket, 'data')
+  }
+  return { socket, said, until }
+}
+
+const lines = (headers: Record<string, string>) =>
+  Object.entries(headers)
+    .map(([name, value]) => `${name}: ${value}\r\n`)
+    .join('')
+
+const post = (path: string, headers: string, body = '') =>
+  `POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n${headers}\r\n${body}`
+
+const statuses = ({ said }: Client) =>
+  [...said.text.matchAll(/^HTTP\/1\.1 (\d+)/gm)].map(([, status]) => Number(status))
+
+/** Resolves when the gateway has no connection but these many. */
+async function openConnections({ gateway }: Started, wanted: number): Promise<void> {
+  for (;;) {
+    const count = await new Promise<number>((resolve, reject) =>
+      gateway.app.server.getConnections((error, open) => (error ? reject(error) : resolve(open)))
+    )
+    if (count === wanted) return
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+}
+
+t.test('what does not come to its end within REQUEST_TIMEOUT is refused and over', async t => {
+  const gateway = await startGateway(t, { env: { REQUEST_TIMEOUT: '1' } })
+  const session = lines(await gateway.initialize(gateway.token()))
+  await openConnections(gateway, 1)
+  const clients = {
+    nothing: dial(t, gateway),
+    'half a head': dial(t, gateway),
+    'half a body': dial(t, gateway),
+    'no end of a body, refused already': dial(t, gateway),
+    garbage: dial(t, gateway)
+  }
+  clients['half a head'].socket.write('POST /mcp HTTP/1.1\r\nHost: loc')
+  const body = clients['half a body'].socket
+  body.write(post('/mcp', `${session}Content-Length: 100\r\n`, '{'))
+  const endless = clients['no end of a body, refused already']
+  endless.socket.write(post('/mcp', 'Transfer-Encoding: chunked\r\n', '1\r\n{\r\n'))
+  const more = setInterval(() => endless.socket.write('1\r\nx\r\n'), 100)
+  await openConnections(gateway, 6)
+  clients.garbage.socket.write('garbage\r\n\r\n')
+  const before = performance.now()
+  // fetch keeps its connection; the others have gone although the clients keep theirs.
+  await openConnections(gateway, 1)
+  clearInterval(more)
+  t.ok(performance.now() - before < 10_000, 'both times are the configured one')
+  for (const [name, client] of Object.entries(clients)) {
+    t.equal(statuses(client)[0], client === endless ? 401 : 400, name)
+  }
+  t.ok(Object.values(clients).every(({ said }) => said.isOver))
+  gateway.audited.length = 0
+  body.write(PING.slice(1).padEnd(99))
+  await gateway.post(PING)
+  t.equal(gateway.audited.length, 1, 'and what comes too late is not carried out')
+})
+
+t.test('garbage behind a request does not cost it its answer', async t => {
+  const gateway = await startGateway(t)
+  const session = lines(await gateway.initialize(gateway.token()))
+  const requests: [string, string, number][] = [
+    ['404', 'GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n', 404],
+    ['401', post('/mcp', `Content-Length: ${PING.length}\r\n`, PING), 401],
+    ['a page', 'GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n', 200]
+  ]
+  for (const [name, request, status] of requests) {
+    for (const garbage of ['garbage\r\n\r\n', 'CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n']) {
+      const client = dial(t, gateway)
+      client.socket.write(request + garbage)
+      await once(client.socket, 'end')
+      t.equal(statuses(client)[0], status, `${name}, then ${garbage.slice(0, 7)}`)
+    }
+  }
+  await openConnections(gateway, 1)
+
+  const stream = dial(t, gateway)
+  stream.socket.write(
+    `GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n${session}\r\n`
+  )
+  await stream.until(/\r\n\r\n/)
+  stream.socket.write('garbage\r\n\r\n')
+  await once(stream.socket, 'end')
+  t.same(statuses(stream), [200], 'nothing is written into an event stream')
+  await openConnections(gateway, 1)
+})
+
+t.test('a client that closes its side is answered, however its bytes fall', async t => {
+  const gateway = await startGateway(t)
+  const session = lines(await gateway.initialize(gateway.token()))
+  for (const size of [65_535, 65_536, 65_537, 131_072]) {
+    for (const [path, headers, status] of [
+      ['/nothing', '', 404],
+      ['/mcp', session, 200]
+    ] as const) {
+      const head = (length: number) =>
+        post(path, `${headers}Content-Length: ${String(length).padStart(6, '0')}\r\n`)
+      const room = size - head(0).length
+      const client = dial(t, gateway)
+      client.socket.end(head(room) + PING.padEnd(room))
+      await once(client.socket, 'end')
+      t.same(statuses(client), [status], `${size} bytes to ${path}`)
+    }
+  }
+})
+
+t.test('a stop waits for a slow reader', async t => {
+  const gateway = await startGateway(t, {
+    file: { server: { readinessDelaySeconds: 0 } },
+    env: { MAX_BODY_BYTES: '33554432' }
+  })
+  const session = lines(await gateway.initialize(gateway.token()))
+  // More than the kernel keeps for two sockets.
+  const id = 'x'.repeat(30_000_000)
+  const ping = JSON.stringify({ jsonrpc: '2.0', id, method: 'ping' })
+  const accepted = once(gateway.gateway.app.server, 'connection') as Promise<[Socket]>
+  const client = dial(t, gateway)
+  const [served] = await accepted
+  client.socket.pause()
+  client.socket.write(post('/mcp', `${session}Content-Length: ${ping.length}\r\n`, ping))
+  const turn = () => new Promise(resolve => setImmediate(resolve))
+  while (served.writableLength === 0) await turn()
+  const stopped = gateway.gateway.stop()
+  await new Promise(resolve => setTimeout(resolve, 200))
+  t.notOk(served.destroyed)
+  client.socket.resume()
+  await once(client.socket, 'end')
+  t.ok(client.said.text.endsWith(`{"jsonrpc":"2.0","id":"${id}","result":{}}`), 'all of it comes')
+  await stopped
+})
