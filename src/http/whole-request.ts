@@ -98,6 +98,8 @@ export class WholeRequest extends IncomingMessage {
   #isStream = false
   #isWanted = false
   #isWhole = false
+  /** What it will be answered with. */
+  answer: { leaveUnsent(): void } | undefined
 
   /** Reads the whole body; false where somebody reads the stream already. */
   readWhole(limit: number, done: BodyCallback): boolean {
@@ -138,6 +140,7 @@ export class WholeRequest extends IncomingMessage {
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     super._destroy(error, callback)
     if (this.#isWanted) this.#fail(error)
+    if (this.socket.destroyed) process.nextTick(() => this.answer?.leaveUnsent())
   }
 
   /** Who waits for the body is not the first to learn that the client has gone: 'close' of the response comes before. */

@@ -1,8 +1,9 @@
 // How does an answer leave that is known as a whole? In one piece with its head, at the end of the turn. Everything else is left to
 // Node's own response, which this is: streams, HEAD, answers that wait for their turn on a pipelined connection. It refuses to know
 // what the answer says. Measured: 2 to 8 % of a call, and without it no answer could wait for the end of the turn.
-import { ServerResponse } from 'node:http'
+import { type IncomingMessage, ServerResponse } from 'node:http'
 import { type Sender, sendAtEndOfTurn } from '../end-of-turn.ts'
+import { WholeRequest } from './whole-request.ts'
 
 /** Larger bodies cost less in a piece of their own than copied into one with the head. */
 const maxJoined = 4096
@@ -16,6 +17,8 @@ export class WholeResponse extends ServerResponse implements Sender {
   /** As the head declares it; null where it does not. */
   declare readonly _contentLength: number | null
   declare readonly _hasBody: boolean
+  /** Whether 'close' was emitted. */
+  declare _closed: boolean
 
   static {
     // A getter in some versions of Node and a field in their types: only this may stand before both.
@@ -30,6 +33,20 @@ export class WholeResponse extends ServerResponse implements Sender {
 
   #body: Buffer | string | undefined
   #isSent = false
+
+  /** As Node makes its own; the options are not in its types. */
+  constructor(request: IncomingMessage, options?: object) {
+    super(...([request, options] as unknown as [IncomingMessage]))
+    if (request instanceof WholeRequest) request.answer = this
+  }
+
+  /** The connection has gone before the answer's turn came: Node 20 forgets it, later versions say 'close'. */
+  leaveUnsent(): void {
+    if (this._closed) return
+    this.destroyed = true
+    this._closed = true
+    this.emit('close')
+  }
 
   override end(...args: unknown[]): this {
     const [chunk, encoding, callback] = args

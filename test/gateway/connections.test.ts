@@ -157,3 +157,23 @@ t.test('a stop waits for a slow reader', async t => {
   t.ok(client.said.text.endsWith(`{"jsonrpc":"2.0","id":"${id}","result":{}}`), 'all of it comes')
   await stopped
 })
+
+t.test('calls that wait behind another on a connection that goes leave their line', async t => {
+  const gateway = await startGateway(t, { env: { STREAMS_PER_PRINCIPAL: '4' } })
+  const token = gateway.token()
+  const session = lines(await gateway.initialize(token))
+  const stream = `GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n${session}\r\n`
+  gateway.audited.length = 0
+  const client = dial(t, gateway)
+  client.socket.write(stream.repeat(4))
+  await client.until(/\r\n\r\n/)
+  client.socket.destroy()
+  await openConnections(gateway, 1)
+  while (gateway.audited.length < 4) await new Promise(resolve => setImmediate(resolve))
+  for (let n = 0; n < 4; n++) {
+    const next = dial(t, gateway)
+    next.socket.write(stream)
+    await next.until(/\r\n\r\n/)
+    t.same(statuses(next), [200], 'and give back the place of their stream')
+  }
+})
