@@ -1,7 +1,7 @@
 // The gateway's response beside Node's own: the same bytes and the same events, whoever ends an answer how.
 import { once } from 'node:events'
 import { createServer, type RequestListener, type Server, ServerResponse } from 'node:http'
-import { type AddressInfo, connect } from 'node:net'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import t, { type Test } from 'tap'
 import { sendAtEndOfTurn } from '../../src/end-of-turn.ts'
@@ -152,6 +152,55 @@ t.test('a client that goes before the turn ends: the answer is never finished', 
   t.equal(await ask(server, line('GET', 'text')).catch(() => ''), '')
   await closed
   t.equal(finished, false)
+})
+
+t.test('a client that takes nothing of its answer is not waited for', async t => {
+  class Impatient extends WholeResponse {
+    override get stallMs() {
+      return 300
+    }
+  }
+  // More than the kernel keeps for two sockets.
+  const much = Buffer.alloc(20_000_000, 'x')
+  const server = await listen(t, Impatient as typeof ServerResponse, (req, res) => {
+    const body = req.url === '/much' ? much : ascii
+    res.writeHead(200, lengthOf(body)).end(body)
+  })
+  const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`
+  for (const [name, bytes] of Object.entries({
+    'the first': get('/much'),
+    'one that waited for its turn': get('/') + get('/much')
+  })) {
+    const accepted = once(server, 'connection') as Promise<[Socket]>
+    const silent = connect((server.address() as AddressInfo).port, '127.0.0.1')
+    t.teardown(() => silent.destroy())
+    const [served] = await accepted
+    silent.on('error', () => {}).pause()
+    silent.write(bytes)
+    const from = performance.now()
+    await once(served, 'close')
+    t.ok(performance.now() - from < 5000, name)
+  }
+
+  const accepted = once(server, 'connection') as Promise<[Socket]>
+  const slow = connect((server.address() as AddressInfo).port, '127.0.0.1')
+  const [served] = await accepted
+  let taken = 0
+  let last = ''
+  slow.on('data', (piece: Buffer) => {
+    // Slower than the time, and yet never still for as long.
+    if (Math.floor(taken / 2e6) !== Math.floor((taken + piece.length) / 2e6)) {
+      slow.pause()
+      setTimeout(() => slow.resume(), 100)
+    }
+    taken += piece.length
+    last = piece.subarray(-300).toString()
+  })
+  slow.write(get('/much') + get('/'))
+  while (!last.endsWith(ascii)) await once(slow, 'data')
+  t.ok(taken > much.length, 'one that takes it slowly gets all of it, and the next')
+  t.ok((served.timeout as number) > 1000, 'and its connection has its usual time again')
+  slow.destroy()
 })
 
 t.test('a listener that closes in the turn of an answer: the answer leaves first', async t => {
