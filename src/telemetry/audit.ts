@@ -3,7 +3,7 @@
 import { hash } from 'node:crypto'
 import type { Principal } from '../auth/principal.ts'
 import type { Era, SessionState } from '../mcp/call.ts'
-import { scrub, scrubIdentifier } from './scrub.ts'
+import { scrub, scrubIdentifier, scrubStart, secretName } from './scrub.ts'
 
 /** Never changed once made: what it adds to a line is remembered by the object. */
 export type Caller = Readonly<Pick<Principal, 'issuer' | 'subject' | 'clientId' | 'tokenId'>>
@@ -49,7 +49,10 @@ const thousandths = Array.from({ length: 1000 }, (_, part) => String(part).padSt
 /** As JavaScript writes them behind a whole number: ".5", none for 0. */
 const fractions = thousandths.map(part => `.${part}`.replace(/\.?0+$/, ''))
 /** Ids, addresses and names that need neither escaping nor scrubbing. */
-const plain = /^(?!.*(?:ey[JAI]|def50200))[\w.:-]{1,39}$/i
+const plain = new RegExp(
+  `^(?!.*(?:ey[JAI]|def50200))(?:[\\w.-]{1,39}|(?!.*(?:bearer|dpop|basic|${secretName}):)[\\w.:-]{1,39})$`,
+  'i'
+)
 
 /**
  * Gives the function that writes one line (newline included) for an entry. `now` gives milliseconds since epoch. It never
@@ -140,9 +143,9 @@ function describeValue(value: unknown): string {
 
 /** As a JSON string, without secrets and control characters (a terminal may show the line), at most 256 characters. */
 function quote(value: string, clear: (text: string) => string = scrub): string {
-  if (plain.test(value)) return `"${value}"`
-  const clean = clear(value).replace(/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu, ' ')
-  return JSON.stringify(clean.length > maxText ? `${clean.slice(0, maxText - 1)}…` : clean)
+  if (value.length < 40 && plain.test(value)) return `"${value}"`
+  const shown = scrubStart(value, maxText, clear)
+  return JSON.stringify(shown.replace(/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu, ' '))
 }
 
 /** Microseconds are precise enough; what is no number is 0, so that the line stays JSON. */
@@ -173,10 +176,10 @@ function isoTime(): (ms: number) => string {
 function memo(make: (value: string) => string): (value: string) => string {
   const known = new Map<string, string>()
   return value => {
+    if (value.length > maxText) return make(value)
     let made = known.get(value)
     if (made === undefined) {
       made = inOnePiece(make(value))
-      if (value.length > maxText) return made
       if (known.size >= maxMemo) known.clear()
       known.set(value, made)
     }

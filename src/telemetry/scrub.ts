@@ -2,7 +2,7 @@
 // before them. It refuses to guess at JSON: give it strings before they are serialised.
 
 /** Names whose values are secret, as `name=value`, `name: value`, `"name":"value"`. */
-const secretName =
+export const secretName =
   'authorization|password|passwd|cookie|mcp-session-id|api[_-]?key|private[_-]?key|device_code|code_verifier' +
   '|token|secret|assertion'
 
@@ -49,4 +49,17 @@ export function scrubIdentifier(text: string): string {
   let clean = text
   for (const [pattern, replacement] of patterns) clean = clean.replace(pattern, replacement)
   return clean
+}
+
+/**
+ * The beginning of the scrubbed text, of at most `most` characters, the last an ellipsis where there is more. For what a client chose:
+ * only what could be shown is looked at, since a whole megabyte may take seconds.
+ */
+export function scrubStart(text: string, most: number, clear: typeof scrub = scrub): string {
+  const looked = 2 * most
+  // A run that is cut in two might no longer be known for a secret.
+  const start =
+    text.length > looked ? text.slice(0, looked).replace(/(?<![\w-])[\w-]{1,39}$/, '…') : text
+  const clean = clear(start)
+  return clean.length > most ? `${clean.slice(0, most - 1)}…` : clean
 }

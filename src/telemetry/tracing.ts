@@ -12,7 +12,7 @@ import {
   trace as api
 } from '@opentelemetry/api'
 import { randomFillSync } from 'node:crypto'
-import { scrub } from './scrub.ts'
+import { scrubStart } from './scrub.ts'
 
 /** A place in a trace. Without an SDK it is the client's own: a span that nobody records must not become a parent. */
 export interface Trace {
@@ -191,5 +191,5 @@ function endSpan(span: Span, { outcome, status, rpcCode }: SpanEnd): void {
 
 /** What a client chose, for a name or an attribute: bounded, and no token. */
 function short(text: string): string {
-  return scrub(text).slice(0, 128)
+  return scrubStart(text, 128)
 }

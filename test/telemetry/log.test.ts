@@ -282,6 +282,32 @@ t.test('scrub takes linear time on text made to slow it down', async t => {
   }
 })
 
+t.test('what a client chose costs no more than is shown of it', async t => {
+  for (const unit of ['://', ':', '\u0001', 'a'.repeat(39), 'x ', 'token=']) {
+    const text = unit.repeat(4_000_000 / unit.length)
+    const started = process.hrtime.bigint()
+    const { line } = audit({ method: text, tool: text, userAgent: text, reason: text })
+    const ms = Number(process.hrtime.bigint() - started) / 1e6
+    t.ok(ms < 500, `${JSON.stringify(unit.slice(0, 9))}: ${ms} ms`)
+    t.ok(line.length < 8000)
+  }
+  const opaque = 'Zq0-'.repeat(16)
+  // What stands before it shrinks, so that it is shown although it stands where the text is cut.
+  for (let before = 440; before < 520; before++) {
+    const { line } = audit({ reason: `eyJ${'a'.repeat(before)} ${opaque}${opaque}` })
+    t.notMatch(line, 'Zq0', `${before}`)
+  }
+})
+
+t.test('what looks plain and is a secret is scrubbed', async t => {
+  for (const text of ['password:hunter2', 'Bearer:abcdef123456', 'x.token:abc', 'api-key:1']) {
+    t.match(audit({ tool: text, reason: text }).read, { reason: /\[scrubbed\]$/ })
+  }
+  for (const text of ['2001:db8::1', 'tutorials:token', 'basic.page', 'GW_INVALID_TOKEN']) {
+    t.equal(audit({ tool: text }).read['tool'], text)
+  }
+})
+
 const schema = JSON.parse(readFileSync('docs/audit.schema.json', 'utf8')) as object
 const validate = new Ajv2020({ strict: true }).compile(schema)
 
