@@ -205,6 +205,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
       await scope.register(permit, {
         config,
         weigh: name => toolPolicy.rule(name, undefined),
+        judgesElements: upstream.allowsUnlisted !== true,
         ruleOf
       }) //  6. budget  7. may they?
       await scope.register(upstream.plugin) //  8. go  9. come back

@@ -16,6 +16,8 @@ interface Options {
   config: Config
   /** What one call of a tool draws: of its rule, what the operator set, for which nobody need be asked. */
   weigh: (tool: string) => ToolRule
+  /** Whether the upstream refuses a tool that is unknown to this caller by itself, in each element of a batch (R48). */
+  judgesElements: boolean
   /** The rule of a tool for this caller; undefined when the caller's catalogue does not have it. */
   ruleOf: (
     tool: string,
@@ -25,7 +27,7 @@ interface Options {
 }
 
 const plugin: FastifyPluginCallback<Options> = function permit(app, options, done) {
-  const { config, weigh, ruleOf } = options
+  const { config, weigh, judgesElements, ruleOf } = options
   const draws = createDraws(config.derived.budgets)
   const policy: Question['policy'] = {
     anonymous: config.oauth.anonymous,
@@ -47,8 +49,9 @@ const plugin: FastifyPluginCallback<Options> = function permit(app, options, don
     const decision = authorize({ principal: request.principal, message, rule, policy })
     if (decision.allow) return
     const { allow: _, code, ...details } = decision
-    // In a batch an unknown tool is one element's error; what needs a sign-in or a scope refuses the request as a whole.
-    if (code === 'GW_INVALID_PARAMS' && request.call.batch) return
+    // In a batch an unknown tool is one element's error, where the upstream is told of each by itself; what needs a sign-in or a
+    // scope refuses the request as a whole.
+    if (code === 'GW_INVALID_PARAMS' && request.call.batch && judgesElements) return
     throw gatewayError(code, { ...details, reason: `policy: ${code}` })
   }
 

@@ -471,3 +471,28 @@ t.test('policy.missingScope: hide, in both eras', async t => {
     t.equal(all.json.result.tools.length, 2, `${what}: step-up shows it`)
   }
 })
+
+t.test('R48 what a policy hides is not called from within a batch either', async t => {
+  const auth = { level: 'required', scopes: ['write:tutorials'] }
+  const write = { name: 'write', inputSchema: { type: 'object' }, annotations: { auth } }
+  const legacy = await startLegacyServer(t)
+  legacy.initializeResult['protocolVersion'] = '2025-03-26'
+  const modern = await modernUpstream(t)
+  let called = false
+  modern.misbehave((response, id) => {
+    called = true
+    json(response, good(id))
+  })
+  for (const upstream of [legacy, modern]) {
+    upstream.tools.push(write)
+    const gateway = await startBefore(t, upstream.endpoint, { POLICY_MISSING_SCOPE: 'hide' })
+    const token = gateway.token({ scopes: ['read:tutorials'] })
+    const session = await gateway.initialize(token, '2025-03-26')
+    const call = (name: string) => rpc('tools/call', { name, arguments: {} })
+    const { json: refused } = await gateway.post([call('write')], session)
+    t.match(refused, { error: { code: -32602, message: /Unknown tool/ } })
+    await gateway.post([call('echo'), call('write')], session)
+    t.notOk(called, 'not even the others')
+  }
+  t.notMatch(legacy.seen.map(({ body }) => body).join(), '"tools/call"')
+})
