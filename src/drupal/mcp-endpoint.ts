@@ -103,17 +103,19 @@ export function createMcpUpstream(options: McpOptions): Upstream {
   async function modernPost(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const caller = callerOf(request)
     const { bytes: body, messages } = request.call
-    const { method, id } = messages[0] as RpcRequest
-    if (method === 'server/discover' && eras.isUnknown()) {
+    const { kind, method, id } = messages[0] as RpcRequest
+    if (kind === 'request' && method === 'server/discover' && eras.isUnknown()) {
       const { isModern, answer, read } = await eras.probe(caller, {
         body,
         headers: mirroredHeaders(request),
         id
       })
-      if (isModern) sendRead(reply.code(answer.status), answer, read, expectedOf(request))
-      else await modernBridge.post(request, reply)
-    } else if ((await eras.discovered(caller)) === undefined)
-      await modernBridge.post(request, reply)
+      if (isModern) {
+        sendRead(reply.code(answer.status), answer, read, expectedOf(request))
+        return
+      }
+    }
+    if ((await eras.discovered(caller)) === undefined) await modernBridge.post(request, reply)
     else await modern(request, reply)
   }
 

@@ -22,20 +22,26 @@ export interface Eras {
   discovered(caller: Caller): Promise<Params | undefined>
   /** Whether `discovered` would have to ask. */
   isUnknown(): boolean
-  /** Asks with a client's own server/discover, so that the upstream is asked once. The answer is that client's. */
+  /**
+   * Asks with a client's own server/discover, so that a modern upstream is asked once. The answer is that client's: a refusal
+   * may be for what that client sent, and leaves the era unknown.
+   */
   probe(
     caller: Caller,
     question: { body: Buffer | string; headers: Record<string, string>; id: RequestId }
   ): Promise<Probed>
-  /** An answer in the modern era: a refusal that the envelope cannot have earned means that the upstream has changed. */
+  /** An answer in the modern era: after a refusal that the envelope cannot have earned, nobody knows until it is asked again. */
   judge(answer: Answer): void
 }
 
 /** How long a verdict is believed. */
 const trustMs = 300_000
 
-/** What a modern upstream may answer to an envelope that was checked here; -32020 and -32021 depend on the tool. */
-const earned: ReadonlySet<number> = new Set([-32601, -32602, -32603, -32020, -32021])
+/**
+ * What a modern upstream may answer to an envelope that was checked here; -32020 and -32021 depend on the tool. -32600 can be
+ * earned too, but is also how older servers ask for a session: it costs one question of the gateway's own.
+ */
+const earned: ReadonlySet<number> = new Set([-32601, -32602, -32603, -32700, -32020, -32021])
 
 const version = MODERN_VERSIONS[0]
 
@@ -68,6 +74,10 @@ export function createEras(options: { ask: Ask; bounds: ReadBounds; now: () => n
 
   const isUnknown = () => verdict === undefined || now() >= verdict.until
 
+  function keep(found: Params | undefined): void {
+    verdict = { found, until: now() + trustMs }
+  }
+
   async function probe(
     caller: Caller,
     question: { body: Buffer | string; headers: Record<string, string>; id: RequestId }
@@ -84,20 +94,22 @@ export function createEras(options: { ask: Ask; bounds: ReadBounds; now: () => n
     const { message } = read
     const result = message['result'] as Params | undefined
     if (lists(result?.['supportedVersions'])) {
-      verdict = { found: result, until: now() + trustMs }
+      keep(result)
       return { isModern: true, found: result, answer, read }
     }
     // Such a refusal is itself of the modern era: whoever asked may try again (R56).
     const { code, data } = (message['error'] ?? {}) as { code?: unknown; data?: Params }
     const isModern = code === -32022 && lists(data?.['supported'])
-    if (!isModern) verdict = { found: undefined, until: now() + trustMs }
     return { isModern, found: undefined, answer, read }
   }
 
   async function discover(caller: Caller): Promise<Params | undefined> {
     const question = modernRequest('server/discover')
-    const { isModern, found } = await probe(caller, question)
-    return isModern && found === undefined ? (await probe(caller, question)).found : found
+    let { isModern, found } = await probe(caller, question)
+    if (isModern && found === undefined) ({ isModern, found } = await probe(caller, question))
+    // Said to the gateway's own question only: what one client sends must not decide the era of all.
+    if (!isModern) keep(undefined)
+    return found
   }
 
   return {

@@ -255,6 +255,53 @@ t.test('modern on modern: what a handwritten upstream shows', async t => {
   })
 })
 
+t.test('R16 R54 R62 modern on modern: no client decides the era for the others', async t => {
+  const clientInfo = { 'io.modelcontextprotocol/clientInfo': 5 }
+  const discover = modern('server/discover')
+  const { id: _, ...notification } = discover.body as { id: unknown }
+  const poisons: Record<string, [{ body: unknown; headers: Record<string, string> }, number]> = {
+    'a notification': [{ ...discover, body: notification }, 202],
+    'a bad progress token': [modern('server/discover', { _meta: { progressToken: {} } }), 400],
+    'bad client info': [modern('server/discover', { _meta: clientInfo }), 400]
+  }
+  for (const [name, [poison, status]] of Object.entries(poisons)) {
+    t.test(name, async t => {
+      const server = await startModernServer(t)
+      const gateway = await startBefore(t, server.endpoint)
+      const attacker = gateway.authorization()
+      const send = ({ body, headers } = poison) =>
+        gateway.post(body, { authorization: attacker, ...headers })
+      const othersWork = async () => {
+        const authorization = gateway.authorization({ uid: 3 })
+        const called = await ask(gateway, authorization, 'tools/call', { name: 'greet' })
+        t.match(called.json, { result: { content: [{ text: 'Hello you' }] } })
+        const session = await gateway.initialize(gateway.token({ uid: 4 }))
+        t.match((await gateway.post(rpc('tools/list'), session)).json.result.tools, [
+          { name: 'greet' }
+        ])
+      }
+      t.equal((await send()).status, status, 'while nobody knows')
+      await othersWork()
+      const bad = modern('tools/list', { _meta: { progressToken: {} } })
+      t.equal((await send(bad)).status, 400, 'a refusal after which the era is asked again')
+      t.equal((await send()).status, status)
+      await othersWork()
+    })
+  }
+  t.test('where nothing is refused, the upstream is asked once', async t => {
+    const server = await startModernServer(t)
+    const gateway = await startBefore(t, server.endpoint)
+    const authorization = gateway.authorization()
+    for (const method of ['server/discover', 'prompts/list']) {
+      await ask(gateway, authorization, method)
+    }
+    t.same(
+      server.seen.map(({ headers }) => headers['mcp-method']),
+      ['server/discover', 'prompts/list']
+    )
+  })
+})
+
 t.test('modern on legacy (§A14)', async t => {
   const server: LegacyServer = await startLegacyServer(t)
   server.initializeResult = {
