@@ -99,7 +99,8 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
     asFailure: metrics.authorizationServerFailure
   }
   const { fetch } = pool
-  const now = Date.now
+  // Not the wall clock: what is kept or cools down would wait for one that stepped back to catch up.
+  const now = () => performance.now()
   const discovery = createDiscovery({ config, fetch, now, events })
   const keys = createKeys({ config, discovery, fetch, now, events })
   // Opaque tokens can be asked about wherever the gateway has a client of its own; without its secret nobody answers it.
@@ -120,7 +121,6 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
     keys,
     ...(introspection === undefined ? {} : { introspection }),
     knownScopes: scopes.list,
-    now,
     events
   })
 

@@ -39,7 +39,7 @@ export interface Discovery {
 interface Options {
   config: Config
   fetch: Fetch
-  /** Milliseconds since epoch. */
+  /** Milliseconds; only differences count. */
   now: () => number
   events?: VerifierEvents
 }

@@ -27,7 +27,7 @@ interface Options {
   config: Config
   discovery: Discovery
   fetch: Fetch
-  /** Milliseconds since epoch. */
+  /** Milliseconds; only differences count. */
   now: () => number
   events?: VerifierEvents
   /** Scope of the gateway's own token, for Drupal's dialect; without it the client's default scopes apply. */

@@ -49,7 +49,7 @@ interface Options {
   config: Config
   discovery: Discovery
   fetch: Fetch
-  /** Milliseconds since epoch. */
+  /** Milliseconds; only differences count. */
   now: () => number
   events?: VerifierEvents
 }

@@ -14,7 +14,7 @@ export interface Kept<T> {
 
 interface Options<T> {
   load: () => Promise<T>
-  /** Milliseconds since epoch. */
+  /** Milliseconds; only differences count. */
   now: () => number
   ttlMs: number
   /** Time beyond the TTL that a document goes on serving when it cannot be fetched. */

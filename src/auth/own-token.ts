@@ -16,7 +16,7 @@ interface Options {
   config: Config
   discovery: Discovery
   fetch: Fetch
-  /** Milliseconds since epoch. */
+  /** Milliseconds; only differences count. */
   now: () => number
   events: VerifierEvents
   /** Scope to ask for; empty: the client's default scopes apply. */

@@ -15,6 +15,7 @@ interface AccessOptions {
   tokens: TokenSource
   /** Signs in with these scopes, or with what the gateway asks for. Undefined: nobody can. */
   signIn?: (scopes?: string[]) => Promise<unknown>
+  /** Milliseconds; only differences count. Default: the monotonic clock. */
   now?: () => number
 }
 
@@ -22,7 +23,11 @@ interface AccessOptions {
 const coolDownMs = 30_000
 
 /** Shares one sign-in among all requests that need it. */
-export function createAccess({ tokens, signIn, now = Date.now }: AccessOptions): Access {
+export function createAccess({
+  tokens,
+  signIn,
+  now = () => performance.now()
+}: AccessOptions): Access {
   let running: Promise<unknown> | undefined
   let failed: { at: number; error: unknown } | undefined
   const tried = new Set<string>()

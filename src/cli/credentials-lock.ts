@@ -22,10 +22,10 @@ export async function withLock<T>(
   { patienceMs = 30_000, staleMs = 60_000 }: LockOptions = {}
 ): Promise<T> {
   const mine = JSON.stringify({ pid: process.pid, host: hostname(), id: randomUUID() })
-  const until = Date.now() + patienceMs
+  const until = performance.now() + patienceMs
   while (!(await taken(path, mine))) {
     if (await isLeftBehind(path, staleMs)) await breakLock(path, staleMs)
-    else if (Date.now() > until) {
+    else if (performance.now() > until) {
       throw new Failure(
         `Another process has held ${path} for ${Math.round(patienceMs / 1000)} s. If none is running, delete that file.`
       )

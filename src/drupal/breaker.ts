@@ -17,8 +17,8 @@ export interface Breaker {
 }
 
 /**
- * Makes a breaker that opens on `failures` in a row and stays open for `openMs`. `now` gives milliseconds; `onChange` hears of
- * every change of state.
+ * Makes a breaker that opens on `failures` in a row and stays open for `openMs`. `now` gives milliseconds; only differences
+ * count. `onChange` hears of every change of state.
  */
 export function createBreaker(options: {
   failures: number

@@ -57,7 +57,7 @@ export function createMcpCatalogues(options: {
   ttlSeconds: number
   /** Told of every list. */
   learned: (catalogue: Catalogue) => void
-  /** Milliseconds. */
+  /** Milliseconds; only differences count. */
   now: () => number
 }): McpCatalogues {
   const { list, learned, now } = options

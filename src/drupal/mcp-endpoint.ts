@@ -55,7 +55,12 @@ export function createMcpUpstream(options: McpOptions): Upstream {
   const upstreamSessions = createUpstreamSessions({ ask, config, now })
   const eras = createEras({ ask, bounds, now })
   const ttlSeconds = config.drupal.catalogueTtlSeconds
-  const catalogues = createMcpCatalogues({ list: listTools, ttlSeconds, learned, now })
+  const catalogues = createMcpCatalogues({
+    list: listTools,
+    ttlSeconds,
+    learned,
+    now: () => performance.now()
+  })
   const { watchSeconds } = config.streams
   const listening = createListening({ streams, fresh: catalogues.fresh, watchSeconds })
   const expectedOf = createExpectedOf(config, toolPolicy)

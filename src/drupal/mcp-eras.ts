@@ -72,10 +72,10 @@ export function createEras(options: { ask: Ask; bounds: ReadBounds; now: () => n
   let verdict: { found: Params | undefined; until: number } | undefined
   let asking: Promise<Params | undefined> | undefined
 
-  const isUnknown = () => verdict === undefined || now() >= verdict.until
+  const isUnknown = () => verdict === undefined || performance.now() >= verdict.until
 
   function keep(found: Params | undefined): void {
-    verdict = { found, until: now() + trustMs }
+    verdict = { found, until: performance.now() + trustMs }
   }
 
   async function probe(

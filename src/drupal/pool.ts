@@ -71,7 +71,7 @@ export interface PoolOptions {
     breaker?(state: BreakerState): void
     shed?(why: 'full' | 'timeout' | 'breaker'): void
   }
-  /** Milliseconds; for the breaker. */
+  /** Milliseconds; only differences count. For the breaker. Default: the monotonic clock. */
   now?: () => number
 }
 
@@ -114,7 +114,7 @@ class WorkerPlace implements Place {
 
 /** Makes the pool. Connections are opened when needed and TLS is verified, against the name in drupal.url. */
 export function createDrupalPool(config: Config, options: PoolOptions = {}): DrupalPool {
-  const { log, events, now = Date.now } = options
+  const { log, events, now = () => performance.now() } = options
   const { drupal } = config
   const connectUrl = new URL(config.derived.drupalConnectUrl)
   const origin = connectUrl.origin

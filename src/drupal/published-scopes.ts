@@ -5,7 +5,7 @@ import type { Config } from '../config/schema.ts'
 interface Options {
   config: Config
   fetch: typeof fetch
-  /** Milliseconds since epoch. */
+  /** Milliseconds; only differences count. */
   now: () => number
 }
 

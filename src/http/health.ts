@@ -18,6 +18,7 @@ interface Options {
   keepMs?: number
   /** Milliseconds that one check may take. Default 5000. */
   timeoutMs?: number
+  /** Milliseconds; only differences count. Default: the monotonic clock. */
   now?: () => number
 }
 
@@ -56,7 +57,14 @@ async function ask(
  * all listeners: what was asked for one is known to the other.
  */
 export function createHealth(options: Options): FastifyPluginCallback {
-  const { log, checks, stopping, keepMs = 1000, timeoutMs = 5000, now = Date.now } = options
+  const {
+    log,
+    checks,
+    stopping,
+    keepMs = 1000,
+    timeoutMs = 5000,
+    now = () => performance.now()
+  } = options
   const known = new Map<string, string | undefined>()
   let last: { at: number; report: Promise<Report> } | undefined
 
