@@ -94,12 +94,12 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
   /** One session of the upstream per principal, whoever of its clients asks. */
   function sessionOf(caller: Caller): Promise<Kept> {
     const key = caller.principalKey ?? ''
-    let found = kept.get(key)
-    if (found === undefined) {
-      found = open(key, caller)
-      kept.set(key, found)
-      found.catch(() => kept.delete(key))
-    }
+    const shared = kept.get(key)
+    // A refusal may be for the token of who asked: whoever waited for it asks for himself.
+    if (shared !== undefined) return shared.catch(() => sessionOf(caller))
+    const found = open(key, caller)
+    kept.set(key, found)
+    found.catch(() => kept.delete(key))
     return found
   }
 

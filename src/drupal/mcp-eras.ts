@@ -117,7 +117,9 @@ export function createEras(options: { ask: Ask; bounds: ReadBounds; now: () => n
     probe,
     discovered(caller) {
       if (verdict !== undefined && !isUnknown()) return Promise.resolve(verdict.found)
-      asking ??= discover(caller).finally(() => {
+      // A refusal may be for the token of who asked: whoever waited for it asks for himself.
+      if (asking !== undefined) return asking.catch(() => discover(caller))
+      asking = discover(caller).finally(() => {
         asking = undefined
       })
       return asking

@@ -1,4 +1,5 @@
 // Clients of one era before an MCP upstream of the same or the other: modern through, and both bridges, over real sockets.
+import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createMcpHandler, McpServer } from '@modelcontextprotocol/server'
@@ -773,3 +774,44 @@ t.test('legacy on modern: not signed in, and a token that Drupal refuses', async
   server.refusal = 401
   t.equal((await gateway.post([rpc('tools/list')], own)).status, 401)
 })
+
+t.test(
+  'R93 whose token is refused is told so, and nobody who waited for the same answer',
+  async t => {
+    // Of two callers while the era is unknown, and of one principal while its session with the upstream is not yet open.
+    for (const uids of [
+      [3, 2],
+      [2, 2]
+    ]) {
+      const server = await startLegacyServer(t)
+      const gateway = await startBefore(t, server.endpoint)
+      const [refused, good] = uids.map(uid => gateway.authorization({ uid }))
+      const { answer } = server
+      const held = new Promise<void>(resolve => {
+        server.answer = (seen, response, turn) => {
+          if (seen.headers.authorization !== refused) return answer(seen, response, turn)
+          if (uids[0] === 2 && seen.headers['mcp-protocol-version'] === '2026-07-28') {
+            return answer(seen, response, turn)
+          }
+          resolve()
+          void waited.then(() => response.writeHead(401, { 'www-authenticate': 'Bearer' }).end())
+        }
+      })
+      let go = () => {}
+      const waited = new Promise<void>(resolve => (go = resolve))
+      const { body, headers } = modern('tools/call', { name: 'echo', arguments: {} })
+      const call = (authorization: string | undefined) =>
+        gateway.post(body, { authorization: authorization as string, ...headers })
+      const first = call(refused)
+      await held
+      const arrived = once(gateway.gateway.app.server, 'request')
+      const second = call(good)
+      await arrived
+      for (let n = 0; n < 50; n++) await new Promise(setImmediate)
+      go()
+      t.equal((await first).status, 401)
+      t.equal((await second).status, 200, `${uids}`)
+      t.equal((await call(good)).status, 200)
+    }
+  }
+)
