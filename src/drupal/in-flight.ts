@@ -85,6 +85,8 @@ export function createInFlight(): InFlight {
     start: (session, id) => calls.enter(new RunningCall(session, id)),
     end: call => calls.leave(call),
     cancel(session, id) {
+      // Beyond a double's precision other ids look the same.
+      if (typeof id === 'number' && !Number.isSafeInteger(id)) return
       for (const call of calls.all()) if (call.isMeant(session, id)) call.stop(cancelled)
     }
   }

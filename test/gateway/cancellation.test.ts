@@ -117,6 +117,21 @@ t.test('R49 an upstream that locks is not told: the news would wait for the call
   t.same(cancelsSeen(server), [])
 })
 
+t.test('R19 R49 an id beyond a double’s precision is not cancelled by its neighbour', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  await gateway.post(rpc('tools/list'), session)
+  const holding = hold(server)
+  const text = JSON.stringify(call('ID')).replace('"ID"', '9007199254740992')
+  const answer = gateway.post(text, session)
+  const [held] = await holding
+  const neighbour = JSON.stringify(cancel('ID')).replace('"ID"', '9007199254740993')
+  t.equal((await gateway.post(neighbour, session)).status, 202)
+  json(held![1], '{"jsonrpc":"2.0","id":9007199254740992,"result":{}}')
+  t.equal((await answer).text, '{"jsonrpc":"2.0","id":9007199254740992,"result":{}}')
+})
+
 t.test(
   'R49 a cancelled call on a stream ends without an answer and gives its place back',
   async t => {
