@@ -91,8 +91,9 @@ const plugin: FastifyPluginCallback<Options> = function remember(app, { audit, m
         gatewayMs: Math.max(0, durationMs - queueMs - drupalMs),
         queueMs: waited,
         drupalMs: asked ? drupalMs : undefined,
-        bytesIn,
-        bytesOut: sent,
+        // Of a batch once: they are those of the request.
+        bytesIn: message === messages[0] ? bytesIn : 0,
+        bytesOut: message === messages[0] ? sent : 0,
         tool
       })
     }

@@ -89,3 +89,23 @@ t.test('R45 a client that went away leaves its line', async t => {
   await gateway.post({ jsonrpc: '2.0', id: 2, method: 'ping' }, session)
   t.equal(lines().length, 1, 'one line, not two')
 })
+
+t.test('the bytes of a batch are counted once', async t => {
+  const gateway = await startGateway(t, { env: { ADMIN_PORT: '0' } })
+  const session = await gateway.initialize(gateway.token(), '2025-03-26')
+  const counted = async () => {
+    const { body } = await gateway.gateway.admin!.inject('/metrics')
+    const sum = (name: string) =>
+      [...body.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\d+)$`, 'gm'))].reduce(
+        (total, [, value]) => total + Number(value),
+        0
+      )
+    return [sum('mcp_gateway_received_bytes_total'), sum('mcp_gateway_sent_bytes_total')] as const
+  }
+  const [receivedBefore, sentBefore] = await counted()
+  const batch = Array.from({ length: 9 }, (_, id) => ({ jsonrpc: '2.0', id, method: 'ping' }))
+  const { text } = await gateway.post(batch, session)
+  const [received, sent] = await counted()
+  t.equal(received - receivedBefore, JSON.stringify(batch).length)
+  t.equal(sent - sentBefore, text.length)
+})
