@@ -173,6 +173,53 @@ export function agreesWithTheProgram(t: Test, manifests: readonly Manifest[]): v
   }
 }
 
+interface Selection {
+  /** The object and the place in it. */
+  where: string
+  /** The object's name. */
+  owner: string
+  /** True for the other side of a policy's rule. */
+  isPeer: boolean
+  /** The workloads whose pods are selected. */
+  pods: string[]
+}
+
+/** Every selector of pods in a set of objects, and whose pods of the set it selects. */
+export function selections(manifests: readonly Manifest[]): Selection[] {
+  const workloads = manifests.filter(each => each['spec']?.template?.metadata !== undefined)
+  const selectedBy = (labels: Record<string, string>) =>
+    workloads
+      .filter(({ spec }) =>
+        Object.entries(labels).every(
+          ([name, value]) => spec.template.metadata.labels[name] === value
+        )
+      )
+      .map(({ metadata }) => metadata.name as string)
+  const found: Selection[] = []
+  for (const { kind, metadata, spec } of manifests) {
+    // A ServiceMonitor selects Services.
+    if (kind === 'ServiceMonitor') continue
+    const look = (node: unknown, path: string[]) => {
+      if (typeof node !== 'object' || node === null) return
+      for (const [key, value] of Object.entries(node)) {
+        const isSelector = ['selector', 'podSelector', 'labelSelector'].includes(key)
+        if (!isSelector) {
+          look(value, [...path, key])
+          continue
+        }
+        found.push({
+          where: [`${kind}/${metadata.name}`, ...path, key].join(' '),
+          owner: metadata.name,
+          isPeer: path[0] === 'ingress' || path[0] === 'egress',
+          pods: selectedBy(kind === 'Service' ? value : value.matchLabels)
+        })
+      }
+    }
+    look(spec, [])
+  }
+  return found
+}
+
 /** `name value;` lines of deploy/proxies/nginx.conf. */
 export function nginxDirectives(): Record<string, string> {
   const text = readFileSync(join(deploy, 'proxies/nginx.conf'), 'utf8')

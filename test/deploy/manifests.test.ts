@@ -15,7 +15,8 @@ import {
   known,
   nginxDirectives,
   one,
-  SECRET
+  SECRET,
+  selections
 } from './agreement.ts'
 import {
   chart,
@@ -84,6 +85,19 @@ t.test('kustomize', needs(tools.kubectl, tools.kubernetesModels), async t => {
         t.match(args.join(' '), '--maxmemory-policy noeviction')
         const from = one(manifests, 'NetworkPolicy', /gateway/)['spec'].ingress[0].from[0]
         t.not(from.namespaceSelector.matchLabels['kubernetes.io/metadata.name'], 'ingress')
+
+        // Each selector takes its own pods and no others; the two policies let the gateway reach its Valkey.
+        const names = ['drupal-mcp-gateway', 'valkey']
+        const selected = selections(manifests)
+        for (const { where, owner, isPeer, pods } of selected)
+          t.strictSame(pods, isPeer ? names.filter(name => name !== owner) : [owner], where)
+        t.same(
+          selected
+            .filter(each => each.isPeer)
+            .map(each => each.owner)
+            .sort(),
+          names
+        )
       }
     })
   }
