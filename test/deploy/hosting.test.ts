@@ -100,6 +100,30 @@ t.test('the systemd unit', needs(tools.systemdAnalyze), async t => {
   t.match(readFileSync(unit, 'utf8'), /^Environment=SESSION_SECRET_FILE=%d\/session-secret$/m)
 })
 
+t.test('the systemd unit allows what V8 calls', needs(tools.systemdAnalyze), async t => {
+  const sets = execFileSync('systemd-analyze', ['syscall-filter', '--no-pager'], {
+    encoding: 'utf8'
+  }).split(/^(?=@)/m)
+  const lines = new Map(
+    sets.map(set => {
+      const [name = '', ...members] = set.split('\n').map(line => line.trim())
+      return [name, members.filter(line => /^@?\w/.test(line))]
+    })
+  )
+  const calls = (name: string): string[] =>
+    name.startsWith('@') ? (lines.get(name) ?? []).flatMap(calls) : [name]
+  const allowed = new Set<string>()
+  const unit = text('hosting/plain-vps/drupal-mcp-gateway.service')
+  for (const [, without, names = ''] of unit.matchAll(/^SystemCallFilter=(~?)(.*)$/gm))
+    for (const call of names.split(' ').flatMap(calls))
+      if (without) allowed.delete(call)
+      else allowed.add(call)
+  t.ok(allowed.has('mprotect'), 'the sets were read')
+  t.notOk(allowed.has('chroot'), 'the sets were read')
+  // Node 20 makes these at start; a call outside the filter kills it.
+  for (const call of ['pkey_alloc', 'pkey_mprotect', 'pkey_free']) t.ok(allowed.has(call), call)
+})
+
 t.test('every option that a recipe sets is one', async t => {
   const others = /^(NODE_EXTRA_CA_CERTS|VIRTUAL_HOST|HTTPS?_EXPOSE|DDEV_\w+)$/
   let seen = 0
