@@ -254,6 +254,10 @@ t.test('Compose', async t => {
     t.same(service.cap_drop, ['ALL'])
   }
   t.same(demo.profiles, ['demo'])
+  for (const service of Object.values(services))
+    if (service.image === gateway.image)
+      t.match(service.build, { context: '..' }, 'it is published nowhere')
+  t.strictSame(demo.build, gateway.build)
   for (const service of [prometheus, grafana]) t.same(service.profiles, ['monitoring'])
   t.match(configs['prometheus']?.content, `targets: ['gateway:${config.server.adminPort}']`)
   t.match(configs['prometheus']?.content, 'job_name: drupal-mcp-gateway')
