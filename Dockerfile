@@ -39,8 +39,10 @@ COPY --from=build /app/build/src ./build/src
 USER 65532:65532
 EXPOSE 3000
 STOPSIGNAL SIGTERM
+# Port and certificate as the gateway reads them: from the file that GATEWAY_CONFIG names and from the environment; it does not see
+# an argument such as --config.
 HEALTHCHECK --interval=10s --timeout=5s --retries=3 \
-  CMD ["node", "-e", "require(process.env.TLS_CERT_FILE ? 'https' : 'http').get({ host: '127.0.0.1', port: process.env.MCP_SERVER_PORT || 3000, path: '/livez', rejectUnauthorized: false }, r => process.exit(r.statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
+  CMD ["node", "build/src/cli/health.js"]
 # Lists, not strings: node itself is process 1 and SIGTERM reaches it.
 ENTRYPOINT ["node", "build/src/cli/main.js"]
 CMD ["serve"]

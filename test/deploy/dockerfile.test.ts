@@ -1,10 +1,14 @@
 // The Dockerfile, carried out: its steps in order in isolated roots, then the result as an unprivileged user on a read-only tree.
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer as createHttp, type RequestListener, type Server } from 'node:http'
+import { createServer as createHttps } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { builtProgram } from '../fixtures/program.ts'
 import { buildImage, isolationProblem, parseDockerfile, runImage } from './image.ts'
 import { freePort, needs, root, tools } from './tools.ts'
 
@@ -19,8 +23,51 @@ t.test('the Dockerfile says what production needs', async t => {
   t.match(of('USER'), [/^[1-9]\d*:[1-9]\d*$/], 'a number that is not root')
   t.match(of('ENTRYPOINT'), [/^\["node", /], 'no shell between the signal and node')
   t.match(of('CMD'), [/^\[/])
-  t.match(of('HEALTHCHECK'), [/ CMD \["node", "-e", ".*\/livez/])
+  t.match(of('HEALTHCHECK'), [/ CMD \["node", "/])
   t.same(of('RUN'), [], 'nothing is installed into what is shipped')
+})
+
+t.test('the HEALTHCHECK asks the listener that is configured', async t => {
+  const last = parseDockerfile(readFileSync(dockerfile, 'utf8')).stages.at(-1)?.steps ?? []
+  const args = last.find(step => step.name === 'HEALTHCHECK')?.args ?? ''
+  const [, ...command] = JSON.parse(args.slice(args.indexOf('['))) as string[]
+  builtProgram()
+  const folder = t.testdir()
+  const [cert, key] = [join(folder, 'tls.crt'), join(folder, 'tls.key')]
+  const pair = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=x -keyout ${key} -out ${cert}`
+  execFileSync('openssl', pair.split(' '), { stdio: 'ignore' })
+  const asked: (string | undefined)[] = []
+  let status = 200
+  const answer: RequestListener = ({ url }, response) => {
+    asked.push(url)
+    response.writeHead(status).end()
+  }
+  const plain = createHttp(answer)
+  const secure = createHttps({ cert: readFileSync(cert), key: readFileSync(key) }, answer)
+  for (const server of [plain, secure]) {
+    await once(server.listen(0, '127.0.0.1'), 'listening')
+    t.teardown(() => server.close())
+  }
+  const portOf = (server: Server) => (server.address() as AddressInfo).port
+  const file = join(folder, 'gateway.yaml')
+  /** The exit code with this configuration file, which says only what a listener is. */
+  const check = async (server: object, env: Record<string, string> = {}) => {
+    writeFileSync(file, JSON.stringify({ drupal: { url: 'https://www.example.org' }, server }))
+    const given = { PATH: process.env['PATH'], MCP_SERVER_HOST: '0.0.0.0', GATEWAY_CONFIG: file }
+    const child = spawn(process.execPath, command, { cwd: root, env: { ...given, ...env } })
+    const [code] = await once(child, 'exit')
+    return code as number
+  }
+  t.equal(await check({ port: portOf(plain) }), 0, 'the port of the file')
+  const tls = { port: portOf(secure), tlsCertFile: cert, tlsKeyFile: key }
+  t.equal(await check(tls), 0, 'TLS by the file')
+  const listener = { MCP_SERVER_PORT: String(portOf(plain)) }
+  t.equal(await check({ port: 9 }, listener), 0, 'the environment over the file')
+  t.equal(await check({}, { ...listener, GATEWAY_CONFIG: '' }), 0, 'no file, as with `demo`')
+  t.strictSame(asked, ['/livez', '/livez', '/livez', '/livez'])
+  t.equal(await check({ port: 9 }), 1, 'nothing listens')
+  status = 503
+  t.equal(await check({ port: portOf(plain) }), 1, 'another answer')
 })
 
 t.test('a linter for Dockerfiles finds nothing', needs(tools.dockerfilelint), async t => {
