@@ -52,6 +52,28 @@ t.test('the resource metadata', async t => {
   }
 })
 
+t.test(
+  'a sub-path in MCP_PATH is published and served, in GATEWAY_PUBLIC_URL only published',
+  async t => {
+    for (const [env, path] of [
+      [{ MCP_PATH: '/sub/mcp' }, '/sub/mcp'],
+      [{ GATEWAY_PUBLIC_URL: `${PUBLIC_URL}/sub` }, '/mcp']
+    ] as const) {
+      const { origin } = await startGateway(t, { env })
+      for (const suffix of ['/sub/mcp', '']) {
+        const where = `/.well-known/oauth-protected-resource${suffix}`
+        const { status, json } = await read(await fetch(origin + where))
+        t.equal(status, 200, where)
+        t.equal(json.resource, `${PUBLIC_URL}/sub/mcp`)
+      }
+      for (const each of ['/mcp', '/sub/mcp']) {
+        const { status } = await fetch(origin + each, { method: 'POST' })
+        t.equal(status === 404, each !== path, `${each}: ${status}`)
+      }
+    }
+  }
+)
+
 t.test('R85 no URL that is published follows the Host of a request', async t => {
   const { origin } = await startGateway(t, { env: { ALLOWED_HOSTS: 'other.example' } })
   const { hostname, port } = new URL(origin)
