@@ -34,8 +34,8 @@ const plugin: FastifyPluginCallback<Options> = function permit(app, options, don
     missingScope: config.policy.missingScope
   }
 
-  function drawsOf(request: FastifyRequest, message: Message): Draw[] {
-    const tool = toolName(message)
+  function drawsOf(request: FastifyRequest, message: Message | undefined): Draw[] {
+    const tool = message && toolName(message)
     return draws({
       principal: request.principal,
       session: request.call.session,
@@ -69,7 +69,10 @@ const plugin: FastifyPluginCallback<Options> = function permit(app, options, don
 
   app.addHook('preHandler', function permit(request, reply, next) {
     // First the budgets: to learn a tool's rule Drupal may have to be asked, and that is what they protect.
-    const all = request.call.messages.flatMap(message => drawsOf(request, message))
+    const all =
+      request.method === 'DELETE'
+        ? drawsOf(request, undefined)
+        : request.call.messages.flatMap(message => drawsOf(request, message))
     const drawn = all.length > 0 ? app.drawBudgets(all, reply) : undefined
     const decided = after(drawn, () => decideFrom(request, 0))
     if (decided instanceof Promise) decided.then(() => next(), next)

@@ -40,7 +40,8 @@ export interface Drawing {
   session?: Pick<SessionState, 'id'> | undefined
   /** Before sign-in only: the peer's address, so that strangers do not share one budget. */
   address?: string | undefined
-  message: Message
+  /** Undefined: the end of a session, which is remembered until the session would have ended by itself. */
+  message: Message | undefined
   /** The rule of the tool that `tools/call` names. */
   rule: ToolRule | undefined
 }
@@ -78,7 +79,8 @@ export function createDraws(budgets: Limits): (drawing: Drawing) => Draw[] {
   }
 
   return function draws({ principal, session, address, message, rule }) {
-    if (message.kind !== 'request' || exempt.has(message.method)) return []
+    if (message !== undefined && (message.kind !== 'request' || exempt.has(message.method)))
+      return []
     const weight = rule?.weight ?? 1
     const who = principal?.key ?? `anonymous ${address ?? ''}`
     const keys = principal && keysOf(principal)
@@ -86,7 +88,7 @@ export function createDraws(budgets: Limits): (drawing: Drawing) => Draw[] {
     const draw = (budget: BudgetName, key: string, { max, windowMs }: NonNullable<Budget>) => {
       list.push({ budget, key, cost: Math.min(weight, max), max, windowMs })
     }
-    if (session !== undefined && budgets.session !== null) {
+    if (message !== undefined && session !== undefined && budgets.session !== null) {
       draw('session', keyOfSession(session), budgets.session)
     }
     if (budgets.principal !== null) {

@@ -380,6 +380,22 @@ t.test('budgets', async t => {
     const somebody = await gateway.initialize(gateway.token({ uid: 3, scopes: ['read:tutorials'] }))
     t.equal((await gateway.post(rpc('tools/list'), somebody)).status, 200)
   })
+  t.test('sessions cannot be ended without end: each end is remembered for long', async t => {
+    const gateway = await startGateway(t, {
+      env: { LIMIT_PRINCIPAL: '3/1m', LIMIT_SESSION: '1/1m' }
+    })
+    const token = gateway.token()
+    const end = async () =>
+      fetch(gateway.url, { method: 'DELETE', headers: await gateway.initialize(token) })
+    const session = await gateway.initialize(token)
+    t.equal((await gateway.post(rpc('tools/list'), session)).status, 200)
+    const used = await fetch(gateway.url, { method: 'DELETE', headers: session })
+    t.equal(used.status, 204, 'although its own budget is used up')
+    t.equal((await end()).status, 204)
+    const refused = await end()
+    t.equal(refused.status, 429)
+    t.match(refused.headers.get('retry-after'), /^\d+$/)
+  })
   t.test('the address budget counts failures only', async t => {
     const gateway = await startGateway(t, { env: { LIMIT_FAILURES: '3/1m' } })
     const good = gateway.token()
