@@ -79,6 +79,8 @@ export async function sendTranslated(
   const { value: first } = await messages.next().finally(() => clearTimeout(late))
   if (first === undefined) throw unusable('the stream ended without an answer')
   if (first.isLast) {
+    // Its end may come late or never, and nobody reads on to it.
+    stream.destroy()
     sendJson(request, reply, first)
     return
   }

@@ -198,6 +198,7 @@ const env = {
   DRUPAL_CALL_TIMEOUT: '0.6',
   DRUPAL_BREAKER_FAILURES: '1000'
 }
+const onePlace = { ...env, DRUPAL_MAX_CONCURRENCY: '1', DRUPAL_MAX_QUEUE: '0' }
 const combinations = [
   ['legacy', 'legacy', legacyUpstream],
   ['modern', 'legacy', legacyUpstream],
@@ -375,14 +376,24 @@ t.test('a batch: each request has one answer', async t => {
   }
 })
 
+t.test('an answer on a stream that does not end leaves no place taken', async t => {
+  for (const [era, other, start] of combinations.filter(([era, other]) => era !== other)) {
+    const upstream = await start(t)
+    const gateway = await startBefore(t, upstream.endpoint, onePlace)
+    const send = await clientOf(era, gateway)
+    upstream.misbehave((response, id) => events(response)(good(id)))
+    for (let n = 0; n < 3; n++) {
+      const { status, json: answer } = await send('tools/call', { name: 'echo', arguments: {} })
+      t.equal(status, 200, `${era} on ${other}`)
+      t.match(answer, { id: 'mine', result: {} })
+    }
+  }
+})
+
 t.test('a client that goes does not leave a place taken', async t => {
   for (const [era, other, start] of combinations) {
     const upstream = await start(t)
-    const gateway = await startBefore(t, upstream.endpoint, {
-      ...env,
-      DRUPAL_MAX_CONCURRENCY: '1',
-      DRUPAL_MAX_QUEUE: '0'
-    })
+    const gateway = await startBefore(t, upstream.endpoint, onePlace)
     const send = await clientOf(era, gateway)
     const echo = () => send('tools/call', { name: 'echo', arguments: {} })
     await echo()
