@@ -35,6 +35,9 @@ const maxJoined = 4096
 /** Pages that no answer fills are never made. */
 const readBytes = 65_536
 
+/** The connection was gone before anything of the request was written on it: it can be sent again. */
+export const unsent = Object.assign(new Error('unsent'), { code: 'ECONNRESET' })
+
 const failed = (code: string) => Object.assign(new Error(code), { code })
 
 /** The head of a request. A line break in a value would begin another request (RFC 9112 §11.1). */
@@ -161,15 +164,17 @@ export class KeptConnection implements Connection, Sender {
   }
 
   #end(): void {
-    if (this.#reader.end()) this.#handler = undefined
+    if (this.#reader.end() && this.#request === undefined) this.#handler = undefined
     this.#fail(failed('ECONNRESET'))
   }
 
   #fail(error: NodeJS.ErrnoException): void {
     const handler = this.#handler
+    // A new connection that fails would fail again.
+    const isStale = this.#isReady && this.#request !== undefined
     this.#handler = undefined
     this.#socket.destroy()
-    handler?.onError(error)
+    handler?.onError(isStale ? unsent : error)
   }
 
   close(code: string): void {

@@ -10,15 +10,18 @@ export const mayHaveRun = {
   hint: 'The call may have been carried out all the same: check before repeating it.'
 }
 
-/** What a failed exchange means. The reason names the error's code only: its message would tell the internal address. */
+/**
+ * What a failed exchange means. `isCall`: whoever got the request may have acted on it. The reason names the error's code only: its
+ * message would tell the internal address.
+ */
 export function failure(
   error: NodeJS.ErrnoException,
-  method: string,
+  isCall: boolean,
   status: number,
   received: number
 ): GatewayError {
   const code = error.code ?? error.name
-  const sent = method === 'POST' ? mayHaveRun : {}
+  const sent = isCall ? mayHaveRun : {}
   if (error === silence) {
     const reason = `silence of the site, status ${status}, ${received} bytes`
     return gatewayError('GW_UPSTREAM_TIMEOUT', { reason, ...sent })

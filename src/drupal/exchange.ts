@@ -1,9 +1,9 @@
 // One HTTP exchange with every bound that a call has: size both declared and counted, time to the first byte, time in all. No
-// redirect is followed and nothing is retried: a tool call may have been carried out although its answer was lost.
+// redirect is followed and nothing that was sent is retried: a tool call may have been carried out although its answer was lost.
 import type { Readable } from 'node:stream'
 import { gatewayError } from '../errors.ts'
 import { giveMemoryBack, takeMemory } from './body-memory.ts'
-import type { Connection, OutgoingRequest, RequestHandler } from './connection.ts'
+import { type Connection, type OutgoingRequest, type RequestHandler, unsent } from './connection.ts'
 import type { Connections } from './connections.ts'
 import { EventBody } from './event-body.ts'
 import { failure, mayHaveRun, silence } from './exchange-failure.ts'
@@ -51,7 +51,9 @@ class Exchange implements RequestHandler {
   /** performance.now() */
   readonly #deadline: number
   #timer: NodeJS.Timeout | undefined
+  #connections: Connections | undefined
   #connection: Connection | undefined
+  #isSent = false
   #status = 0
   #headers: Record<string, string> = {}
   /** As large as declared, or twice as large whenever it is full. */
@@ -78,6 +80,7 @@ class Exchange implements RequestHandler {
   }
 
   start(connections: Connections): void {
+    this.#connections = connections
     try {
       this.#connection = connections.send(this.#options, this)
     } catch (error) {
@@ -133,6 +136,7 @@ class Exchange implements RequestHandler {
   }
 
   onSend(): void {
+    this.#isSent = true
     this.#wait(this.#options.headersTimeoutMs)
   }
 
@@ -200,7 +204,14 @@ class Exchange implements RequestHandler {
   }
 
   onError(error: NodeJS.ErrnoException): void {
-    const failed = failure(error, this.#options.method, this.#status, this.#received)
+    if (error === unsent) {
+      this.#isSent = false
+      this.#wait(this.#options.callTimeoutMs)
+      this.start(this.#connections as Connections)
+      return
+    }
+    const isCall = this.#isSent && this.#options.method === 'POST'
+    const failed = failure(error, isCall, this.#status, this.#received)
     if (this.#events === undefined) this.#fail(failed)
     else this.#events.destroy(failed)
   }

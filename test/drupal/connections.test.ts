@@ -87,6 +87,35 @@ t.test('bytes after an answer end its connection', async t => {
   t.equal(count, 2)
 })
 
+t.test('a connection that closes before the request has left is replaced', async t => {
+  for (const [how, close] of [
+    ['FIN', (socket: Socket) => socket.destroy()],
+    ['reset', (socket: Socket) => socket.resetAndDestroy()]
+  ] as const) {
+    const sockets: Socket[] = []
+    const url = await startTcp(t, socket => {
+      sockets.push(socket)
+      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}')
+    })
+    const connections = connectionsTo(t, url)
+    await ask(connections, { method: 'POST', body: '1' })
+    // What is asked now is sent only after the news of the close has been read.
+    await new Promise(setImmediate)
+    close(sockets[0] as Socket)
+    const answer = await ask(connections, { method: 'POST', body: '2' })
+    t.equal(answer.body.toString(), '{}', how)
+    t.equal(sockets.length, 2, how)
+  }
+})
+
+t.test('a site that closes while TLS begins was never asked', async t => {
+  const url = await startTcp(t, socket => socket.end())
+  const connections = connectionsTo(t, url.replace('http:', 'https:'))
+  const error = await refused(ask(connections, { method: 'POST', body: '{}' }))
+  t.match(error, { code: 'GW_UPSTREAM_UNAVAILABLE', reason: 'connection lost before an answer' })
+  t.notMatch(error['hint'], /may have been carried out/)
+})
+
 t.test('free connections close in time', async t => {
   const site = await startSite(t)
   const connections = connectionsTo(t, site.url, 20)
