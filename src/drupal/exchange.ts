@@ -212,8 +212,10 @@ class Exchange implements RequestHandler {
     }
     const isCall = this.#isSent && this.#options.method === 'POST'
     const failed = failure(error, isCall, this.#status, this.#received)
-    if (this.#events === undefined) this.#fail(failed)
-    else this.#events.destroy(failed)
+    const events = this.#events
+    if (events === undefined) this.#fail(failed)
+    // Where it came together with the head, whoever awaits the answer has yet to listen.
+    else setImmediate(() => events.destroy(failed))
   }
 }
 

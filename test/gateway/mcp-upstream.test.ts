@@ -29,6 +29,9 @@ import { read, startGateway } from './fixtures/start.ts'
 
 const call = (id: unknown = 1, args = {}) =>
   rpc('tools/call', { name: 'echo', arguments: args }, id)
+const streamHead =
+  'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n'
+const chunk = (text: string) => `${text.length.toString(16)}\r\n${text}\r\n`
 
 t.test('R17 R20 R21 R77 bytes pass through in both directions', async t => {
   const server = await startLegacyServer(t)
@@ -955,6 +958,30 @@ t.test('a locked session: streams and failures give it back', async t => {
     gateway.post(call(4), session)
   ])
   t.same([first?.status, second?.status, third?.status], [200, 502, 200])
+})
+
+t.test('a stream that breaks in the piece that began it', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  await gateway.post(rpc('tools/list'), session)
+  const { answer: known } = server
+  let rest = ''
+  let isLocked = true
+  server.answer = (seen, response, request) => {
+    if (!seen.body.includes('tools/call')) known(seen, response, request)
+    else if (isLocked) {
+      isLocked = false
+      response.writeHead(503, { 'content-type': 'text/plain' }).end('session lock')
+    } else request.socket.write(`${streamHead}${rest}`)
+  }
+  for (const begun of ['', chunk(': x\n\n')]) {
+    rest = `${begun}ZZ\r\n`
+    const broken = await gateway.open(call(), session, AbortSignal.timeout(5000))
+    t.match((await read(broken)).json, { id: 1, error: { code: -32603 } }, 'the client is told')
+  }
+  server.answer = known
+  t.equal((await gateway.post(call(), session)).status, 200, 'the session is free again')
 })
 
 t.test('readiness: whether the site answers', async t => {
