@@ -148,6 +148,8 @@ export class KeptConnection implements Connection, Sender {
       else this.#isPaused = !goOn
       return !this.#isPaused
     } catch (error) {
+      // The answer is whole: what follows it says nothing about it.
+      if (this.#reader.isDone && this.#request === undefined) this.#handler = undefined
       this.#fail(error as NodeJS.ErrnoException)
       return false
     }

@@ -87,6 +87,19 @@ t.test('bytes after an answer end its connection', async t => {
   t.equal(count, 2)
 })
 
+t.test('bytes after a stream of events take nothing of it away', async t => {
+  let isClosed: Promise<unknown> | undefined
+  const url = await startTcp(t, socket => {
+    isClosed = once(socket, 'close')
+    const head = 'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n'
+    socket.write(`${head}transfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n0\r\n\r\n\r\n`)
+  })
+  const asked = exchange(connectionsTo(t, url), { ...request(), ...bounds, streams: true })
+  const { stream } = await asked
+  await isClosed
+  t.equal(String(await stream?.reduce((all, bytes) => all + String(bytes), '')), 'data: 1\n\n')
+})
+
 t.test('a connection that closes before the request has left is replaced', async t => {
   for (const [how, close] of [
     ['FIN', (socket: Socket) => socket.destroy()],
