@@ -136,6 +136,8 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
         if (isGatewayError(error) && error.code === 'GW_UPSTREAM_TIMEOUT') cancel()
         throw error
       })
+    // Once there is a head, the signal does not end it any more.
+    signal?.addEventListener('abort', () => answer.stream?.destroy())
     refuseOrPass(answer, caller, now())
     if (answer.status === 404)
       throw unusable('the upstream has lost a session that was just opened')

@@ -5,6 +5,7 @@ import t, { type Test } from 'tap'
 import { html, json, startSite } from '../drupal/site.ts'
 import {
   type Before,
+  closed,
   events,
   type LegacyServer,
   type Message,
@@ -424,6 +425,29 @@ t.test('a client that goes does not leave a place taken', async t => {
       `${era} on ${other}: the upstream says nothing more, the place is given back`
     )
   }
+})
+
+t.test('R69 a client that goes before the first event', { timeout: 10_000 }, async t => {
+  const upstream = await legacyUpstream(t)
+  const gateway = await startBefore(t, upstream.endpoint, { DRUPAL_MAX_CONCURRENCY: '1' })
+  const authorization = gateway.authorization()
+  const { body, headers } = modern('tools/call', { name: 'echo', arguments: {} })
+  const begun = new Promise<ServerResponse>(resolve => {
+    upstream.misbehave(response => {
+      events(response)
+      response.write(': working\n\n', () => resolve(response))
+    })
+  })
+  const stop = new AbortController()
+  const opening = gateway.open(body, { authorization, ...headers }, stop.signal)
+  const gone = closed(await begun)
+  // The gateway has read it when the loop has been round.
+  for (let turn = 0; turn < 2; turn++) await new Promise(setImmediate)
+  stop.abort()
+  await t.rejects(opening)
+  await gone
+  upstream.misbehave((response, id) => json(response, good(id)))
+  t.equal((await gateway.post(body, { authorization, ...headers })).status, 200)
 })
 
 t.test(
