@@ -14,7 +14,7 @@ import { withoutMirroredParams } from '../mcp/mirrored-headers.ts'
 import { rpcErrorBody, rpcResult } from '../mcp/rpc-error.ts'
 import { discoverResult, gatewayInfo, type ServerDescription } from '../mcp/server-info.ts'
 import { LEGACY_VERSIONS } from '../mcp/version.ts'
-import type { Signal } from './exchange.ts'
+import type { Answer, Signal } from './exchange.ts'
 import { gatewayVersion } from './headers.ts'
 import { untilGone } from './in-flight.ts'
 import { type Caller, refuseOrPass, unusable } from './mcp-ask.ts'
@@ -70,6 +70,8 @@ function answerOf({ method, idText }: RpcRequest): Sent {
 }
 
 const ignore = () => {}
+/** Nobody reads this answer: a stream would keep its place until somebody did. */
+const drop = ({ stream }: Answer) => void stream?.destroy()
 
 const discoverTtlMs = 300_000
 const maxPrincipals = 10_000
@@ -162,7 +164,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
       whenGone: 'abort',
       passes: news => mayReachModernClient(news, message),
       asked: question =>
-        void upstreamSessions.post(holder, caller, answerOf(question)).catch(ignore),
+        void upstreamSessions.post(holder, caller, answerOf(question)).then(drop, ignore),
       expected: expectedOf(request, [{ ...message, id, idText }]),
       finish: answered => toModernAnswer(withoutAnnotations(answered), asModern)
     })

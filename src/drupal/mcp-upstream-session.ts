@@ -204,7 +204,9 @@ export function createUpstreamSessions(options: {
     async cancel(holder, caller, idText) {
       const body = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":${idText}}}`
       try {
-        if (await hearsCancellation(holder)) await inTurn(await holder.get(), caller, { body })
+        if (!(await hearsCancellation(holder))) return
+        const { stream } = await inTurn(await holder.get(), caller, { body })
+        stream?.destroy()
       } catch {
         // Whoever cannot be told works on for nobody.
       }

@@ -256,6 +256,36 @@ t.test('R51 to a legacy upstream the gateway is a client that answers pings', as
   t.match(to(12), { error: { code: -32601 } })
 })
 
+t.test('R51 R52 streams that nobody reads are closed', { timeout: 10_000 }, async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const { answer } = server
+  const unread: ServerResponse[] = []
+  const closedAgain = (wanted: RegExp) =>
+    new Promise<void>(resolve => {
+      const before = server.answer
+      server.answer = (seen, response, request) => {
+        if (!wanted.test(seen.body)) return before(seen, response, request)
+        unread.push(response)
+        response.once('close', resolve)
+        events(response)
+      }
+    })
+  const pong = closedAgain(/"id":"p"/)
+  const cancellation = closedAgain(/"notifications\/cancelled"/)
+  server.onRequest = (_message, response) => events(response)(rpc('ping', undefined, 'p'))
+  const { body, headers } = modern('tools/call', { name: 'echo' })
+  const stop = new AbortController()
+  const authorization = gateway.authorization()
+  const opening = gateway.open(body, { authorization, ...headers }, stop.signal)
+  await pong
+  stop.abort()
+  await t.rejects(opening)
+  await cancellation
+  t.equal(unread.length, 2)
+  server.answer = answer
+})
+
 t.test(
   'R49 legacy on modern: a cancelled stream has no answer, whenever it is cancelled',
   async t => {
