@@ -54,6 +54,9 @@ function lostAnswers(judge: Judge | undefined, error: Error): string {
   return (judge?.lost() ?? []).map(request => writeEvent(errorFor(request, cause))).join('')
 }
 
+/** Milliseconds for the rest of an event that is going through when the gateway ends a stream. */
+const restMs = 1000
+
 interface OpenStream extends Member {
   /** Ends with the answer; else it is a stream for news. */
   isCall: boolean
@@ -157,9 +160,12 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
         tellLost(gatewayError(code, mayHaveRun))
         if (farewell !== '') relay.take(bytesOf(farewell))
         relay.drain()
+        // Clients drop an event that does not come to its end.
+        clearTimeout(life)
+        life = setTimeout(() => relay.end(), restMs)
       }
       const tokenMs = until === undefined ? Infinity : Math.max(0, until * 1000 - now())
-      const life = setTimeout(() => end('GW_UPSTREAM_TIMEOUT'), Math.min(longestMs, tokenMs))
+      let life = setTimeout(() => end('GW_UPSTREAM_TIMEOUT'), Math.min(longestMs, tokenMs))
       const sessionId = request.call.session?.id
       const stream = open.enter({ at: -1, isCall: place === undefined, sessionId, end })
       source.on('error', error => {

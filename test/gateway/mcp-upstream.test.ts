@@ -984,6 +984,33 @@ t.test('a stream that breaks in the piece that began it', async t => {
   t.equal((await gateway.post(call(), session)).status, 200, 'the session is free again')
 })
 
+t.test(
+  'R28 news that stop in the middle of an event end all the same',
+  { timeout: 10_000 },
+  async t => {
+    const server = await startLegacyServer(t)
+    const gateway = await startBefore(t, server.endpoint)
+    const session = await gateway.initialize(gateway.token())
+    const { answer: known } = server
+    const half = 'data: {"jsonrpc":"2.0","method":'
+    const begun = new Promise<ServerResponse>(resolve => {
+      server.answer = (seen, response, request) => {
+        if (seen.method !== 'GET') return known(seen, response, request)
+        resolve(response)
+        response.writeHead(200, { 'content-type': 'text/event-stream' }).write(half)
+      }
+    })
+    const news = await gateway.listen(session)
+    const gone = closed(await begun)
+    const reader = news.body?.pipeThrough(new TextDecoderStream()).getReader()
+    let text = ''
+    while (!text.endsWith(half)) text += (await reader?.read())?.value
+    await fetch(gateway.url, { method: 'DELETE', headers: session })
+    t.equal((await reader?.read())?.done, true)
+    await gone
+  }
+)
+
 t.test('readiness: whether the site answers', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
