@@ -2,6 +2,8 @@
 // something in between might cut it. It looks for the ends of events only and refuses to know what they say.
 
 const keepalive = ': keepalive\n\n'
+/** U+FEFF in UTF-8, one character a byte. */
+const mark = '\xef\xbb\xbf'
 
 /** A text as what is relayed is kept, one character a byte: looking into buffers costs 3 % of an event more (measured). */
 export const bytesOf = (text: string) => Buffer.from(text).toString('latin1')
@@ -47,6 +49,8 @@ export class EventRelay {
   #afterCarriageReturn = false
   readonly #judge: EventRelayOptions['judge']
   readonly #bound: EventRelayOptions['bound']
+  /** All that came, while it may be the beginning of a byte order mark. */
+  #beginning: string | undefined = ''
   /** The beginning of an event that is to be judged. */
   #held = ''
 
@@ -74,10 +78,11 @@ export class EventRelay {
     if (hasMore) this.#client.cork()
     this.bytes += chunk.length
     this.#heartbeat.refresh()
+    const text = this.#beginning === undefined ? chunk : this.#afterMark(this.#beginning + chunk)
     if (this.#judge === undefined) {
-      const end = this.#follow(chunk, 0, this.#draining)
-      this.#client.write(chunk.slice(0, end))
-    } else this.#passJudged(chunk, this.#judge)
+      const end = this.#follow(text, 0, this.#draining)
+      this.#client.write(text.slice(0, end))
+    } else this.#passJudged(text, this.#judge)
     this.#endWhenDrained()
     return !this.#client.isFull
   }
@@ -102,6 +107,14 @@ export class EventRelay {
   close(): void {
     this.#ended = true
     clearInterval(this.#heartbeat)
+  }
+
+  /** A stream may begin with a byte order mark: behind our comment it would spoil the first event. */
+  #afterMark(text: string): string {
+    const isUnclear = text.length < mark.length && mark.startsWith(text)
+    this.#beginning = isUnclear ? text : undefined
+    if (isUnclear) return ''
+    return text.startsWith(mark) ? text.slice(mark.length) : text
   }
 
   /** What passes of a chunk goes on in as few pieces as it can. */

@@ -1011,6 +1011,23 @@ t.test(
   }
 )
 
+t.test('a byte order mark at the beginning of a stream', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  await gateway.post(rpc('tools/list'), session)
+  const event = '\ufeffdata: {"jsonrpc":"2.0","id":1,"result":{"content":["\ufeff"]}}\n\n'
+  for (const pieces of [[event], [...Buffer.from(event)].map(byte => Buffer.of(byte))]) {
+    server.onRequest = async (_message, response) => {
+      events(response)
+      for (const piece of pieces) await new Promise<unknown>(sent => response.write(piece, sent))
+      response.end()
+    }
+    const { text } = await gateway.post(call(), session)
+    t.match(text, /^(: keepalive\n\n)*data: .*"result":\{"content":\["\ufeff"\]\}\}\n\n$/)
+  }
+})
+
 t.test('readiness: whether the site answers', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
