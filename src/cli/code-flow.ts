@@ -125,9 +125,11 @@ async function comingBack(
     const abort = () => reject(signal?.aborted ? (signal.reason as Error) : nobodyCame())
     ended.addEventListener('abort', abort, { once: true })
     listener.on('request', (request: IncomingMessage, response: ServerResponse) => {
-      const url = new URL(request.url ?? '/', redirect)
-      const isOurs = request.method === 'GET' && url.pathname === redirect.pathname
-      if (!isOurs) return page(response, 404, 'There is nothing here.')
+      const target = request.url ?? '/'
+      // Not every target that HTTP lets through is a URL: `//` is none.
+      const url = URL.canParse(target, redirect.href) ? new URL(target, redirect) : undefined
+      if (request.method !== 'GET' || url?.pathname !== redirect.pathname)
+        return page(response, 404, 'There is nothing here.')
       if (url.searchParams.get('state') !== state) {
         return page(response, 400, 'This is not the answer to the sign-in that was started here.')
       }

@@ -1,7 +1,8 @@
 // Signing in, staying signed in and signing out, end to end against the Drupal double: login, status, logout and the flows below.
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { access, chmod, readdir, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:http'
+import { createServer, type IncomingMessage, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
@@ -374,6 +375,10 @@ t.test('the code flow', async t => {
     t.equal((await fetch(`${redirect}?error=access_denied`)).status, 400, 'nor can a page end it')
     t.equal((await fetch(redirect, { method: 'POST' })).status, 404)
     t.equal((await fetch(new URL('/favicon.ico', redirect))).status, 404)
+    // fetch would not send it as it stands.
+    const odd = request(redirect, { path: '//' }).end()
+    const [refused] = (await once(odd, 'response')) as [IncomingMessage]
+    t.equal(refused.resume().statusCode, 404, 'a target that is no URL')
     await useBrowser(address)
     t.equal((await running).code, 0)
   })
