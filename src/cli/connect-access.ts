@@ -9,6 +9,8 @@ export interface Access {
   replace(refused: string | undefined): Promise<string>
   /** After a 403 that names scopes: a token that was asked for with them; undefined when that was tried before. */
   stepUp(scopes: string[]): Promise<string | undefined>
+  /** The token that was given last; nothing is refreshed and nobody asked. */
+  last(): string | undefined
 }
 
 interface AccessOptions {
@@ -30,6 +32,7 @@ export function createAccess({
 }: AccessOptions): Access {
   let running: Promise<unknown> | undefined
   let failed: { at: number; error: unknown } | undefined
+  let last: string | undefined
   const tried = new Set<string>()
 
   async function signedIn(scopes?: string[]): Promise<string | undefined> {
@@ -51,18 +54,21 @@ export function createAccess({
   }
 
   return {
-    token: () => tokens.current(),
+    async token() {
+      return (last = await tokens.current())
+    },
     async replace(refused) {
       const other = refused === undefined ? await tokens.current() : await tokens.instead(refused)
       const token = other ?? (await signedIn())
-      if (token !== undefined) return token
+      if (token !== undefined) return (last = token)
       throw new Failure('The sign-in gave no token that could be used.')
     },
     async stepUp(scopes) {
       const wish = scopes.toSorted().join(' ')
       if (signIn === undefined || scopes.length === 0 || tried.has(wish)) return undefined
       tried.add(wish)
-      return signedIn(scopes)
-    }
+      return (last = await signedIn(scopes))
+    },
+    last: () => last
   }
 }

@@ -195,7 +195,7 @@ export function createConnection(options: ConnectionOptions, mirrored: Mirrored)
       if (session?.id === undefined) return
       const headers = sessionHeaders(session)
       // No refresh and no sign-in for this: a session that is not ended runs out.
-      const token = await access.token()
+      const token = access.last()
       const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` }
       const answer = await fetch(url, {
         method: 'DELETE',

@@ -4,7 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { PassThrough, Readable } from 'node:stream'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { createAccess } from '../../src/cli/connect-access.ts'
 import {
   errorLine,
@@ -18,6 +18,7 @@ import {
   refusalFor
 } from '../../src/cli/connect-message.ts'
 import { lineWriter, readLines } from '../../src/cli/connect-stdio.ts'
+import type { Credential } from '../../src/cli/credentials.ts'
 import { openVault } from '../../src/cli/credentials-vault.ts'
 import { Failure } from '../../src/cli/failure.ts'
 import {
@@ -197,7 +198,10 @@ interface Seen {
 /** A server that answers as the test says; it remembers what it saw. */
 async function scripted(
   t: Parameters<typeof serve>[0],
-  respond: (seen: Seen & { rpc: any }, response: ServerResponse) => void // oxlint-disable-line typescript/no-explicit-any
+  respond: (seen: Seen & { rpc: any }, response: ServerResponse) => void, // oxlint-disable-line typescript/no-explicit-any
+  envAt: (origin: string) => Promise<Record<string, string>> = async () => ({
+    DRUPAL_MCP_TOKEN: 'x'
+  })
 ) {
   const seen: Seen[] = []
   const origin = await serve(t, (incoming, response) => {
@@ -213,10 +217,37 @@ async function scripted(
       respond({ ...one, rpc }, response)
     })
   })
-  const client = connect({ DRUPAL_MCP_TOKEN: 'x' }, `${origin}/mcp`)
+  const client = connect(await envAt(origin), `${origin}/mcp`)
   t.teardown(() => client.end())
   return { seen, client, origin }
 }
+
+/** Somebody who is signed in at a scripted server, with the token `one`. */
+async function signedInAt(t: Test, origin: string) {
+  const env = { DRUPAL_MCP_HOME: join(t.testdir(), 'home') }
+  const vault = await openVault({ env, keychain: null })
+  const kept: Credential = {
+    issuer: origin,
+    resource: `${origin}/mcp`,
+    clientId: 'c',
+    grant: 'authorization_code',
+    tokenEndpoint: `${origin}/token`,
+    accessToken: 'one',
+    refreshToken: 'r1',
+    expiresAt: Date.now() + 3_600_000,
+    signedInAt: 1,
+    askedScopes: []
+  }
+  await vault.set(kept)
+  return { env, vault, expire: () => vault.set({ ...kept, expiresAt: Date.now() }) }
+}
+const refreshed = (response: ServerResponse) =>
+  json(response, {
+    access_token: 'two',
+    token_type: 'Bearer',
+    expires_in: 3600,
+    refresh_token: 'r2'
+  })
 
 const json = (response: ServerResponse, body: unknown, headers: Record<string, string> = {}) =>
   response
@@ -372,6 +403,27 @@ t.test('the server’s own stream is opened again when it breaks', async t => {
     client.messages.slice(1).map(({ method }) => method),
     ['first', 'last']
   )
+})
+
+t.test('no token is refreshed to end a session', async t => {
+  let home: Awaited<ReturnType<typeof signedInAt>>
+  const { client, seen } = await scripted(
+    t,
+    ({ method, rpc, body }, response) => {
+      if (body.includes('refresh_token=')) return refreshed(response)
+      if (method === 'GET') return void response.writeHead(405).end()
+      if (rpc?.method === 'initialize') return welcome(rpc, response, 's')
+      response.writeHead(202).end()
+    },
+    async origin => (home = await signedInAt(t, origin)).env
+  )
+  await greeted(client)
+  while (!seen.some(({ method }) => method === 'GET'))
+    await new Promise(resolve => setImmediate(resolve))
+  await home!.expire()
+  t.equal(await client.end(), 0)
+  t.match(seen.at(-1), { method: 'DELETE', headers: { authorization: 'Bearer one' } })
+  t.notOk(seen.some(({ body }) => body.includes('refresh_token=')))
 })
 
 t.test('refusals reach the client as errors with its own id', async t => {
