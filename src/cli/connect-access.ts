@@ -11,6 +11,8 @@ export interface Access {
   stepUp(scopes: string[]): Promise<string | undefined>
   /** The token that was given last; nothing is refreshed and nobody asked. */
   last(): string | undefined
+  /** Resolves when neither a sign-in nor a refresh is under way. */
+  settled(): Promise<void>
 }
 
 interface AccessOptions {
@@ -69,6 +71,10 @@ export function createAccess({
       tried.add(wish)
       return (last = await signedIn(scopes))
     },
-    last: () => last
+    last: () => last,
+    async settled() {
+      await running?.catch(() => undefined)
+      await tokens.settled?.()
+    }
   }
 }

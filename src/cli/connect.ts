@@ -2,7 +2,7 @@
 import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { chosenUrl, clientSecret, parse, scopeList } from './arguments.ts'
-import { createAccess } from './connect-access.ts'
+import { type Access, createAccess } from './connect-access.ts'
 import { type Bridge, createBridge } from './connect-bridge.ts'
 import { lineWriter, readLines } from './connect-stdio.ts'
 import { memoryVault, openVault } from './credentials-vault.ts'
@@ -70,6 +70,7 @@ export async function run(args: string[], world: World = process): Promise<numbe
   process.once('SIGINT', end).once('SIGTERM', end)
   const http = openHttp()
   let bridge: Bridge | undefined
+  let access: Access | undefined
   const tell = (event: SignInEvent) => {
     narrate(event)
     if (event.kind === 'visit') void bridge?.announce(`Sign in at ${event.url}`, event.url)
@@ -79,7 +80,7 @@ export async function run(args: string[], world: World = process): Promise<numbe
   }
   const narrate = narrator(terminal, env)
   try {
-    const access = createAccess(await means(values, url, http.fetch, { env, tell, signal }))
+    access = createAccess(await means(values, url, http.fetch, { env, tell, signal }))
     const write = lineWriter(output, signal)
     bridge = createBridge({ url, fetch: http.fetch, access, write, log: terminal.say, signal })
     await carryAll(bridge, world.stdin ?? process.stdin, signal)
@@ -89,6 +90,8 @@ export async function run(args: string[], world: World = process): Promise<numbe
     end()
     output.off('error', end)
     process.off('SIGINT', end).off('SIGTERM', end)
+    // A refresh has spent the old token: without its answer, somebody would have to sign in again. It is bounded.
+    await access?.settled()
     await http.close()
   }
 }

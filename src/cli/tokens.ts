@@ -2,7 +2,7 @@
 // time. It signs nobody in and shows nothing.
 import { readFile } from 'node:fs/promises'
 import type { AuthorizationServer } from 'oauth4webapi'
-import { type Credential, credentialFor, type Vault } from './credentials.ts'
+import { type Credential, credentialFor, type CredentialKey, type Vault } from './credentials.ts'
 import type { Env } from './credentials-home.ts'
 import { exitCodes, Failure, systemCode } from './failure.ts'
 import type { Fetch } from './http.ts'
@@ -15,6 +15,8 @@ export interface TokenSource {
   current(): Promise<string | undefined>
   /** Another token than the refused one; undefined when there is none to be had without a sign-in. */
   instead(refused: string): Promise<string | undefined>
+  /** Resolves when no refresh is under way: the only good refresh token is in its answer. */
+  settled?(): Promise<unknown>
 }
 
 /** Refreshed this long before the end; Drupal's tokens live 300 s by default. */
@@ -73,29 +75,36 @@ export function keptTokens({
   const usable = (credential: Credential, refused: string | undefined) =>
     isFresh(credential) && credential.accessToken !== refused
 
+  let running: Promise<unknown> = Promise.resolve()
+
   async function next(refused?: string): Promise<string | undefined> {
     const seen = await credentialFor(vault, url)
     if (seen === undefined) return undefined
     if (usable(seen, refused)) return seen.accessToken
     // Read again inside: while we waited, another process may have spent the refresh token and kept its successor.
-    return vault.locked(seen, async () => {
-      const kept = await vault.get(seen)
-      if (kept === undefined) return undefined
-      if (usable(kept, refused)) return kept.accessToken
-      const tokens = await renewed(kept)
-      if (tokens === undefined)
-        return kept.accessToken !== refused && kept.expiresAt > now() ? kept.accessToken : undefined
-      const { refreshToken: _spent, ...rest } = kept
-      const granted = grantedScopes(tokens.access_token, tokens.scope)
-      await vault.set({
-        ...rest,
-        ...(granted === undefined ? {} : { grantedScopes: granted }),
-        // A server that does not rotate sends none: the old one stays good (RFC 6749 §6).
-        ...(kept.refreshToken === undefined ? {} : { refreshToken: kept.refreshToken }),
-        ...lifetime(tokens, now())
-      })
-      return tokens.access_token
+    return vault.locked(seen, () => (running = renew(seen, refused)))
+  }
+
+  async function renew(
+    key: CredentialKey,
+    refused: string | undefined
+  ): Promise<string | undefined> {
+    const kept = await vault.get(key)
+    if (kept === undefined) return undefined
+    if (usable(kept, refused)) return kept.accessToken
+    const tokens = await renewed(kept)
+    if (tokens === undefined)
+      return kept.accessToken !== refused && kept.expiresAt > now() ? kept.accessToken : undefined
+    const { refreshToken: _spent, ...rest } = kept
+    const granted = grantedScopes(tokens.access_token, tokens.scope)
+    await vault.set({
+      ...rest,
+      ...(granted === undefined ? {} : { grantedScopes: granted }),
+      // A server that does not rotate sends none: the old one stays good (RFC 6749 §6).
+      ...(kept.refreshToken === undefined ? {} : { refreshToken: kept.refreshToken }),
+      ...lifetime(tokens, now())
     })
+    return tokens.access_token
   }
 
   /** Undefined when only a person can help. A server that is merely down is a Failure: the credential may still be good. */
@@ -118,5 +127,5 @@ export function keptTokens({
     }
   }
 
-  return { current: () => next(), instead: next }
+  return { current: () => next(), instead: next, settled: () => running.catch(() => undefined) }
 }

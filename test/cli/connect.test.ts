@@ -1,5 +1,6 @@
 // connect, end to end: a stdio client on one side, the whole gateway and the Drupal double on the other; and a scripted server
 // where a stream, a lost session or a server's own request is wanted.
+import { once } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { PassThrough, Readable } from 'node:stream'
 import { writeFile } from 'node:fs/promises'
@@ -21,6 +22,7 @@ import { lineWriter, readLines } from '../../src/cli/connect-stdio.ts'
 import type { Credential } from '../../src/cli/credentials.ts'
 import { openVault } from '../../src/cli/credentials-vault.ts'
 import { Failure } from '../../src/cli/failure.ts'
+import { main } from '../../src/cli/main.ts'
 import {
   connect,
   editor,
@@ -424,6 +426,25 @@ t.test('no token is refreshed to end a session', async t => {
   t.equal(await client.end(), 0)
   t.match(seen.at(-1), { method: 'DELETE', headers: { authorization: 'Bearer one' } })
   t.notOk(seen.some(({ body }) => body.includes('refresh_token=')))
+})
+
+t.test('a refresh that is under way at the end is kept', async t => {
+  let asked: ((response: ServerResponse) => void) | undefined
+  const asking = new Promise<ServerResponse>(resolve => (asked = resolve))
+  const origin = await serve(t, (_incoming, response) => asked?.(response))
+  const { env, vault, expire } = await signedInAt(t, origin)
+  await expire()
+  const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()]
+  const ended = main(['connect', `${origin}/mcp`], { env, stdin, stdout, stderr })
+  stdin.write(`${JSON.stringify(initialize())}\n`)
+  const response = await asking
+  const hungUp = once(stdin, 'close')
+  // As a signal does.
+  stdout.destroy(new Error('the client died'))
+  await hungUp
+  refreshed(response)
+  t.equal(await ended, 0)
+  t.match(await vault.list(), [{ accessToken: 'two', refreshToken: 'r2' }])
 })
 
 t.test('refusals reach the client as errors with its own id', async t => {
