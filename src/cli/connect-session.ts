@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Access } from './connect-access.ts'
 import { eventsOf, exchange, isStream, messagesOf } from './connect-http.ts'
 import { look, type Look, type Mirrored, modernHeaders, oneLine } from './connect-message.ts'
-import { Failure } from './failure.ts'
+import { exitCodes, Failure } from './failure.ts'
 import type { Answer, Fetch } from './http.ts'
 
 export interface ConnectionOptions {
@@ -168,7 +168,9 @@ export function createConnection(options: ConnectionOptions, mirrored: Mirrored)
           if (answer.status < 500 && answer.status !== 429) return
         }
       } catch (error) {
-        if (ended.aborted || error instanceof Failure) throw error
+        // Anything else passes: an authorization server that is away for a while, a token file that is just being written.
+        const isForPeople = error instanceof Failure && error.exitCode === exitCodes.notSignedIn
+        if (ended.aborted || isForPeople) throw error
       }
       await sleep(pause, undefined, { signal: ended })
       pause = Math.min(pause * 2, 30_000)

@@ -123,7 +123,10 @@ export function keptTokens({
       return await refresh(fetch, server, kept, kept.refreshToken, kept.resource)
     } catch (error) {
       if (error instanceof Refusal && [400, 401, 403].includes(error.status)) return undefined
-      throw error
+      // The exit code of a refusal would say that only a sign-in helps.
+      throw error instanceof Refusal
+        ? new Failure(error.message, exitCodes.failed, { cause: error })
+        : error
     }
   }
 

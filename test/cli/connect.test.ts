@@ -407,6 +407,38 @@ t.test('the server’s own stream is opened again when it breaks', async t => {
   )
 })
 
+t.test('the server’s own stream outlives an authorization server that is away', async t => {
+  let home: Awaited<ReturnType<typeof signedInAt>>
+  let open: ServerResponse | undefined
+  let refreshes = 0
+  const { client } = await scripted(
+    t,
+    ({ method, rpc, headers, body }, response) => {
+      if (body.includes('refresh_token=')) {
+        if (++refreshes === 1) return void response.writeHead(503).end()
+        if (refreshes === 2) return void response.destroy()
+        return refreshed(response)
+      }
+      if (rpc?.method === 'initialize') return welcome(rpc, response, 's')
+      if (method !== 'GET') return void response.writeHead(202).end()
+      open = stream(response)
+      const told = { jsonrpc: '2.0', method: headers.authorization }
+      open.write(`retry: 1\n${event(told)}`)
+    },
+    async origin => (home = await signedInAt(t, origin)).env
+  )
+  await greeted(client)
+  await client.sees(({ method }) => method === 'Bearer one')
+  await home!.expire()
+  open?.end()
+  await Promise.race([
+    client.sees(({ method }) => method === 'Bearer two'),
+    client.reads(/The stream of the gateway was lost/)
+  ])
+  t.notMatch(client.stderr(), 'lost')
+  t.equal(refreshes, 3)
+})
+
 t.test('no token is refreshed to end a session', async t => {
   let home: Awaited<ReturnType<typeof signedInAt>>
   const { client, seen } = await scripted(
