@@ -7,7 +7,7 @@ export interface Access {
   token(): Promise<string | undefined>
   /** After a 401: another token, by refresh or by a sign-in. Throws a Failure when there is none to be had. */
   replace(refused: string | undefined): Promise<string>
-  /** After a 403 that names scopes: a token that was asked for with them; undefined when that was tried before. */
+  /** After a 403 that names scopes: a token that was asked for with them; undefined when the last sign-ins already did. */
   stepUp(scopes: string[]): Promise<string | undefined>
   /** The token that was given last; nothing is refreshed and nobody asked. */
   last(): string | undefined
@@ -32,27 +32,37 @@ export function createAccess({
   signIn,
   now = () => performance.now()
 }: AccessOptions): Access {
-  let running: Promise<unknown> | undefined
+  let running: { wish: string; done: Promise<void> } | undefined
   let failed: { at: number; error: unknown } | undefined
   let last: string | undefined
-  const tried = new Set<string>()
+  /** The wider scopes that the present sign-in was asked for, each as its 403 named them. */
+  const wider = new Set<string>()
 
-  async function signedIn(scopes?: string[]): Promise<string | undefined> {
+  /** `wish`: scopes as one text; '' takes what any sign-in gives. */
+  async function signedIn(wish = ''): Promise<string | undefined> {
     if (signIn === undefined) {
       throw new Failure('The token was refused, and nobody can sign in here. Bring a new token.', 3)
     }
+    while (running !== undefined && wish !== '' && running.wish !== wish)
+      await running.done.catch(() => undefined)
     if (failed !== undefined && now() - failed.at < coolDownMs) throw failed.error
-    running ??= signIn(scopes)
-      .then(
-        () => (failed = undefined),
-        (error: unknown) => {
-          failed = { at: now(), error }
-          throw error
-        }
-      )
-      .finally(() => (running = undefined))
-    await running
+    running ??= { wish, done: ask(signIn, wish).finally(() => (running = undefined)) }
+    await running.done
     return tokens.current()
+  }
+
+  async function ask(begin: NonNullable<typeof signIn>, wish: string): Promise<void> {
+    try {
+      // The new token takes the place of the old: what was gained before has to be asked for again.
+      const scopes = new Set([wish, ...wider].flatMap(text => text.split(' ')))
+      await begin(wish === '' ? undefined : [...scopes])
+    } catch (error) {
+      failed = { at: now(), error }
+      throw error
+    }
+    failed = undefined
+    if (wish === '') wider.clear()
+    else wider.add(wish)
   }
 
   return {
@@ -63,17 +73,16 @@ export function createAccess({
       const other = refused === undefined ? await tokens.current() : await tokens.instead(refused)
       const token = other ?? (await signedIn())
       if (token !== undefined) return (last = token)
-      throw new Failure('The sign-in gave no token that could be used.')
+      throw new Failure('The sign-in gave no token that could be used.', 3)
     },
     async stepUp(scopes) {
       const wish = scopes.toSorted().join(' ')
-      if (signIn === undefined || scopes.length === 0 || tried.has(wish)) return undefined
-      tried.add(wish)
-      return (last = await signedIn(scopes))
+      if (signIn === undefined || wish === '' || wider.has(wish)) return undefined
+      return (last = await signedIn(wish))
     },
     last: () => last,
     async settled() {
-      await running?.catch(() => undefined)
+      await running?.done.catch(() => undefined)
       await tokens.settled?.()
     }
   }

@@ -650,7 +650,40 @@ t.test('access', async t => {
   t.equal(asked, 2)
   now = 99_000
   await t.rejects(access.stepUp(['b', 'a']), /denied/)
-  t.equal(await access.stepUp(['a', 'b']), undefined, 'the same scopes are not asked for twice')
+  t.equal(asked, 3)
+  await t.rejects(access.stepUp(['a', 'b']), /denied/, 'which is asked again, but not at once')
+  t.equal(asked, 3)
+  now = 130_000
+  await t.rejects(access.stepUp(['a', 'b']), /denied/)
+  t.equal(asked, 4)
+})
+
+t.test('stepping up', async t => {
+  const asked: string[] = []
+  let answered = Promise.resolve()
+  const access = createAccess({
+    tokens: { current: async () => 'new', instead: async () => undefined },
+    signIn: async scopes => {
+      asked.push(scopes?.join(' ') ?? 'default')
+      await answered
+    }
+  })
+  let answerNow = () => {}
+  answered = new Promise(resolve => (answerNow = resolve))
+  const all = [['x'], ['y', 'a'], ['x'], ['a', 'y']].map(scopes => access.stepUp(scopes))
+  const refused = access.replace('old')
+  answerNow()
+  t.same(await Promise.all([...all, refused]), ['new', 'new', 'new', 'new', 'new'])
+  t.same(
+    asked,
+    ['x', 'a y x'],
+    'each wish is asked for once, and the second does not cost the first'
+  )
+  t.equal(await access.stepUp(['y', 'a']), undefined, 'a server that wants it still gets no more')
+  t.equal(await access.stepUp(['x']), undefined)
+  await access.replace('revoked')
+  t.equal(await access.stepUp(['x']), 'new', 'but after a sign-in without it')
+  t.same(asked.slice(2), ['default', 'x'])
 })
 
 t.test('messages', t => {
