@@ -35,7 +35,7 @@ export async function openVault({ env, keychain }: VaultOptions): Promise<Vault>
     const text = await readFile(path, 'utf8').catch(() => undefined)
     if (text === undefined) return undefined
     const envelope = parse(text)
-    const opened = envelope && unseal(key, envelope)
+    const opened = envelope ? unseal(key, envelope) : undefined
     if (opened === undefined) {
       throw new Failure(
         `${path} cannot be opened with the ${where}. Bring back the key that sealed it, or delete the file and sign in again.`
@@ -44,14 +44,22 @@ export async function openVault({ env, keychain }: VaultOptions): Promise<Vault>
     return JSON.parse(opened) as Credential
   }
 
+  async function readAll(): Promise<PromiseSettledResult<Credential | undefined>[]> {
+    const names = (await readdir(folder)).filter(name => /^[0-9a-f]{32}\.json$/.test(name))
+    return Promise.allSettled(names.map(name => read(join(folder, name))))
+  }
+
   return {
     where: `sealed in ${folder}, ${where}`,
     async list() {
-      const names = (await readdir(folder)).filter(name => /^[0-9a-f]{32}\.json$/.test(name))
-      const all = await Promise.all(names.map(name => read(join(folder, name))))
-      return all
-        .filter(credential => credential !== undefined)
+      return (await readAll())
+        .flatMap(result => (result.status === 'fulfilled' && result.value ? [result.value] : []))
         .toSorted((a, b) => b.signedInAt - a.signedInAt)
+    },
+    async damaged() {
+      return (await readAll()).flatMap(result =>
+        result.status === 'rejected' ? [(result.reason as Error).message] : []
+      )
     },
     get: which => read(pathOf(which)),
     async set(credential) {
@@ -90,6 +98,7 @@ export function memoryVault(): Vault {
   return {
     where: 'nowhere: in memory of this process',
     list: async () => [...kept.values()].toSorted((a, b) => b.signedInAt - a.signedInAt),
+    damaged: async () => [],
     get: async which => kept.get(nameOf(which)),
     set: async credential => void kept.set(nameOf(credential), credential),
     delete: async which => kept.delete(nameOf(which)),

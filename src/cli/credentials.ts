@@ -32,8 +32,11 @@ export interface Credential {
 export interface Vault {
   /** Where credentials are kept, in words for `status`. */
   readonly where: string
-  /** Every credential, newest sign-in first. */
+  /** Every credential that can be opened, newest sign-in first. */
   list(): Promise<Credential[]>
+  /** What cannot be opened, each in words that say what to do. */
+  damaged(): Promise<string[]>
+  /** Throws a Failure when there is one that cannot be opened. */
   get(key: CredentialKey): Promise<Credential | undefined>
   set(credential: Credential): Promise<void>
   /** False when there was none. */

@@ -13,7 +13,7 @@ gateway. Nothing is sent anywhere, and no secret is shown.
 
 Options:
   --json  for machines: {"where": …, "credentials": [{"resource", "issuer", "clientId", "grant", "subject", "scopes",
-          "missingScopes", "signedInAt", "expiresAt", "expired", "renewable"}]}
+          "missingScopes", "signedInAt", "expiresAt", "expired", "renewable"}], "damaged": [what cannot be opened]}
   --help  this text
 
 Examples:
@@ -38,10 +38,13 @@ export async function run(args: string[], { env, stdout }: World = process): Pro
   const kept = (await vault.list()).filter(
     ({ resource }) => url === undefined || covers(resource, url)
   )
+  const damaged = await vault.damaged()
   const shown = kept.map(credential => describe(credential, Date.now()))
   const usable = shown.some(({ expired, renewable }) => !expired || renewable)
   if (values.json) {
-    stdout.write(`${JSON.stringify({ where: vault.where, credentials: shown }, null, 2)}\n`)
+    stdout.write(
+      `${JSON.stringify({ where: vault.where, credentials: shown, damaged }, null, 2)}\n`
+    )
     return usable ? 0 : exitCodes.notSignedIn
   }
   const { say, bold } = createTerminal(stdout, env)
@@ -64,6 +67,7 @@ export async function run(args: string[], { env, stdout }: World = process): Pro
     )
     say(`  since     ${one.signedInAt}`)
   }
+  for (const text of damaged) say(text)
   if (shown.length > 0) say(`Kept ${vault.where}.`)
   return usable ? 0 : exitCodes.notSignedIn
 }

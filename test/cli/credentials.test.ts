@@ -13,6 +13,7 @@ import { keyFrom, seal, unseal } from '../../src/cli/credentials-seal.ts'
 import { memoryVault, openVault } from '../../src/cli/credentials-vault.ts'
 import { systemCode } from '../../src/cli/failure.ts'
 import { systemKeychain } from '../../src/cli/keychain.ts'
+import { terminal } from './fixtures/site.ts'
 
 const credential = (more: Partial<Credential> = {}): Credential => ({
   issuer: 'https://cms.example.org/',
@@ -172,13 +173,29 @@ t.test('the files', async t => {
   t.match(text, 'https://cms.example.org/', 'a person can see whose file it is')
   t.notMatch(vault.where, /secret/)
 
-  await t.rejects((await openVault({ env: { ...env, DRUPAL_MCP_KEY: 'x'.repeat(40) } })).list(), {
+  const other = await openVault({ env: { ...env, DRUPAL_MCP_KEY: 'x'.repeat(40) } })
+  await t.rejects(other.get(credential()), {
     message: /cannot be opened with the key from DRUPAL_MCP_KEY.*sign in again/
   })
   await writeFile(path, text.replace('cms.example.org', 'evil.example.org'))
   await t.rejects(vault.get(credential()), { message: /cannot be opened/ }, 'a changed label')
   await writeFile(path, '{')
   await t.rejects(vault.get(credential()), { message: /cannot be opened/ })
+})
+
+t.test('a file that cannot be opened does not stand in the way of the others', async t => {
+  const person = terminal(t, 'person')
+  const vault = await openVault({ env: person.env, keychain: null })
+  t.same(await vault.damaged(), [])
+  await vault.set(credential())
+  for (const [number, text] of ['null', '{', ''].entries())
+    await writeFile(join(person.home, `${String(number).repeat(32)}.json`), text)
+  t.same(await vault.list(), [credential()])
+  const { code, stdout } = await person.run('status')
+  t.equal(code, 0)
+  t.match(stdout, /mcp\.example\.org[^]*0{32}\.json cannot be opened[^]*1{32}\.json cannot[^]*Kept/)
+  const { damaged } = JSON.parse((await person.run('status', '--json')).stdout)
+  t.match(damaged, [/0{32}\.json/, /1{32}\.json/, /2{32}\.json/])
 })
 
 t.test('which resource covers a URL', async t => {
