@@ -1,6 +1,6 @@
 // One process at a time: a lock that is a file. It knows nothing of what it guards; whoever dies holding it is found out.
 import { randomUUID } from 'node:crypto'
-import { readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { readFile, readlink, rm, stat, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Failure, systemCode } from './failure.ts'
@@ -21,7 +21,8 @@ export async function withLock<T>(
   work: () => Promise<T>,
   { patienceMs = 30_000, staleMs = 60_000 }: LockOptions = {}
 ): Promise<T> {
-  const mine = JSON.stringify({ pid: process.pid, host: hostname(), id: randomUUID() })
+  const place = await processes()
+  const mine = JSON.stringify({ pid: process.pid, ...place, id: randomUUID() })
   const until = performance.now() + patienceMs
   while (!(await taken(path, mine))) {
     if (await isLeftBehind(path, staleMs)) await breakLock(path, staleMs)
@@ -54,13 +55,21 @@ async function content(path: string): Promise<string | undefined> {
   return readFile(path, 'utf8').catch(() => undefined)
 }
 
+/** Where a process number means something: containers that share the folder may share the host name, too. */
+async function processes(): Promise<{ host: string; namespace?: string }> {
+  const namespace = await readlink('/proc/self/ns/pid').catch(() => undefined)
+  return { host: hostname(), ...(namespace === undefined ? {} : { namespace }) }
+}
+
 async function isLeftBehind(path: string, staleMs: number): Promise<boolean> {
   const [info, text] = await Promise.all([stat(path).catch(() => undefined), content(path)])
   if (info === undefined) return false
   if (Date.now() - info.mtimeMs > staleMs) return true
   try {
-    const { pid, host } = JSON.parse(text ?? '') as { pid: number; host: string }
-    return host === hostname() && !isAlive(pid)
+    const holder = JSON.parse(text ?? '') as { pid: number; host: string; namespace?: string }
+    const { host, namespace } = await processes()
+    // Elsewhere the number says nothing: its lock is judged by its age alone.
+    return holder.host === host && holder.namespace === namespace && !isAlive(holder.pid)
   } catch {
     // Just being written.
     return false

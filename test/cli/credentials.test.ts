@@ -1,6 +1,15 @@
 // Credentials at rest: sealed, private, whole, and one refresh at a time, with real files and real processes.
 import { spawn } from 'node:child_process'
-import { chmod, mkdir, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  stat,
+  utimes,
+  writeFile
+} from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { once } from 'node:events'
@@ -213,6 +222,8 @@ t.test('which resource covers a URL', async t => {
 })
 
 t.test('the lock', async t => {
+  const namespace = await readlink('/proc/self/ns/pid').catch(() => undefined)
+  const here = { host: hostname(), ...(namespace === undefined ? {} : { namespace }) }
   const child = async () => {
     const process = spawn('sh', ['-c', 'exit 0'])
     await once(process, 'exit')
@@ -220,7 +231,7 @@ t.test('the lock', async t => {
   }
   t.test('of a process that died is taken over', async t => {
     const path = join(t.testdir(), 'lock')
-    await writeFile(path, JSON.stringify({ pid: await child(), host: hostname() }))
+    await writeFile(path, JSON.stringify({ pid: await child(), ...here }))
     t.equal(await withLock(path, async () => 'mine'), 'mine')
     t.same(await readdir(join(path, '..')), [])
   })
@@ -234,7 +245,13 @@ t.test('the lock', async t => {
   })
   t.test('of a living process is waited for, and not for ever', async t => {
     const path = join(t.testdir(), 'lock')
-    for (const holder of [JSON.stringify({ pid: 1, host: hostname() }), 'half writ']) {
+    const elsewhere = { ...here, namespace: 'pid:[1]' }
+    for (const holder of [
+      JSON.stringify({ pid: 1, ...here }),
+      'half writ',
+      // A container that shares the host's name: there that number may be alive.
+      JSON.stringify({ pid: await child(), ...elsewhere })
+    ]) {
       await writeFile(path, holder)
       await t.rejects(
         withLock(path, async () => 1, { patienceMs: 0 }),
