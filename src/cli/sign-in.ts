@@ -14,7 +14,8 @@ import {
   deviceGrant,
   isRegistered,
   register,
-  type Tokens
+  type Tokens,
+  unregister
 } from './oauth.ts'
 import { grantedScopes, peek } from './scopes.ts'
 
@@ -47,18 +48,31 @@ export async function signIn(wish: SignIn): Promise<Credential> {
   const { fetch, url, vault, signal } = wish
   const found = await discover(fetch, url, signal)
   const grant = chooseGrant(wish, found)
-  const client = await chooseClient(wish, found, grant)
-  const tokens = await run(wish, found, grant, client)
-  const credential = toCredential(wish, found, grant, client, tokens)
-  await vault.locked(credential, () => vault.set(credential))
-  return credential
+  const { client, isNew } = await chooseClient(wish, found, grant)
+  try {
+    const tokens = await run(wish, found, grant, client)
+    const credential = toCredential(wish, found, grant, client, tokens)
+    await vault.locked(credential, () => vault.set(credential))
+    return credential
+  } catch (error) {
+    // Nothing here remembers it, so every attempt would leave another client at the site.
+    if (isNew && client.registration)
+      await unregister(fetch, client.registration).catch(() => undefined)
+    throw error
+  }
 }
 
 /** The client that was named, else the one that registered itself last time, else a new registration. */
-async function chooseClient(wish: SignIn, found: Discovered, grant: Grant): Promise<Client> {
+async function chooseClient(
+  wish: SignIn,
+  found: Discovered,
+  grant: Grant
+): Promise<{ client: Client; isNew: boolean }> {
   const { fetch, vault, clientId, clientSecret, signal, redirectUri = defaultRedirectUri } = wish
-  if (clientId !== undefined)
-    return { clientId, ...(clientSecret === undefined ? {} : { clientSecret }) }
+  if (clientId !== undefined) {
+    const client = { clientId, ...(clientSecret === undefined ? {} : { clientSecret }) }
+    return { client, isNew: false }
+  }
   const { server, resource } = found
   const known = await vault.get({ issuer: server.issuer, resource })
   const name = grant === 'device_code' ? deviceGrant : grant
@@ -66,9 +80,9 @@ async function chooseClient(wish: SignIn, found: Discovered, grant: Grant): Prom
     known?.registration &&
     (await isRegistered(fetch, known.registration, name, redirectUri, signal))
   ) {
-    return known
+    return { client: known, isNew: false }
   }
-  return register(fetch, server, redirectUri, signal)
+  return { client: await register(fetch, server, redirectUri, signal), isNew: true }
 }
 
 /** Which flow: what was asked for, else the one that can work here. */

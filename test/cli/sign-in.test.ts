@@ -206,12 +206,15 @@ t.test('the device flow', async t => {
     t.equal(told.filter(({ kind }) => kind === 'slower').length, 2)
   })
   t.test('ends when the code has expired', async t => {
-    const { wish, time } = await start()
+    const { wish, time, drupal } = await start()
+    const before = drupal.site.clients.length
     const sleep = async () => void time.pass(400_000)
     await t.rejects(signIn({ ...wish, sleep }), {
       exitCode: 3,
       message: /expired.*Deny.*login again/
     })
+    t.ok(drupal.requests.some(({ path }) => path === '/oauth/register'))
+    t.equal(drupal.site.clients.length, before, 'and leaves no client behind')
   })
   t.test('ends at once when it is interrupted', async t => {
     const stop = new AbortController()
