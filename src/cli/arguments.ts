@@ -53,13 +53,13 @@ export async function clientSecret(
   env: Env,
   file: string | undefined
 ): Promise<string | undefined> {
-  const path = file ?? env['DRUPAL_MCP_CLIENT_SECRET_FILE']
+  const path = file ?? (env['DRUPAL_MCP_CLIENT_SECRET_FILE'] || undefined)
   if (path === undefined) return env['DRUPAL_MCP_CLIENT_SECRET'] || undefined
-  try {
-    return (await readFile(path, 'utf8')).trim()
-  } catch (error) {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
     throw new Failure(`The secret file ${path} cannot be read (${systemCode(error)}).`)
-  }
+  })
+  if (text.trim() !== '') return text.trim()
+  throw new Failure(`The secret file ${path} is empty.`)
 }
 
 /** "a b" or "a,b" as names. */

@@ -554,7 +554,12 @@ t.test('people who sign in at once stay apart', async t => {
 t.test('a service account', async t => {
   const { drupal, url } = await startSite(t)
   const secret = 'gateway-secret'
-  const robot = terminal(t, 'robot', { DRUPAL_MCP_CLIENT_SECRET: secret, DRUPAL_MCP_URL: url })
+  const robot = terminal(t, 'robot', {
+    DRUPAL_MCP_CLIENT_SECRET: secret,
+    // As everywhere, an empty variable is none.
+    DRUPAL_MCP_CLIENT_SECRET_FILE: '',
+    DRUPAL_MCP_URL: url
+  })
   const login = [
     'login',
     '--client-credentials',
@@ -597,6 +602,11 @@ t.test('a service account', async t => {
   t.match(await robot.run(...login, '--client-secret-file', `${file}x`), {
     code: 1,
     stderr: /secret file .* cannot be read \(ENOENT\)/
+  })
+  await writeFile(`${file}-empty`, '\n')
+  t.match(await robot.run(...login, '--client-secret-file', `${file}-empty`), {
+    code: 1,
+    stderr: /secret file .*-empty is empty/
   })
   Object.assign(robot.env, { DRUPAL_MCP_CLIENT_SECRET: secret })
   t.match(await robot.run(...login.slice(0, -1), 'no:such'), {
