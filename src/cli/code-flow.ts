@@ -96,9 +96,10 @@ export async function codeFlow(flow: CodeFlow): Promise<Tokens> {
   }
 }
 
-/** Listens on the loopback interface alone; answers the redirect URI with its port. */
+/** Listens on the loopback address of the template alone; answers the redirect URI with its port. */
 async function listen(listener: Server, template: URL): Promise<string> {
-  const host = template.hostname === '[::1]' ? '::1' : '127.0.0.1'
+  const { hostname } = template
+  const host = hostname === 'localhost' ? '127.0.0.1' : hostname.replace(/^\[(.*)\]$/, '$1')
   await new Promise<void>((resolve, reject) => {
     listener.once('error', reject)
     listener.listen(Number(template.port), host, resolve)

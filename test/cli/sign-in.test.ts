@@ -433,6 +433,28 @@ t.test('the code flow', async t => {
       /interrupted/
     )
   })
+  // Elsewhere 127.0.0.1 is often the only address of its kind.
+  const skip = process.platform !== 'linux'
+  t.test('listens where the redirect URI says', { skip }, async t => {
+    const stop = new AbortController()
+    let status: number | undefined
+    const running = codeFlow({
+      fetch: cliFetch,
+      server: { issuer: 'https://x.example/', authorization_endpoint: 'https://x.example/a' },
+      client: { clientId: 'c' },
+      scopes: [],
+      resource: 'r',
+      redirectUri: 'http://127.0.0.2/callback',
+      signal: stop.signal,
+      visit: url =>
+        void fetch(new URL(url).searchParams.get('redirect_uri')!)
+          .then(answer => (status = answer.status))
+          .catch(() => undefined)
+          .finally(() => stop.abort(new Error('seen')))
+    })
+    await t.rejects(running, /seen/)
+    t.equal(status, 400)
+  })
   t.test('nobody is waited for without end', async t => {
     const server = { issuer: 'https://x.example/', authorization_endpoint: 'https://x.example/a' }
     const flow = {
