@@ -25,27 +25,42 @@ Exit codes: 0 stopped cleanly, 1 failed, 2 wrong use or bad configuration.
 /** Opens the public listener and, where configured, the admin one. Throws with what to do when a port is taken. */
 export async function listen(gateway: Gateway, config: Config): Promise<{ url: string }> {
   const { host, port, adminHost, adminPort } = config.server
-  const on = async (app: Gateway['app'], where: { host: string; port: number }, env: string) => {
+  const on = async (
+    app: Gateway['app'],
+    where: { host: string; port: number },
+    env: { host: string; port: string }
+  ) => {
     try {
-      return await app.listen(where)
+      // As in a URL: an IPv6 address may stand in brackets.
+      return await app.listen({ ...where, host: where.host.replace(/^\[(.*)\]$/, '$1') })
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
       if (code === 'EADDRINUSE') {
         throw new Error(
-          `Port ${where.port} on ${where.host} is taken. Stop what listens there or set ${env}.`
+          `Port ${where.port} on ${where.host} is taken. Stop what listens there or set ${env.port}.`
         )
       }
-      if (code === 'EACCES' || code === 'EADDRNOTAVAIL') {
+      if (code === 'EACCES') {
         throw new Error(
-          `Cannot listen on ${where.host}:${where.port} (${code}). Set ${env} to a port and address that this user may use.`
+          `Cannot listen on ${where.host}:${where.port} (${code}). Set ${env.port} to a port that this user may use.`
+        )
+      }
+      if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') {
+        throw new Error(
+          `Cannot listen on ${where.host}:${where.port} (${code}). Set ${env.host} to an address of this machine.`
         )
       }
       throw error
     }
   }
-  const url = await on(gateway.app, { host, port }, 'MCP_SERVER_PORT')
+  const url = await on(
+    gateway.app,
+    { host, port },
+    { host: 'MCP_SERVER_HOST', port: 'MCP_SERVER_PORT' }
+  )
   if (gateway.admin !== undefined) {
-    await on(gateway.admin, { host: adminHost, port: adminPort }, 'ADMIN_PORT')
+    const env = { host: 'ADMIN_HOST', port: 'ADMIN_PORT' }
+    await on(gateway.admin, { host: adminHost, port: adminPort }, env)
   }
   return { url }
 }

@@ -9,6 +9,9 @@ import { text as whole } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { openVault } from '../../src/cli/credentials-vault.ts'
 import { commands } from '../../src/cli/commands.ts'
+import { listen } from '../../src/cli/serve.ts'
+import { buildGateway } from '../../src/app.ts'
+import { loadConfig } from '../../src/config/load.ts'
 import { version } from '../../src/cli/main.ts'
 import { keptTokens } from '../../src/cli/tokens.ts'
 import { builtProgram } from '../fixtures/program.ts'
@@ -194,6 +197,29 @@ t.test('in a container with a read-only file system', { skip: cannotSeal }, asyn
       t.notMatch(why, /\n\s+at /, 'no stack')
     }
   }
+})
+
+t.test('serve listens where it is told, or says what to change', async t => {
+  const listening = async (host: string) => {
+    const config = loadConfig({
+      env: {
+        DRUPAL_URL: 'https://cms.example.org',
+        GATEWAY_PUBLIC_URL: 'https://mcp.example.org',
+        SESSION_SECRET: 'a-test-secret-of-enough-characters-0123456789',
+        LOG_LEVEL: 'silent',
+        MCP_SERVER_HOST: host,
+        MCP_SERVER_PORT: '0'
+      }
+    })
+    const gateway = await buildGateway(config)
+    t.teardown(() => gateway.stop())
+    return listen(gateway, config)
+  }
+  t.match(await listening('[::1]'), { url: /^http:\/\/\[::1\]:\d+$/ })
+  // Reserved for documentation: no machine's own.
+  await t.rejects(listening('192.0.2.1'), {
+    message: /192\.0\.2\.1:0 \(EADDRNOTAVAIL\)\. Set MCP_SERVER_HOST to an address/
+  })
 })
 
 t.test('login is interrupted without a trace of a stack', async t => {
