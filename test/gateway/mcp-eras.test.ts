@@ -810,7 +810,7 @@ t.test(
       for (let n = 0; n < 50; n++) await new Promise(setImmediate)
       go()
       t.equal((await first).status, 401)
-      t.equal((await second).status, 200, `${uids}`)
+      t.equal((await second).status, 200, uids.join())
       t.equal((await call(good)).status, 200)
     }
   }
