@@ -8,7 +8,8 @@ import {
   readlink,
   stat,
   utimes,
-  writeFile
+  writeFile,
+  rm
 } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
@@ -194,6 +195,8 @@ t.test('the files', async t => {
 
 t.test('a file that cannot be opened does not stand in the way of the others', async t => {
   const person = terminal(t, 'person')
+  // A run before this one may have left its files.
+  await rm(person.home, { recursive: true, force: true })
   const vault = await openVault({ env: person.env, keychain: null })
   t.same(await vault.damaged(), [])
   await vault.set(credential())
