@@ -59,7 +59,7 @@ export function scrubStart(text: string, most: number, clear: typeof scrub = scr
   const looked = 2 * most
   // A run that is cut in two might no longer be known for a secret.
   const start =
-    text.length > looked ? text.slice(0, looked).replace(/(?<![\w-])[\w-]{1,39}$/, '…') : text
+    text.length > looked ? `${text.slice(0, looked).replace(/(?<![\w-])[\w-]{1,39}$/, '')}…` : text
   const clean = clear(start)
   return clean.length > most ? `${clean.slice(0, most - 1)}…` : clean
 }

@@ -294,8 +294,9 @@ t.test('what a client chose costs no more than is shown of it', async t => {
   const opaque = 'Zq0-'.repeat(16)
   // What stands before it shrinks, so that it is shown although it stands where the text is cut.
   for (let before = 440; before < 520; before++) {
-    const { line } = audit({ reason: `eyJ${'a'.repeat(before)} ${opaque}${opaque}` })
+    const { line, read } = audit({ reason: `eyJ${'a'.repeat(before)} ${opaque}${opaque}` })
     t.notMatch(line, 'Zq0', `${before}`)
+    t.match(read['reason'], before + 4 + 2 * opaque.length > 512 ? /…$/ : /\[scrubbed\]$/)
   }
 })
 
