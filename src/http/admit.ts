@@ -3,7 +3,6 @@
 import { METHODS } from 'node:http'
 import type { FastifyPluginCallback, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Principal } from '../auth/principal.ts'
 import { gatewayError } from '../errors.ts'
 import type { Call, SessionState } from '../mcp/call.ts'
 import { classify } from '../mcp/envelope.ts'
@@ -53,24 +52,10 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
   function openSession(request: FastifyRequest): SessionState | Promise<SessionState> {
     const sealed = one(request.headers['mcp-session-id'])
     if (sealed === undefined) throw gatewayError('GW_SESSION_REQUIRED', { reason: 'no session id' })
-    const { principal } = request
-    return after(
-      sessions.open(sealed, principal?.key ?? ''),
-      own => own ?? begunSession(sealed, principal)
-    )
-  }
-
-  /**
-   * Anonymous callers never open a principal's session. But who signs in on the way keeps the one begun before: clients send the
-   * refused call again with its old id, and a 404 would end them (R27, R93). Not where Drupal keeps a session for it.
-   */
-  async function begunSession(
-    sealed: string,
-    principal: Principal | undefined
-  ): Promise<SessionState> {
-    const begun = principal && (await sessions.open(sealed, ''))
-    if (begun !== undefined && begun.upstream === undefined) return begun
-    throw gatewayError('GW_SESSION_NOT_FOUND', { reason: 'tampered, expired, foreign or ended' })
+    return after(sessions.open(sealed, request.principal?.key ?? ''), session => {
+      if (session !== undefined) return session
+      throw gatewayError('GW_SESSION_NOT_FOUND', { reason: 'tampered, expired, foreign or ended' })
+    })
   }
 
   /** The version that governs a legacy request, or 400 (R35). */

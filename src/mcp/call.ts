@@ -33,7 +33,7 @@ export type Era = 'legacy' | 'modern'
 export interface SessionState {
   /** 16 random bytes, base64url: names the tombstone and the session's budget. */
   id: string
-  /** Principal.key of the owner. */
+  /** Principal.key of the owner; '' for a session begun without a token, whoever it is now. */
   principal: string
   /** The protocol version that initialize negotiated. */
   version: string

@@ -1,5 +1,6 @@
 // Whose session is this? A session id is the session: its state, sealed with AES-256-GCM, so that any replica opens it after any
-// restart. Remembered are only its end (a tombstone) and an upstream session that had to be opened anew. Legacy era only.
+// restart. Remembered are only its end (a tombstone), who made an anonymous one his, and an upstream session that had to be opened
+// anew. Legacy era only.
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { gatewayError } from '../errors.ts'
@@ -24,7 +25,10 @@ export interface Sessions {
   seal(state: Omit<SessionState, 'id' | 'issuedAt'>): { sealed: string; state: SessionState }
   /**
    * The session, or undefined: tampered, expired, of another principal, ended and never issued look the same (R26, R93).
-   * Rejects with GW_STORE_UNAVAILABLE when it cannot be known whether it was ended. Synchronous where the store is.
+   * An anonymous caller's key is ''. A session begun by one becomes that of the first principal who opens it, because clients that
+   * sign in on the way keep their id (R27); from then on it is no other's, but where the upstream has a session for it.
+   * Rejects with GW_STORE_UNAVAILABLE when it cannot be known whether it was ended, or whose it is. A principal's own opens at
+   * once where the store answers at once.
    */
   open(
     sealed: string,
@@ -56,11 +60,15 @@ export function createSessions(options: SessionOptions): Sessions {
   const opened = new LRUCache<string, SessionState>({ max: cacheSize })
 
   // Joined on each call, a key is hashed on each call: ten times the price of the look-up (measured).
-  const keys = new WeakMap<SessionState, { ended: string; upstream: string }>()
+  const keys = new WeakMap<SessionState, { ended: string; owner: string; upstream: string }>()
   function keysOf(state: SessionState) {
     let names = keys.get(state)
     if (names === undefined) {
-      names = { ended: `session-ended:${state.id}`, upstream: `session-upstream:${state.id}` }
+      names = {
+        ended: `session-ended:${state.id}`,
+        owner: `session-owner:${state.id}`,
+        upstream: `session-upstream:${state.id}`
+      }
       keys.set(state, names)
     }
     return names
@@ -68,6 +76,19 @@ export function createSessions(options: SessionOptions): Sessions {
 
   const remainingMs = (state: SessionState) =>
     Math.max(0, (state.issuedAt + lifetimeSeconds + skewSeconds) * 1000 - now())
+
+  async function openAnonymous(state: SessionState, principalKey: string) {
+    const { ended, owner } = keysOf(state)
+    const [tombstone, key] = await Promise.all([store.get(ended), store.get(owner)])
+    if (tombstone !== undefined) return undefined
+    if (key !== undefined || principalKey === '') {
+      return (key ?? '') === principalKey ? state : undefined
+    }
+    // The upstream's own session is bound to whom it was opened for.
+    if (state.upstream !== undefined) return undefined
+    await store.put(owner, principalKey, remainingMs(state))
+    return state
+  }
 
   return {
     seal(fields) {
@@ -90,8 +111,9 @@ export function createSessions(options: SessionOptions): Sessions {
         if (state === undefined) return undefined
         opened.set(sealed, state)
       }
-      if (state.principal !== principalKey) return undefined
       if (now() / 1000 >= state.issuedAt + lifetimeSeconds) return undefined
+      if (state.principal === '') return openAnonymous(state, principalKey)
+      if (state.principal !== principalKey) return undefined
       const ended = store.get(keysOf(state).ended)
       if (ended instanceof Promise) return ended.then(value => ifAlive(state, value))
       return ifAlive(state, ended)

@@ -226,7 +226,9 @@ t.test('the gateway is the MCP server', async t => {
     const { principal } = b.as
     b.as.principal = undefined
     const anonymous = await b.post(rpc('initialize', { protocolVersion: '2025-06-18' }))
-    t.match(b.sessions.open(anonymous.headers['mcp-session-id'] as string, ''), { principal: '' })
+    t.match(await b.sessions.open(anonymous.headers['mcp-session-id'] as string, ''), {
+      principal: ''
+    })
     b.as.principal = principal
     const none = await b.post(rpc('initialize'))
     t.match(none.body, { error: { code: 'GW_INVALID_PARAMS' } })

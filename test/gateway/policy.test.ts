@@ -244,17 +244,25 @@ t.test('anonymous: public-tools (lazy sign-in)', async t => {
     404,
     'R93 but nobody without a token opens the session of a principal'
   )
-  t.equal(
-    (await fetch(gateway.url, { headers: { ...session, accept: 'text/event-stream' } })).status,
-    405
-  )
-  t.equal((await fetch(gateway.url, { method: 'DELETE', headers: session })).status, 204)
-  t.equal((await gateway.post(rpc('ping'), session)).status, 404)
-  t.equal((await gateway.post(rpc('ping'), { ...session, authorization })).status, 404)
+  const bob = { ...session, authorization: `Bearer ${gateway.token({ uid: 3 })}` }
+  const alice = { ...session, authorization }
+  const end = async (headers: Record<string, string>) =>
+    (await fetch(gateway.url, { method: 'DELETE', headers })).status
+  for (const [who, headers] of Object.entries({ nobody: session, bob })) {
+    t.equal((await gateway.post(rpc('ping'), headers)).status, 404, `R93 it is not ${who}'s now`)
+    t.equal(await end(headers), 404, `R95 ${who} cannot end it`)
+  }
+  t.equal((await gateway.post(rpc('ping'), alice)).status, 200)
+  t.equal(await end(alice), 204)
+  t.equal((await gateway.post(rpc('ping'), alice)).status, 404)
 
   const again = {
     'mcp-session-id': (await gateway.post(INITIALIZE)).headers.get('mcp-session-id') as string
   }
+  t.equal(
+    (await fetch(gateway.url, { headers: { ...again, accept: 'text/event-stream' } })).status,
+    405
+  )
   const statuses: number[] = []
   for (let n = 0; n < 45; n++) statuses.push((await gateway.post(call('t.none'), again)).status)
   t.equal(statuses.at(-1), 429, 'strangers of one address share a budget')

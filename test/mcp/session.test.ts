@@ -69,6 +69,50 @@ t.test('R93 a session never opens for another principal', async t => {
   t.equal(sessions.open(sealed, 'mallory-key'), undefined, 'not from the cache either')
 })
 
+t.test('R27 R93 a session begun without a token becomes that of who signs in on it', async t => {
+  const { sessions, another, store, clock } = harness()
+  const begin = (upstream?: string) => sessions.seal({ ...fields, principal: '', upstream })
+  const { sealed, state } = begin()
+  t.strictSame(await sessions.open(sealed, ''), state)
+  t.strictSame(await sessions.open(sealed, ''), state, 'nobody makes it his')
+  t.strictSame(await sessions.open(sealed, 'alice-key'), state)
+  for (const replica of [sessions, another()]) {
+    t.strictSame(await replica.open(sealed, 'alice-key'), state)
+    t.equal(await replica.open(sealed, 'mallory-key'), undefined)
+    t.equal(await replica.open(sealed, ''), undefined)
+  }
+  t.same(store.ttls, [(lifetimeSeconds + 60) * 1000], 'written once, for as long as it can live')
+  await sessions.end(state)
+  t.equal(await sessions.open(sealed, 'alice-key'), undefined, 'R28')
+
+  const upstream = begin('up-1')
+  t.equal(await sessions.open(upstream.sealed, 'alice-key'), undefined, 'Drupal has one for it')
+  t.strictSame(await sessions.open(upstream.sealed, ''), upstream.state)
+
+  const late = begin()
+  clock.ms += lifetimeSeconds * 1000
+  t.equal(await sessions.open(late.sealed, 'alice-key'), undefined, 'R26')
+  const ended = begin()
+  await sessions.end(ended.state)
+  t.equal(await sessions.open(ended.sealed, 'alice-key'), undefined, 'R28')
+  t.equal(await sessions.open(ended.sealed, ''), undefined)
+
+  const away = createSessions({
+    secrets: [secret],
+    lifetimeSeconds,
+    store: {
+      ...store,
+      put: () => Promise.reject(gatewayError('GW_STORE_UNAVAILABLE', { reason: 'away' }))
+    },
+    now: () => clock.ms
+  })
+  await t.rejects(
+    Promise.resolve(away.open(begin().sealed, 'alice-key')),
+    { code: 'GW_STORE_UNAVAILABLE' },
+    'what cannot be bound is not opened'
+  )
+})
+
 t.test('R26 a session ends with its lifetime', async t => {
   const { sessions, clock } = harness()
   const { sealed } = sessions.seal(fields)
