@@ -131,10 +131,11 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
     toolPolicy,
     catalogue: createCatalogue({ config, pool, log, learned })
   })
+  const shared = { config, pool, toolPolicy, sessions, verifier, events: metrics }
   const upstream =
     config.drupal.upstream === 'mcp'
-      ? createMcpUpstream({ config, pool, toolPolicy, sessions, verifier, learned })
-      : createJsonrpcUpstream({ config, pool, catalogue, toolPolicy, sessions, verifier, log })
+      ? createMcpUpstream({ ...shared, learned })
+      : createJsonrpcUpstream({ ...shared, catalogue, log })
   const publishedScopes = createPublishedScopes({ config, fetch, now })
   for (const { scopes: needed = [] } of Object.values(config.policy.tools)) scopes.add(needed)
 

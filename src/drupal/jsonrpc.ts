@@ -14,7 +14,7 @@ import type { GetCatalogue } from './catalogue.ts'
 import { createInFlight } from './in-flight.ts'
 import { createMethods, modernMethods, type Result } from './jsonrpc-methods.ts'
 import { createListening } from './mcp-listening.ts'
-import { createStreams } from './mcp-streams.ts'
+import { createStreams, type StreamEvents } from './mcp-streams.ts'
 import type { DrupalPool } from './pool.ts'
 import { checkSite } from './site-check.ts'
 import type { Upstream } from './upstream.ts'
@@ -27,6 +27,7 @@ export interface JsonrpcOptions {
   sessions: Pick<Sessions, 'seal' | 'end'>
   verifier: Pick<Verifier, 'refuse'>
   log?: { warn(details: object, text: string): void }
+  events?: StreamEvents
   /** Milliseconds since epoch. */
   now?: () => number
 }
@@ -71,7 +72,7 @@ function sendBytes(reply: FastifyReply, idText: string, { before, bytes }: Resul
 export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
   const { config, pool, sessions, verifier } = options
   const inFlight = createInFlight()
-  const streams = createStreams(config, options.now)
+  const streams = createStreams(config, options.now, options.events)
   const listening = createListening({
     streams,
     fresh: (principal, token) => options.catalogue(principal, token, undefined, true),

@@ -19,7 +19,7 @@ import { createModernRelay, mirroredHeaders } from './mcp-modern.ts'
 import { createProxy } from './mcp-proxy.ts'
 import { sendRead, sendWhole } from './mcp-send.ts'
 import { createExpectedOf } from './mcp-shown.ts'
-import { createStreams } from './mcp-streams.ts'
+import { createStreams, type StreamEvents } from './mcp-streams.ts'
 import { readAnswer, readBounds } from './mcp-read.ts'
 import { createUpstreamSessions } from './mcp-upstream-session.ts'
 import type { DrupalPool } from './pool.ts'
@@ -34,6 +34,7 @@ export interface McpOptions {
   verifier: Pick<Verifier, 'refuse'>
   /** Told of every list of tools that came from Drupal. */
   learned?: (catalogue: Catalogue) => void
+  events?: StreamEvents
   /** Milliseconds since epoch. */
   now?: () => number
 }
@@ -51,7 +52,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
   } = options
   const ask = createAsk(config, pool)
   const bounds = readBounds(config)
-  const streams = createStreams(config, now)
+  const streams = createStreams(config, now, options.events)
   const upstreamSessions = createUpstreamSessions({ ask, config, now })
   const eras = createEras({ ask, bounds, now })
   const ttlSeconds = config.drupal.catalogueTtlSeconds

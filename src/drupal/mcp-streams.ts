@@ -45,7 +45,11 @@ export interface Streams {
   endSession(sessionId: string): void
   /** Every stream ends: news at once, answers to calls when they are through or after `graceMs`. */
   drain(graceMs: number): void
-  count(): number
+}
+
+export interface StreamEvents {
+  streamOpened?(): void
+  streamClosed?(): void
 }
 
 /** What those are told whose answer was lost with the upstream, or never came. */
@@ -64,7 +68,11 @@ interface OpenStream extends Member {
   end: (code: ErrorCode) => void
 }
 
-export function createStreams(config: Config, now: () => number = Date.now): Streams {
+export function createStreams(
+  config: Config,
+  now: () => number = Date.now,
+  events: StreamEvents = {}
+): Streams {
   const { heartbeatSeconds, maxPerPrincipal, maxSeconds } = config.streams
   const longestMs = Math.min(maxSeconds * 1000, 2 ** 31 - 1)
   const open = new Roster<OpenStream>()
@@ -168,6 +176,7 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
       let life = setTimeout(() => end('GW_UPSTREAM_TIMEOUT'), Math.min(longestMs, tokenMs))
       const sessionId = request.call.session?.id
       const stream = open.enter({ at: -1, isCall: place === undefined, sessionId, end })
+      events.streamOpened?.()
       source.on('error', error => {
         say(error.message, 'event stream of the upstream was lost')
         // There is no answer to what was cancelled (R49).
@@ -182,6 +191,7 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
       reply.raw.once('close', () => {
         clearTimeout(life)
         open.leave(stream)
+        events.streamClosed?.()
         place?.()
         request.bytesOut = relay.bytes
         const isGone = !reply.raw.writableFinished
@@ -205,7 +215,6 @@ export function createStreams(config: Config, now: () => number = Date.now): Str
         for (const { end } of open.all()) end('GW_SHUTTING_DOWN')
       }, graceMs)
       late.unref()
-    },
-    count: () => open.size
+    }
   }
 }

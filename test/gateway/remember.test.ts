@@ -90,6 +90,25 @@ t.test('R45 a client that went away leaves its line', async t => {
   t.equal(lines().length, 1, 'one line, not two')
 })
 
+t.test('a stream is counted while it is open', async t => {
+  const gateway = await startGateway(t, { env: { ADMIN_PORT: '0' } })
+  const session = await gateway.initialize(gateway.token())
+  const streams = async () => {
+    const { body } = await gateway.gateway.admin!.inject('/metrics')
+    return ['open', 'opened_total'].map(name =>
+      Number(new RegExp(`^mcp_gateway_streams_${name} (\\d+)$`, 'm').exec(body)?.[1])
+    )
+  }
+  t.same(await streams(), [0, 0])
+  const news = await fetch(gateway.url, { headers: { ...session, accept: 'text/event-stream' } })
+  t.equal(news.status, 200)
+  t.same(await streams(), [1, 1])
+  const audited = gateway.audited.length
+  await news.body?.cancel()
+  while (gateway.audited.length === audited) await new Promise(setImmediate)
+  t.same(await streams(), [0, 1])
+})
+
 t.test('the bytes of a batch are counted once', async t => {
   const gateway = await startGateway(t, { env: { ADMIN_PORT: '0' } })
   const session = await gateway.initialize(gateway.token(), '2025-03-26')
