@@ -1,5 +1,5 @@
-// Which headers cross the hop to Drupal, and which come back: two allow-lists. What is not named here does not pass, so no
-// client can speak as somebody else (X-Consumer-ID, X-Forwarded-*, Cookie) and nothing of Drupal's inside shows.
+// Which headers cross the hop to Drupal: what is not named here does not pass, so no client can speak as somebody else
+// (X-Consumer-ID, X-Forwarded-*, Cookie). None of Drupal's comes back by itself: whoever sends an answer writes its headers.
 import { existsSync, readFileSync } from 'node:fs'
 
 const packageFile = ['../../package.json', '../../../package.json']
@@ -39,26 +39,4 @@ export function upstreamHeaders(options: UpstreamHeaderOptions): Record<string, 
   if (options.traceparent !== undefined) headers['traceparent'] = options.traceparent
   if (options.tracestate !== undefined) headers['tracestate'] = options.tracestate
   return headers
-}
-
-/** Response headers that a relayed MCP answer keeps; `mcp-session-id` is not among them, the gateway has its own. */
-const kept = ['content-type', 'mcp-protocol-version', 'retry-after'] as const
-
-/**
- * The headers of a relayed answer. Everything else is Drupal's own affair: its challenge would send clients to the wrong
- * place, its cookies and X-Drupal-* tell what is inside. Event streams also keep `cache-control`.
- */
-export function relayedHeaders(
-  headers: Readonly<Record<string, string | string[] | undefined>>
-): Record<string, string> {
-  const relayed: Record<string, string> = {}
-  for (const name of kept) {
-    const value = headers[name]
-    if (typeof value === 'string') relayed[name] = value
-  }
-  const cache = headers['cache-control']
-  if (typeof cache === 'string' && relayed['content-type']?.startsWith('text/event-stream')) {
-    relayed['cache-control'] = cache
-  }
-  return relayed
 }

@@ -58,6 +58,38 @@ const requestText = (body: unknown, headers: Record<string, string>) => {
   return `POST /mcp HTTP/1.1\r\n${lines.join('')}\r\n${text}`
 }
 
+t.test('no header of Drupal’s reaches a client by itself', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const inside = {
+    'set-cookie': 'SESS=1',
+    server: 'Apache',
+    'x-drupal-cache': 'HIT',
+    'x-generator': 'Drupal 11',
+    'mcp-session-id': 'theirs',
+    'www-authenticate': 'Bearer realm="OAuth"'
+  }
+  const results: Record<string, object> = {
+    200: { result: {} },
+    400: { error: { code: -32602, message: 'no' } }
+  }
+  for (const [status, rest] of Object.entries(results)) {
+    server.onRequest = ({ id }, response) =>
+      json(response, { jsonrpc: '2.0', id, ...rest }, Number(status), inside)
+    const { headers, status: seen } = await gateway.post(call(), session)
+    t.equal(seen, Number(status))
+    for (const name of Object.keys(inside)) t.equal(headers.get(name), null, `${status} ${name}`)
+  }
+  server.onRequest = ({ id }, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream', ...inside })
+    response.end(`data: ${JSON.stringify({ jsonrpc: '2.0', id, result: {} })}\n\n`)
+  }
+  const stream = await gateway.open(call(), session)
+  t.match(await stream.text(), '"result":{}')
+  for (const name of Object.keys(inside)) t.equal(stream.headers.get(name), null, `stream ${name}`)
+})
+
 t.test('R65 large answers, declared and chunked, never share their memory', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
