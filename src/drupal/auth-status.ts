@@ -80,8 +80,8 @@ export function withAuthStatus(options: AuthStatusOptions): GetCatalogue {
     return whole
   }
 
-  return (principal, token, signal, isFresh) => {
-    const site = catalogue(principal, token, signal, isFresh)
+  return (principal, token, isFresh) => {
+    const site = catalogue(principal, token, isFresh)
     return site instanceof Promise ? site.then(extend) : extend(site)
   }
 }

@@ -5,7 +5,6 @@ import type { Principal } from '../auth/principal.ts'
 import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
 import { readObject } from './answers.ts'
-import type { Signal } from './exchange.ts'
 import { upstreamHeaders } from './headers.ts'
 import type { DrupalPool } from './pool.ts'
 import { readTool } from './tool-listing.ts'
@@ -30,7 +29,6 @@ export interface CatalogueOptions {
 export type GetCatalogue = (
   principal: Principal | undefined,
   token: string | undefined,
-  signal?: Signal,
   isFresh?: boolean
 ) => Catalogue | Promise<Catalogue>
 
@@ -113,7 +111,7 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
     return key
   }
 
-  return function catalogue(principal, token, signal, isFresh = false) {
+  return function catalogue(principal, token, isFresh = false) {
     const key = keyOf(principal)
     const entry = kept.get(key)
     if (!isFresh && entry !== undefined && now() < entry.until) return entry.answer
@@ -133,16 +131,6 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
       )
       answer = asked
     }
-    return signal === undefined ? answer : unlessAborted(answer, signal)
+    return answer
   }
-}
-
-/** The one who gives up stops waiting; the question goes on for the others. */
-function unlessAborted<T>(promise: Promise<T>, signal: Signal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason as Error)
-    if (signal.aborted) onAbort()
-    signal.addEventListener('abort', onAbort)
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
-  })
 }

@@ -75,7 +75,7 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
   const streams = createStreams(config, options.now, options.events)
   const listening = createListening({
     streams,
-    fresh: (principal, token) => options.catalogue(principal, token, undefined, true),
+    fresh: (principal, token) => options.catalogue(principal, token, true),
     watchSeconds: config.streams.watchSeconds
   })
   const answer = createMethods({ ...options, inFlight, listChanged: listening.isOffered })
@@ -185,8 +185,8 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
       ? new Set([...modernMethods, 'subscriptions/listen'])
       : modernMethods,
     plugin,
-    catalogue(principal, token, signal) {
-      const mine = options.catalogue(principal, token, signal)
+    catalogue(principal, token) {
+      const mine = options.catalogue(principal, token)
       if (!(mine instanceof Promise)) return mine
       return mine.catch((error: unknown) => {
         refuseToken(error, token)

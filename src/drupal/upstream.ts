@@ -30,8 +30,7 @@ export interface Upstream {
   /** The tools that Drupal shows this caller, at once where they are kept. No principal: anonymous. Rejects with GatewayErrors. */
   catalogue(
     principal: Principal | undefined,
-    token: string | undefined,
-    signal?: AbortSignal
+    token: string | undefined
   ): Catalogue | Promise<Catalogue>
   /** Resolves when Drupal answers; rejects with a GatewayError whose reason says why not. */
   check(signal: AbortSignal): Promise<void>

@@ -133,24 +133,6 @@ t.test('a failed question', async t => {
     t.ok(good.byName.has('tool.fresh'))
   })
 
-  t.test('who gives up does not end it for the others', async t => {
-    const answers: (() => void)[] = []
-    const site = await startSite(t, (seen, response, request) =>
-      answers.push(() => byToken(seen, response, request))
-    )
-    const catalogue = catalogueOf(t, site)
-    const controller = new AbortController()
-    const gone = refused(catalogue(alice, 'a', controller.signal))
-    const waiting = catalogue(alice, 'a', new AbortController().signal)
-    while (answers.length === 0) await new Promise(setImmediate)
-    controller.abort(new Error('gone'))
-    t.match(await gone, { message: 'gone' })
-    t.match(await refused(catalogue(alice, 'a', controller.signal)), { message: 'gone' })
-    answers[0]?.()
-    t.equal((await waiting).tools.length, 1)
-    t.equal(site.seen.length, 1)
-  })
-
   for (const [name, body] of [
     ['without tools', {}],
     ['that is an array', []],
