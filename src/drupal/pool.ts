@@ -26,12 +26,6 @@ export interface DrupalRequest {
   signal?: Signal | undefined
   /** Principal.key; calls without one share a line. */
   principalKey?: string | undefined
-  /** Default: drupal.maxResponseBytes. */
-  maxBytes?: number
-  /** Default: drupal.headersTimeoutSeconds. */
-  headersTimeoutMs?: number
-  /** Default: drupal.callTimeoutSeconds; the wait in the queue comes before. */
-  callTimeoutMs?: number
   /** The milliseconds in the queue and in Drupal are added to it, whatever comes of the request. */
   timing?: Timing
 }
@@ -67,10 +61,6 @@ export interface DrupalPool {
 
 export interface PoolOptions {
   log?: { warn(details: object, text: string): void; info(details: object, text: string): void }
-  events?: {
-    breaker?(state: BreakerState): void
-    shed?(why: 'full' | 'timeout' | 'breaker'): void
-  }
   /** Milliseconds; only differences count. For the breaker. Default: the monotonic clock. */
   now?: () => number
 }
@@ -114,7 +104,7 @@ class WorkerPlace implements Place {
 
 /** Makes the pool. Connections are opened when needed and TLS is verified, against the name in drupal.url. */
 export function createDrupalPool(config: Config, options: PoolOptions = {}): DrupalPool {
-  const { log, events, now = () => performance.now() } = options
+  const { log, now = () => performance.now() } = options
   const { drupal } = config
   const connectUrl = new URL(config.derived.drupalConnectUrl)
   const origin = connectUrl.origin
@@ -137,8 +127,7 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
   const queue = createFairQueue({
     maxActive: drupal.maxConcurrency,
     maxQueue: drupal.maxQueue,
-    timeoutMs: drupal.queueTimeoutSeconds * 1000,
-    onShed: why => events?.shed?.(why)
+    timeoutMs: drupal.queueTimeoutSeconds * 1000
   })
   const breaker = createBreaker({
     failures: drupal.breakerFailures,
@@ -147,12 +136,10 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
     onChange(state) {
       if (state === 'open') log?.warn({ breaker: state }, 'Drupal fails: calls are refused')
       if (state === 'closed') log?.info({ breaker: state }, 'Drupal answers again')
-      events?.breaker?.(state)
     }
   })
 
   function refusedByBreaker(): GatewayError {
-    events?.shed?.('breaker')
     return gatewayError('GW_UPSTREAM_UNAVAILABLE', {
       status: 503,
       reason: 'the circuit breaker is open',
@@ -200,9 +187,9 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
           path: basePath + request.path,
           headers: request.headers,
           body: request.body ?? null,
-          maxBytes: request.maxBytes ?? drupal.maxResponseBytes,
-          headersTimeoutMs: request.headersTimeoutMs ?? drupal.headersTimeoutSeconds * 1000,
-          callTimeoutMs: request.callTimeoutMs ?? drupal.callTimeoutSeconds * 1000,
+          maxBytes: drupal.maxResponseBytes,
+          headersTimeoutMs: drupal.headersTimeoutSeconds * 1000,
+          callTimeoutMs: drupal.callTimeoutSeconds * 1000,
           signal: request.signal
         })
       } catch (error) {

@@ -11,8 +11,6 @@ export interface QueueOptions {
   maxQueue: number
   /** Longest wait in milliseconds. */
   timeoutMs: number
-  /** Called when somebody is turned away. */
-  onShed?: ((why: 'full' | 'timeout') => void) | undefined
 }
 
 export interface FairQueue {
@@ -56,7 +54,6 @@ export function createFairQueue(options: QueueOptions): FairQueue {
   let queued = 0
 
   function overloaded(why: 'full' | 'timeout') {
-    options.onShed?.(why)
     const reason = why === 'full' ? 'the queue is full' : 'waited too long for a free place'
     return gatewayError('GW_OVERLOADED', { reason, retryAfterSeconds })
   }

@@ -103,9 +103,6 @@ t.test('a request', async t => {
       t.match(error, { code: 'GW_UPSTREAM_TOO_LARGE', reason: 'more than 2048 bytes' })
     }
     t.equal(pool.stats().breaker, 'closed', 'a site that sends too much is up')
-    t.match(await refused(pool.request(get({ path: '/declared', maxBytes: 9 }))), {
-      reason: 'more than 9 bytes'
-    })
   })
 
   t.test('time-outs: to the first byte, and in all', async t => {
@@ -122,8 +119,12 @@ t.test('a request', async t => {
       code: 'GW_UPSTREAM_TIMEOUT',
       reason: /silence of the site, status 200, 8 bytes/
     })
-    const patient = get({ path: '/body', headersTimeoutMs: 5000, callTimeoutMs: 50 })
-    t.match(await refused(pool.request(patient)), {
+    const impatient = poolFor(t, site.url, {
+      connectTimeoutSeconds: 0.05,
+      headersTimeoutSeconds: 0.05,
+      callTimeoutSeconds: 0.05
+    })
+    t.match(await refused(impatient.request(get({ path: '/body' }))), {
       code: 'GW_UPSTREAM_TIMEOUT',
       reason: /no complete answer within 50 ms/
     })
@@ -236,13 +237,7 @@ t.test('protection', async t => {
         setTimeout(() => held.splice(0).forEach(one => json(one, {})), 5)
       }
     })
-    const shed: string[] = []
-    const pool = poolFor(
-      t,
-      site.url,
-      { maxConcurrency: 8, maxQueue: 24 },
-      { events: { shed: why => shed.push(why) } }
-    )
+    const pool = poolFor(t, site.url, { maxConcurrency: 8, maxQueue: 24 })
     const timing = { queueMs: 0, drupalMs: 0 }
     const calls = Array.from({ length: 80 }, (_, i) =>
       pool.request(get({ principalKey: `p${i % 10}`, timing })).then(
@@ -255,7 +250,6 @@ t.test('protection', async t => {
     t.equal(site.peak, 8)
     t.equal(statuses.filter(status => status === 200).length, 32)
     t.equal(statuses.filter(status => status === 503).length, 48)
-    t.equal(shed.length, 48)
     t.ok(timing.queueMs >= 24 * 4, 'the waiting is told')
     t.ok(timing.drupalMs >= 32 * 4, 'and so is the work')
     t.same(pool.stats(), { active: 0, queued: 0, breaker: 'closed' })
@@ -263,7 +257,6 @@ t.test('protection', async t => {
 
   t.test('the breaker opens on failures, answers at once, probes and closes', async t => {
     const clock = { ms: 0 }
-    const states: string[] = []
     const lines: string[] = []
     let status = 502
     const site = await startSite(t, (_seen, response) => html(response, status))
@@ -273,7 +266,6 @@ t.test('protection', async t => {
       { breakerFailures: 3, breakerOpenSeconds: 5 },
       {
         now: () => clock.ms,
-        events: { breaker: state => states.push(state) },
         log: { warn: (_details, text) => lines.push(text), info: (_d, text) => lines.push(text) }
       }
     )
@@ -289,7 +281,7 @@ t.test('protection', async t => {
     clock.ms = 5000
     status = 503
     t.equal((await pool.request(get())).status, 503, 'maintenance is an answer')
-    t.same(states, ['open', 'half-open', 'closed'])
+    t.equal(pool.stats().breaker, 'closed')
     t.same(lines, ['Drupal fails: calls are refused', 'Drupal answers again'])
   })
 
@@ -298,13 +290,7 @@ t.test('protection', async t => {
     const site = await startSite(t, (_seen, response) =>
       pending.push(() => response.writeHead(504).end())
     )
-    const shed: string[] = []
-    const pool = poolFor(
-      t,
-      site.url,
-      { maxConcurrency: 1, breakerFailures: 1 },
-      { events: { shed: why => shed.push(why) } }
-    )
+    const pool = poolFor(t, site.url, { maxConcurrency: 1, breakerFailures: 1 })
     const first = pool.request(get())
     const waiting = [refused(pool.request(get())), refused(pool.request(get()))]
     while (pending.length === 0) await new Promise(setImmediate)
@@ -313,7 +299,6 @@ t.test('protection', async t => {
     for (const error of await Promise.all(waiting)) {
       t.match(error, { code: 'GW_UPSTREAM_UNAVAILABLE', statusCode: 503 })
     }
-    t.same(shed, ['breaker', 'breaker'])
     t.equal(site.seen.length, 1)
     t.same(pool.stats(), { active: 0, queued: 0, breaker: 'open' })
   })

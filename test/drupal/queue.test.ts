@@ -58,18 +58,15 @@ t.test('the queue', async t => {
   })
 
   t.test('a full queue turns the newcomer away, with Retry-After', async t => {
-    const shed: string[] = []
     const queue = createFairQueue({
       maxActive: 1,
       maxQueue: 1,
-      timeoutMs: 2500,
-      onShed: why => shed.push(why)
+      timeoutMs: 2500
     })
     queue.enter('a')
     const waiting = queue.enter('b')
     const error = await refused(queue.enter('c') as Promise<void>)
-    t.match(error, { code: 'GW_OVERLOADED', statusCode: 503, retryAfterSeconds: 3 })
-    t.same(shed, ['full'])
+    t.match(error, { code: 'GW_OVERLOADED', statusCode: 503, retryAfterSeconds: 3, reason: /full/ })
     queue.leave('a')
     await waiting
   })
@@ -127,17 +124,14 @@ t.test('the queue', async t => {
   )
 
   t.test('who waits too long is turned away and leaves no trace', async t => {
-    const shed: string[] = []
     const queue = createFairQueue({
       maxActive: 1,
       maxQueue: 5,
-      timeoutMs: 20,
-      onShed: why => shed.push(why)
+      timeoutMs: 20
     })
     queue.enter('a')
     const error = await refused(queue.enter('b') as Promise<void>)
     t.match(error, { code: 'GW_OVERLOADED', retryAfterSeconds: 1, reason: /waited too long/ })
-    t.same(shed, ['timeout'])
     t.same(queue.stats(), { active: 1, queued: 0 })
     queue.leave('a')
     t.equal(queue.enter('b'), undefined)
