@@ -112,8 +112,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
           discovery,
           fetch,
           now,
-          events,
-          scope: config.oauth.introspectionScope
+          events
         })
   const verifier = createVerifier({
     config,

@@ -32,8 +32,6 @@ export interface Discovery {
   acceptsUnasked(issuer: string): boolean
   /** The issuer to publish: configured, else discovered. */
   issuer(): Promise<string>
-  /** Why the last attempt to reach the first server failed, for /readyz; undefined when it did not. */
-  problem(): string | undefined
 }
 
 interface Options {
@@ -117,8 +115,7 @@ export function createDiscovery({ config, fetch, now, events = {} }: Options): D
         : issuers.includes(issuer),
     acceptsUnasked: issuer =>
       first === undefined ? primary.fresh()?.issuer === issuer : issuers.includes(issuer),
-    issuer: async () => first ?? (await primary.get()).issuer,
-    problem: () => (primary.failure() as GatewayError | undefined)?.reason
+    issuer: async () => first ?? (await primary.get()).issuer
   }
 }
 
@@ -143,7 +140,7 @@ function mismatch(url: string, issuer: unknown, expected: readonly string[]): st
   )
 }
 
-/** The 503 of everything that needs the authorization server; the reason is for the log and /readyz. */
+/** The 503 of everything that needs the authorization server; the reason is for the log. */
 export function unavailable(reason: string, cause?: unknown): GatewayError {
   return gatewayError('GW_AUTHORIZATION_SERVER_UNAVAILABLE', {
     reason,

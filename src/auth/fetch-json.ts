@@ -1,5 +1,5 @@
 // One question to the authorization server, bounded in time, size and redirects. It refuses to know what the answer means.
-// Reasons name no address but the one asked, and never repeat a body: they may be shown by /readyz.
+// Reasons name no address but the one asked, and never repeat a body: they go to the log.
 import { isGatewayError } from '../errors.ts'
 
 /** What the parts of auth/ need of fetch; app.ts passes one that connects to drupal.internalUrl. */

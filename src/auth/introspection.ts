@@ -30,8 +30,6 @@ interface Options {
   /** Milliseconds; only differences count. */
   now: () => number
   events?: VerifierEvents
-  /** Scope of the gateway's own token, for Drupal's dialect; without it the client's default scopes apply. */
-  scope?: string
 }
 
 interface Asking extends Member {
@@ -44,11 +42,11 @@ const maxConcurrent = 64
 
 /** Asks the first authorization server. Claims of an active answer are as the server gave them. */
 export function createIntrospection(options: Options): Introspection {
-  const { config, discovery, fetch, now, events = {}, scope = '' } = options
+  const { config, discovery, fetch, now, events = {} } = options
   const { oauth } = config
   const timeoutMs = oauth.timeoutSeconds * 1000
   const pending = new Roster<Asking>()
-  const ownToken = createOwnToken({ config, discovery, fetch, now, events, scope })
+  const ownToken = createOwnToken({ config, discovery, fetch, now, events })
 
   async function post(
     url: string,

@@ -24,12 +24,8 @@ export interface Keys {
   recognizes(issuer: string, token: string, header: JsonObject): boolean
   /** Undefined when a key of the accepted issuer signed the token; else why not. Rejects with GW_AUTHORIZATION_SERVER_UNAVAILABLE when no keys can be had. */
   check(issuer: string, token: string): Promise<Refusal | undefined>
-  /** Fetches the first server's keys, for a warm start. Never rejects. */
-  warm(): Promise<void>
   /** Rejects with GW_AUTHORIZATION_SERVER_UNAVAILABLE while the first server's keys cannot be had, not even old ones; its hint is for the operator. */
   ready(): Promise<void>
-  /** Why the last fetch of keys failed, with a hint, for /readyz; undefined when it did not. */
-  problem(): string | undefined
 }
 
 interface KeySet {
@@ -157,16 +153,7 @@ export function createKeys({ config, discovery, fetch, now, events = {} }: Optio
       const set = pinned ?? servers.get(issuer)?.kept.fresh()
       return set?.lastSigner?.signed(token, header) ?? false
     },
-    ready,
-    // problem() and discovery.problem() tell.
-    warm: () => ready().catch(() => {}),
-    problem() {
-      for (const { kept } of servers.values()) {
-        const failure = kept.failure() as GatewayError | undefined
-        if (failure !== undefined) return failure.reason
-      }
-      return undefined
-    }
+    ready
   }
 }
 

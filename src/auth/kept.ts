@@ -8,8 +8,6 @@ export interface Kept<T> {
   fresh(): T | undefined
   /** Fetches anew, together with an attempt that is already under way; the old document stays when it fails. */
   reload(): Promise<T>
-  /** What the last attempt threw; undefined when it succeeded, or was never made. */
-  failure(): unknown
 }
 
 interface Options<T> {
@@ -71,7 +69,6 @@ export function keep<T>({ load, now, ttlMs, staleMs, retryMs }: Options<T>): Kep
   return {
     get,
     fresh: () => (ageMs() < ttlMs ? value?.document : undefined),
-    reload,
-    failure: () => failed?.error
+    reload
   }
 }

@@ -19,8 +19,6 @@ interface Options {
   /** Milliseconds; only differences count. */
   now: () => number
   events: VerifierEvents
-  /** Scope to ask for; empty: the client's default scopes apply. */
-  scope: string
 }
 
 /** Renewed when a fifth of its life is left; a server that names no life gets asked once a minute. */
@@ -29,8 +27,8 @@ const defaultLifeSeconds = 60
 
 /** Gets, keeps and renews the token. Asks nothing before it is needed. */
 export function createOwnToken(options: Options): OwnToken {
-  const { config, discovery, fetch, now, events, scope } = options
-  const { clientId, clientSecret, timeoutSeconds } = config.oauth
+  const { config, discovery, fetch, now, events } = options
+  const { clientId, clientSecret, introspectionScope: scope, timeoutSeconds } = config.oauth
   let held: { token: string; renewAt: number } | undefined
   let pending: Promise<string> | undefined
 

@@ -8,8 +8,6 @@ export interface ResourceMetadataParts {
   /** Scopes of the configuration and the tools. */
   scopes: readonly string[]
   siteName: string
-  /** URL of a page for people. */
-  documentation?: string
 }
 
 /**
@@ -17,14 +15,13 @@ export interface ResourceMetadataParts {
  * that scope is between the client and the authorization server.
  */
 export function resourceMetadata(parts: ResourceMetadataParts): Record<string, unknown> {
-  const { resource, issuers, siteName, documentation } = parts
+  const { resource, issuers, siteName } = parts
   const scopes = [...new Set(parts.scopes)].filter(scope => scope !== 'offline_access').sort()
   return {
     resource,
     authorization_servers: [...issuers],
     ...(scopes.length > 0 && { scopes_supported: scopes }),
     bearer_methods_supported: ['header'],
-    resource_name: siteName,
-    ...(documentation !== undefined && { resource_documentation: documentation })
+    resource_name: siteName
   }
 }

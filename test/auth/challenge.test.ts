@@ -105,16 +105,14 @@ t.test('R85 the resource metadata names the resource and the issuers byte for by
       resource: 'https://mcp.example/mcp',
       issuers: ['https://cms.example/'],
       scopes: ['write:b', 'offline_access', 'read:a', 'read:a'],
-      siteName: 'Example',
-      documentation: 'https://mcp.example/'
+      siteName: 'Example'
     }),
     {
       resource: 'https://mcp.example/mcp',
       authorization_servers: ['https://cms.example/'],
       scopes_supported: ['read:a', 'write:b'],
       bearer_methods_supported: ['header'],
-      resource_name: 'Example',
-      resource_documentation: 'https://mcp.example/'
+      resource_name: 'Example'
     }
   )
 })
@@ -129,6 +127,5 @@ t.test(
       siteName: 'Example'
     })
     t.notOk('scopes_supported' in document)
-    t.notOk('resource_documentation' in document)
   }
 )

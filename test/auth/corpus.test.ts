@@ -12,8 +12,12 @@ for (const validation of ['jwt', 'introspection', 'both'] as const) {
     const reasons = new Map<string, number>()
     const { verifier, asked } = makeParts({
       drupalUrl: site.url,
-      oauth: { validation, clientId: 'gateway', clientSecret: 'gateway-secret' },
-      scope: 'mcp_introspect',
+      oauth: {
+        validation,
+        clientId: 'gateway',
+        clientSecret: 'gateway-secret',
+        introspectionScope: 'mcp_introspect'
+      },
       events: { verdict: reason => void reasons.set(reason, (reasons.get(reason) ?? 0) + 1) }
     })
     const corpus = await buildCorpus({

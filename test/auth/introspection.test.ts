@@ -34,12 +34,12 @@ async function pair(t: Test, wishes: Wishes = {}, options: DrupalOptions = {}) {
   const parts = makeParts({
     drupalUrl: site.url,
     now: time.now,
-    scope: 'mcp_introspect',
     ...wishes,
     oauth: {
       validation: 'introspection',
       clientId: 'gateway',
       clientSecret: 'gateway-secret',
+      introspectionScope: 'mcp_introspect',
       ...wishes.oauth
     }
   })

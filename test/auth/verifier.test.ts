@@ -28,6 +28,11 @@ async function judged({ verifier }: Pick<Parts, 'verifier'>, token: string): Pro
   }
 }
 
+async function reasonOf(promise: Promise<unknown>): Promise<string | undefined> {
+  const error: unknown = await promise.catch((error: unknown) => error)
+  return isGatewayError(error) ? error.reason : undefined
+}
+
 const unavailable = 'GW_AUTHORIZATION_SERVER_UNAVAILABLE'
 const keyRequests = (urls: readonly string[]) => urls.filter(url => url.includes('jwks')).length
 
@@ -233,17 +238,16 @@ t.test(
     site.faults.jwksDown = true
     t.equal(await judged(parts, site.mint().token), unavailable, 'down from the start')
     t.same(failures, ['failed', 'keys'])
-    t.match(parts.keys.problem(), /answered 503/)
+    t.match(await reasonOf(parts.keys.ready()), /answered 503/)
     site.faults.jwksDown = false
     advance(1)
-    await parts.keys.warm()
-    t.equal(parts.keys.problem(), undefined)
+    await parts.keys.ready()
     t.equal(await judged(parts, site.mint().token), 'ok')
     site.faults.jwksDown = true
     site.faults.metadataDown = true
     advance(120)
     t.equal(await judged(parts, site.mint().token), 'ok')
-    t.match(parts.keys.problem(), /answered 503/)
+    t.equal(failures.at(-1), 'keys')
     advance(600)
     t.equal(await judged(parts, site.mint().token), unavailable, 'too stale')
     site.clearFaults()
@@ -253,25 +257,21 @@ t.test(
   }
 )
 
-t.test(
-  'the server down for good: warm() does not reject, and a token gets 503, not 401',
-  async t => {
-    const parts = makeParts({ drupalUrl: 'http://127.0.0.1:9' })
-    await parts.keys.warm()
-    t.match(parts.discovery.problem(), /cannot be reached/)
-    t.equal(parts.keys.problem(), undefined, 'no key was asked for')
-    const site = await drupal(t)
-    t.equal(await judged(parts, site.mint().token), unavailable)
-    t.equal(await judged(parts, 'rubbish'), 'opaque', 'rubbish is refused all the same')
-  }
-)
+t.test('the server down for good: a token gets 503, not 401', async t => {
+  const parts = makeParts({ drupalUrl: 'http://127.0.0.1:9' })
+  t.match(await reasonOf(parts.keys.ready()), /cannot be reached/)
+  const site = await drupal(t)
+  t.equal(await judged(parts, site.mint().token), unavailable)
+  t.equal(await judged(parts, 'rubbish'), 'opaque', 'rubbish is refused all the same')
+})
 
 t.test('OpenID Connect is off in Drupal: JWKS 404 gives a reason with a hint', async t => {
   const site = await drupal(t, { oidc: false })
   const parts = makeParts({ drupalUrl: site.url })
   t.equal(await judged(parts, site.mint().token), unavailable)
-  t.match(parts.keys.problem(), /answered 404 although the metadata names it.*OpenID Connect/)
-  t.match(parts.keys.problem(), /OAUTH_PUBLIC_KEY_FILE/)
+  const reason = await reasonOf(parts.keys.ready())
+  t.match(reason, /answered 404 although the metadata names it.*OpenID Connect/)
+  t.match(reason, /OAUTH_PUBLIC_KEY_FILE/)
 })
 
 t.test('a pinned public key works without any JWKS', async t => {
@@ -282,7 +282,7 @@ t.test('a pinned public key works without any JWKS', async t => {
     drupalUrl: 'http://127.0.0.1:9',
     oauth: { publicKeyFile: file, issuers: [site.issuer] }
   })
-  await parts.keys.warm()
+  await parts.keys.ready()
   t.equal(await judged(parts, site.mint().token), 'ok')
   t.equal(await judged(parts, site.mint({ header: { kid: 'any' } }).token), 'ok')
   await site.rotateKey()
@@ -349,7 +349,7 @@ t.test(
         unavailable,
         JSON.stringify(unusable).slice(0, 40)
       )
-      t.match(parts.keys.problem(), `${origin}/jwks: `)
+      t.match(await reasonOf(parts.keys.ready()), `${origin}/jwks: `)
     }
     keys = jwks
     advance(1)
@@ -399,7 +399,7 @@ t.test('a server that names no usable jwks_uri says so', async t => {
   const parts = makeParts({ drupalUrl: origin })
   const site = await drupal(t)
   t.equal(await judged(parts, site.mint({ claims: { iss: origin } }).token), unavailable)
-  t.match(parts.keys.problem(), /names no usable jwks_uri.*OAUTH_PUBLIC_KEY_FILE/)
+  t.match(await reasonOf(parts.keys.ready()), /names no usable jwks_uri.*OAUTH_PUBLIC_KEY_FILE/)
 })
 
 t.test(
