@@ -163,7 +163,7 @@ export interface ErrorDetails {
   cause?: unknown
   /** Seconds, whole; becomes Retry-After. */
   retryAfterSeconds?: number
-  /** For GW_INSUFFICIENT_SCOPE: every scope that the challenge must name (R88). */
+  /** For GW_INSUFFICIENT_SCOPE: every scope that the challenge must name (R88). For GW_TOKEN_MISSING: those beside the base scopes (R83). */
   requiredScopes?: readonly string[]
   /** The request's id exactly as JSON text, so that the answer carries it unchanged. */
   idText?: string

@@ -48,7 +48,10 @@ export function challengeFor(error: GatewayError, source: ChallengeSource): stri
   const { resourceMetadataUrl, scopes } = source
   switch (error.code) {
     case 'GW_TOKEN_MISSING':
-      return challenge({ resourceMetadataUrl, scopes })
+      return challenge({
+        resourceMetadataUrl,
+        scopes: [...scopes, ...(error.requiredScopes ?? [])]
+      })
     case 'GW_INVALID_TOKEN':
       return challenge({
         resourceMetadataUrl,

@@ -23,7 +23,7 @@ export type Decision =
   | {
       allow: false
       code: 'GW_TOKEN_MISSING' | 'GW_INSUFFICIENT_SCOPE'
-      /** Every scope that the challenge names: sorted, byte-stable (R83, R88, R89). */
+      /** Every scope that the challenge names, before sign-in beside the base scopes: sorted, byte-stable (R83, R88, R89). */
       requiredScopes: readonly string[]
     }
   | {
