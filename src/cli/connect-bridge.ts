@@ -1,9 +1,9 @@
 // The bridge itself: lines of a stdio client on one side, Streamable HTTP on the other, both eras. It decides what may overtake
 // what, and sees to it that every request is answered once. Sessions are connect-session.ts, tokens connect-access.ts.
 import { setTimeout as sleep } from 'node:timers/promises'
+import { rpcErrorBody } from '../mcp/rpc-error.ts'
 import { eventsOf, isStream, messagesOf, wholeBody } from './connect-http.ts'
 import {
-  errorLine,
   learnMirrored,
   look,
   type Look,
@@ -54,7 +54,9 @@ export function createBridge(options: ConnectionOptions): Bridge {
     for (const id of requests) inFlight.set(id, { own, waiting })
     const fail = async (text: string) => {
       log(`${method ?? 'message'}: ${text}`)
-      for (const id of waiting) await write(errorLine(id, -32603, text))
+      for (const idText of waiting) {
+        await write(rpcErrorBody({ idText, code: -32603, message: text }))
+      }
     }
     try {
       // Requests may take long and are answered in any order; nothing may overtake a greeting or a notification.
@@ -158,7 +160,7 @@ export function createBridge(options: ConnectionOptions): Bridge {
     const seen = line === undefined ? undefined : look(line)
     if (line === undefined || seen === undefined) {
       const why = line === undefined ? 'the message is too long' : 'the line is not JSON'
-      return write(errorLine('null', -32700, `Parse error: ${why}.`))
+      return write(rpcErrorBody({ idText: 'null', code: -32700, message: `Parse error: ${why}.` }))
     }
     // The answer to what announce asked is for nobody else.
     if (seen.kind === 'response' && seen.answers === ownId) return
@@ -170,15 +172,8 @@ export function createBridge(options: ConnectionOptions): Bridge {
       if (cancelled !== undefined && !connection.isOpen()) return cancelled.own.abort()
     }
     if (inFlight.size + seen.requests.length > maxInFlight) {
-      for (const id of seen.requests) {
-        await write(
-          errorLine(
-            id,
-            429,
-            `More than ${maxInFlight} requests wait for their answer. Try again later.`
-          )
-        )
-      }
+      const message = `More than ${maxInFlight} requests wait for their answer. Try again later.`
+      for (const idText of seen.requests) await write(rpcErrorBody({ idText, code: 429, message }))
       if (seen.requests.length > 0) return
     }
     if (seen.method === 'initialize') {

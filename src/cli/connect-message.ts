@@ -1,7 +1,13 @@
 // What does the bridge have to know of a message it passes on? Its kind, its ids as they were written, and the headers that the
 // modern era repeats. It changes nothing and refuses nothing: what it does not know goes through.
+import { metaKey } from '../mcp/envelope.ts'
 import { readMessage } from '../mcp/message.ts'
-import { mirroredParams } from '../mcp/mirrored-headers.ts'
+import {
+  encodeHeaderValue,
+  mirroredName,
+  mirroredParams,
+  paramHeaders
+} from '../mcp/mirrored-headers.ts'
 
 export interface Look {
   /** `other`: no JSON-RPC that this program knows, or several messages at once. */
@@ -15,8 +21,6 @@ export interface Look {
   /** The version that a modern request names in itself (R55). */
   modern?: string
 }
-
-const versionKey = 'io.modelcontextprotocol/protocolVersion'
 
 /** Looks at one line. Undefined for what is no JSON at all. */
 export function look(line: string): Look | undefined {
@@ -33,7 +37,7 @@ export function look(line: string): Look | undefined {
   }
   const { kind, method, params } = message
   const meta = params?.['_meta'] as Record<string, unknown> | undefined
-  const modern = meta?.[versionKey]
+  const modern = meta?.[metaKey.protocolVersion]
   return {
     kind,
     method,
@@ -48,11 +52,6 @@ export function oneLine(json: string): string {
   return json.replaceAll(/[\r\n]+/g, ' ').trim()
 }
 
-/** A JSON-RPC error for this id. */
-export function errorLine(idText: string, code: number, message: string): string {
-  return `{"jsonrpc":"2.0","id":${idText},"error":${JSON.stringify({ code, message })}}`
-}
-
 /** The refusal in a body of status 4xx or 5xx, for this id; undefined when the body is no JSON-RPC error. */
 export function refusalFor(idText: string, body: string): string | undefined {
   let value: { error?: { code?: unknown } } | null
@@ -65,15 +64,6 @@ export function refusalFor(idText: string, body: string): string | undefined {
   return `{"jsonrpc":"2.0","id":${idText},"error":${JSON.stringify(value.error)}}`
 }
 
-const nameSource: Readonly<Record<string, string>> = {
-  'tools/call': 'name',
-  'prompts/get': 'name',
-  'resources/read': 'uri',
-  'tasks/get': 'taskId',
-  'tasks/update': 'taskId',
-  'tasks/cancel': 'taskId'
-}
-
 /** Arguments that tools want repeated as headers, learned from the lists that passed by (R60). */
 export type Mirrored = Map<string, ReturnType<typeof mirroredParams>>
 
@@ -83,22 +73,13 @@ export function modernHeaders(seen: Look, mirrored: Mirrored): Record<string, st
   if (modern === undefined) return {}
   const headers: Record<string, string> = {
     'mcp-protocol-version': modern,
-    'mcp-method': headerValue(method)
+    'mcp-method': encodeHeaderValue(method)
   }
-  const name = Object.hasOwn(nameSource, method) ? params[nameSource[method] as string] : undefined
-  if (typeof name !== 'string') return headers
-  headers['mcp-name'] = headerValue(name)
+  const name = mirroredName(method, params)
+  if (name === undefined) return headers
+  headers['mcp-name'] = encodeHeaderValue(name)
   if (method !== 'tools/call') return headers
-  for (const { path, header } of mirrored.get(name) ?? []) {
-    let value: unknown = params['arguments']
-    for (const step of path) {
-      const inside = typeof value === 'object' && value !== null && Object.hasOwn(value, step)
-      value = inside ? (value as Record<string, unknown>)[step] : undefined
-    }
-    if (['string', 'number', 'boolean'].includes(typeof value))
-      headers[header] = headerValue(String(value))
-  }
-  return headers
+  return { ...headers, ...paramHeaders(mirrored.get(name) ?? [], params['arguments']) }
 }
 
 /** Learns from a result of tools/list. */
@@ -111,11 +92,4 @@ export function learnMirrored(result: unknown, mirrored: Mirrored): void {
     if (wanted.length > 0) mirrored.set(tool.name, wanted)
     else mirrored.delete(tool.name)
   }
-}
-
-/** As it is where a header can hold it, else in base64 (R59). */
-export function headerValue(text: string): string {
-  const plain =
-    /^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/.test(text) && !/^=\?base64\?.*\?=$/i.test(text)
-  return plain ? text : `=?base64?${Buffer.from(text).toString('base64')}?=`
 }

@@ -8,8 +8,6 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { createAccess } from '../../src/cli/connect-access.ts'
 import {
-  errorLine,
-  headerValue,
   learnMirrored,
   look,
   type Look,
@@ -699,16 +697,8 @@ t.test('messages', t => {
     'null'
   )
   t.equal(oneLine('{\r\n  "a": "b\\n"\n}\n'), '{   "a": "b\\n" }')
-  t.same(JSON.parse(errorLine('"a"', 1, 'x')), {
-    jsonrpc: '2.0',
-    id: 'a',
-    error: { code: 1, message: 'x' }
-  })
   t.equal(refusalFor('1', 'null'), undefined)
   t.equal(refusalFor('1', '{"error":"invalid_token"}'), undefined)
-  t.equal(headerValue('a b'), 'a b')
-  for (const odd of ['', ' a', 'ä', '=?base64?YQ==?=', 'a\nb'])
-    t.match(headerValue(odd), /^=\?base64\?.*\?=$/)
   const mirrored: Mirrored = new Map()
   learnMirrored(undefined, mirrored)
   const tool = (inputSchema: unknown) => ({ tools: [{ name: 'x', inputSchema }] })
