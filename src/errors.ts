@@ -98,7 +98,6 @@ export const errorTable = {
     rpc: -32602,
     text: 'Invalid params: _meta lacks a required key'
   },
-  GW_MISSING_CAPABILITY: { status: 400, rpc: -32021, text: 'Missing required client capability' },
   GW_METHOD_NOT_FOUND: { status: 200, rpc: -32601, text: 'Method not found' },
   GW_INVALID_PARAMS: { status: 200, rpc: -32602, text: 'Invalid params' },
   GW_NOT_FOUND: { status: 404, rpc: -32600, text: 'There is nothing at this address.' },

@@ -26,7 +26,7 @@ export interface ModernOptions {
   now: () => number
 }
 
-/** The headers that mirror the body, as the client sent them: admit.ts has held them against it (R58, R60). */
+/** The headers that mirror the body, as the client sent them: held against it by admit.ts (R58) and by checkParams (R60). */
 export function mirroredHeaders(request: FastifyRequest): Record<string, string> {
   const headers: Record<string, string> = { 'mcp-protocol-version': request.call.version }
   for (const [name, value] of Object.entries(request.headers)) {

@@ -54,7 +54,7 @@ const removed: ReadonlySet<string> = new Set([
 
 /**
  * The era of an authenticated POST or the refusal, in the order of §A14 (R14, R16, R47, R54–R61). Missing client capabilities
- * (-32021, R67) come last and from whoever knows what a tool needs: no method of the protocol needs one by itself.
+ * (-32021, R67) are for an upstream to refuse, which knows what a tool needs: no method of the protocol needs one by itself.
  */
 export function classify({ messages, batch, headers, methods }: Inbound): Envelope {
   const header = headers.protocolVersion

@@ -137,10 +137,7 @@ export function rateLimitFields(taken: readonly TakenDraw[]): RateLimitFields {
  * The refusal when a budget is exceeded, undefined when none is. The text is for a model: what the limit is, how long to wait,
  * and that the same call may be sent again.
  */
-export function rateLimited(
-  taken: readonly TakenDraw[],
-  idText?: string
-): GatewayError | undefined {
+export function rateLimited(taken: readonly TakenDraw[]): GatewayError | undefined {
   const wait = waitSeconds(taken)
   if (wait === undefined) return undefined
   const exceeded = taken.filter(isExceeded)
@@ -148,8 +145,7 @@ export function rateLimited(
   return gatewayError('GW_RATE_LIMITED', {
     retryAfterSeconds: wait,
     hint: `The limit is ${max} per ${plural(seconds(windowMs))} for ${whose[budget]}. Wait ${plural(wait)}, then send the same call again.`,
-    data: { retryAfterSeconds: wait, budgets: [...new Set(exceeded.map(draw => draw.budget))] },
-    ...(idText !== undefined && { idText })
+    data: { retryAfterSeconds: wait, budgets: [...new Set(exceeded.map(draw => draw.budget))] }
   })
 }
 

@@ -6,7 +6,6 @@ export interface KnownScopes {
   add(scopes: Iterable<string>): void
   /** Configured ones in their order, then learned ones sorted; the same array until something is added. */
   list(): readonly string[]
-  has(scope: string): boolean
 }
 
 /**
@@ -27,7 +26,6 @@ export function createKnownScopes(configured: readonly string[], max = 200): Kno
       }
       if (learned.size > before) current = Object.freeze([...base, ...[...learned].sort()])
     },
-    list: () => current,
-    has: scope => base.has(scope) || learned.has(scope)
+    list: () => current
   }
 }

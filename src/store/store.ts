@@ -1,5 +1,5 @@
 // The contract of what must outlive a request and may be shared by replicas: budgets and tombstones. Five methods, so that
-// memory and Redis are held to one suite (test/store/contract.ts).
+// memory and Redis are held to one suite (test/store/contract.test.ts).
 
 /** The state of a budget after a draw. */
 export interface Taken {

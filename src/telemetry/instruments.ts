@@ -60,7 +60,7 @@ export function createInstruments(register: Registry, max: number) {
     cacheEvents: tally('token_cache_events_total', 'Events of the verdict cache.', ['event']),
     keyRefreshes: tally(
       'key_refreshes_total',
-      'Fetches of metadata and signing keys.',
+      'Fetches of signing keys.',
       ['outcome'],
       [['ok'], ['failed']]
     ),

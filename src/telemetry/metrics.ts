@@ -6,7 +6,7 @@ import { type Cell, otherLabel, overflowLabel } from './tally.ts'
 
 /** One answered request. Durations in milliseconds; leave `queueMs` and `drupalMs` out when Drupal was not asked. */
 export interface RequestMeasure {
-  /** JSON-RPC method; for a request without a message the HTTP method; `batch` or `response` where those were posted. */
+  /** JSON-RPC method; for a request without a message the HTTP method; `response` where one was posted. */
   method: string
   era: 'legacy' | 'modern' | 'none'
   /** `ok`, `tool-error`, `rpc-error`, `aborted`, or the code of the gateway error. */
@@ -38,9 +38,9 @@ export interface Metrics {
   request: (measure: RequestMeasure) => void
   /** `ok`, or the reason of the refusal; `source` says who judged. */
   verdict: (reason: string, source: string) => void
-  /** Verdict cache: `hit`, `miss`, `evicted` and the like. */
+  /** Verdict cache: `hit` or `miss`. */
   cache: (event: string) => void
-  /** One fetch of metadata or keys: `ok`, or what went wrong. */
+  /** One fetch of keys: `ok` or `failed`. */
   keyRefresh: (outcome: string) => void
   /** One introspection request: its milliseconds and `active`, `inactive` or `failed`. */
   introspection: (ms: number, outcome: string) => void
@@ -59,8 +59,6 @@ export interface Metrics {
   streamClosed: () => void
   /** The tools that Drupal listed: only these become label values. Cheap to call with every catalogue. */
   tools: (names: Iterable<string>) => void
-  /** A listed tool has no route in Drupal; for whoever finds out otherwise than by a call, which `request` counts itself. */
-  toolUnreachable: (tool: string) => void
   uncaught: () => void
   /** The scrape. */
   text: () => Promise<string>
@@ -73,7 +71,7 @@ const knownMethods = new Set(
   initialize ping server/discover tools/list tools/call resources/list resources/templates/list resources/read
   resources/subscribe resources/unsubscribe prompts/list prompts/get completion/complete logging/setLevel
   tasks/get tasks/list tasks/cancel tasks/result tasks/update subscriptions/listen notifications/initialized
-  notifications/cancelled notifications/progress notifications/roots/list_changed batch response none GET POST
+  notifications/cancelled notifications/progress notifications/roots/list_changed response GET POST
   DELETE OPTIONS HEAD PUT PATCH`
     .trim()
     .split(/\s+/)
@@ -165,7 +163,6 @@ export function createMetrics(
           listedTools.set(name, bindTool(name))
       }
     },
-    toolUnreachable: tool => unreachable.add([toolOf(tool).label]),
     uncaught: () => instruments.uncaughtErrors.add([]),
     text: () => register.metrics(),
     contentType: register.contentType

@@ -33,8 +33,6 @@ export interface SpanEnd {
   outcome: string
   /** HTTP status. */
   status: number
-  /** JSON-RPC error code of the answer, where it is one. */
-  rpcCode?: number | undefined
 }
 
 export interface CallSpan {
@@ -177,12 +175,11 @@ function traceOf(span: Span, parent: Trace): Trace {
   return { traceId, spanId, sampled: (traceFlags & 1) === 1, state: parent.state, started: false }
 }
 
-function endSpan(span: Span, { outcome, status, rpcCode }: SpanEnd): void {
+function endSpan(span: Span, { outcome, status }: SpanEnd): void {
   if (!span.isRecording()) return
   span.setAttribute('http.response.status_code', status)
-  if (rpcCode !== undefined) span.setAttribute('rpc.response.status_code', String(rpcCode))
   if (outcome !== 'ok') {
-    const type = outcome === 'tool-error' ? 'tool_error' : String(rpcCode ?? outcome)
+    const type = outcome === 'tool-error' ? 'tool_error' : outcome
     span.setAttribute('error.type', type)
     span.setStatus({ code: SpanStatusCode.ERROR })
   }
