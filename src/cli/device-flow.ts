@@ -84,12 +84,13 @@ export async function deviceFlow(flow: DeviceFlow): Promise<Tokens> {
   let seconds = given.interval ?? defaultIntervalSeconds
   let toldLong = false
   for (;;) {
-    await sleep(seconds * 1000 + graceMs)
-    if (now() > code.expiresAt) throw expired()
+    await sleep(Math.min(seconds * 1000 + graceMs, Math.max(0, code.expiresAt - now())))
+    if (now() >= code.expiresAt) throw expired()
     const verdict = await poll(flow, given.device_code)
     if (typeof verdict !== 'string') return verdict
     if (verdict !== 'authorization_pending') {
-      seconds = Math.min(seconds + slowDownSeconds, maxIntervalSeconds)
+      // What the server asks for has no bound; the pause for one that is away has.
+      if (verdict === 'slow_down' || seconds < maxIntervalSeconds) seconds += slowDownSeconds
       tell({ kind: 'slower', seconds })
     }
     tell({ kind: 'waiting', code, remainingMs: code.expiresAt - now() })

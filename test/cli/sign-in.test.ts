@@ -9,6 +9,7 @@ import t from 'tap'
 import { codeFlow } from '../../src/cli/code-flow.ts'
 import type { Credential } from '../../src/cli/credentials.ts'
 import { memoryVault, openVault } from '../../src/cli/credentials-vault.ts'
+import { deviceFlow } from '../../src/cli/device-flow.ts'
 import { discover, readChallenge } from '../../src/cli/discover.ts'
 import { browserCommand, headless, openBrowser } from '../../src/cli/headless.ts'
 import { ask, openHttp, safeUrl } from '../../src/cli/http.ts'
@@ -215,6 +216,53 @@ t.test('the device flow', async t => {
     })
     t.ok(drupal.requests.some(({ path }) => path === '/oauth/register'))
     t.equal(drupal.site.clients.length, before, 'and leaves no client behind')
+  })
+  t.test('RFC 8628 ends at expires_in, not an interval later', async t => {
+    const { wish, time, drupal } = await start()
+    const before = time.now()
+    await t.rejects(signIn(wish), { exitCode: 3, message: /expired/ })
+    t.equal(time.now() - before, 1_800_000)
+    const polls = drupal.requests.filter(({ body }) => body.includes('device_code='))
+    t.equal(polls.length, Math.floor(1_800_000 / 5250), 'and nothing is asked for a dead code')
+  })
+  t.test('RFC 8628 slow_down lengthens a long interval, too', async t => {
+    const slept: number[] = []
+    const { wish, time } = await start()
+    const origin = await serve(t, (request, response) => {
+      const body =
+        request.url === '/token'
+          ? { error: 'slow_down' }
+          : {
+              device_code: 'd',
+              user_code: 'U',
+              verification_uri: 'https://cms.example.org/device',
+              expires_in: 600,
+              interval: 120
+            }
+      response.writeHead(request.url === '/token' ? 400 : 200, {
+        'content-type': 'application/json'
+      })
+      response.end(JSON.stringify(body))
+    })
+    await t.rejects(
+      deviceFlow({
+        ...wish,
+        client: { clientId: 'x' },
+        server: {
+          issuer: origin,
+          token_endpoint: `${origin}/token`,
+          device_authorization_endpoint: `${origin}/device`
+        },
+        scopes: [],
+        resource: wish.url,
+        async sleep(ms) {
+          slept.push(ms)
+          time.pass(ms)
+        }
+      }),
+      /expired/
+    )
+    t.same(slept, [120_250, 125_250, 130_250, 135_250, 89_000])
   })
   t.test('ends at once when it is interrupted', async t => {
     const stop = new AbortController()
