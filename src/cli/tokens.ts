@@ -122,6 +122,11 @@ export function keptTokens({
       if (kept.refreshToken === undefined) return undefined
       return await refresh(fetch, server, kept, kept.refreshToken, kept.resource)
     } catch (error) {
+      if (error instanceof Refusal && error.error === 'invalid_grant') {
+        // It is dead for good; sent again, it may count as a replay (RFC 9700 §4.14).
+        const { refreshToken: _dead, ...rest } = kept
+        await vault.set(rest)
+      }
       if (error instanceof Refusal && [400, 401, 403].includes(error.status)) return undefined
       // The exit code of a refusal would say that only a sign-in helps.
       throw error instanceof Refusal

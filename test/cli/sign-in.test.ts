@@ -779,9 +779,13 @@ t.test('refreshing', async t => {
     const [kept] = await vault.list()
     await vault.set({ ...kept!, refreshToken: 'def50200spent' })
     time.pass(280_000)
+    const asked = refreshes()
     t.equal(await one.current(), kept!.accessToken, 'the last seconds are used')
+    t.equal(await one.current(), kept!.accessToken)
     time.pass(30_000)
     t.equal(await one.current(), undefined)
+    t.equal(await (await source()).current(), undefined, 'in another process, too')
+    t.equal(refreshes(), asked + 1, 'a refresh token that the server calls dead is sent once')
     const { refreshToken: _, ...without } = kept!
     await vault.set(without)
     const before = refreshes()
