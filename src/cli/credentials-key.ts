@@ -31,14 +31,16 @@ export async function existingKey(env: Env, folder: string): Promise<SealingKey 
   if (given) return { key: checked(given, 'DRUPAL_MCP_KEY'), where: 'key from DRUPAL_MCP_KEY' }
   const file = env['DRUPAL_MCP_KEY_FILE']
   if (file) {
-    const text = await readKey(file)
-    if (text === undefined) throw new Failure(`DRUPAL_MCP_KEY_FILE: ${file} does not exist.`)
-    return { key: checked(text, file), where: `key from ${file}` }
+    // Mounted secrets may be read by everybody in their container, and chmod is refused there.
+    const read = await readKey(file, 0o002)
+    if (read === undefined) throw new Failure(`DRUPAL_MCP_KEY_FILE: ${file} does not exist.`)
+    const exposed = read.forOthers === 0 ? '' : ' (which every user of this machine may read)'
+    return { key: checked(read.text, file), where: `key from ${file}${exposed}` }
   }
   // Before the keychain: one that appears later must not make unreadable what this key has sealed.
   const path = join(folder, 'key')
-  const text = await readKey(path)
-  return text === undefined ? undefined : { key: checked(text, path), where: `key in ${path}` }
+  const read = await readKey(path, 0o007)
+  return read && { key: checked(read.text, path), where: `key in ${path}` }
 }
 
 /** The keychain's key, made at the first use; where there is no keychain, a new key file of mode 0600. To be called locked. */
@@ -59,13 +61,19 @@ function checked(text: string, source: string): Buffer {
   )
 }
 
-async function readKey(path: string): Promise<string | undefined> {
+/** `refused`: the bits of the mode that must not be set. */
+async function readKey(
+  path: string,
+  refused: number
+): Promise<{ text: string; forOthers: number } | undefined> {
   try {
     const [text, { mode }] = await Promise.all([readFile(path, 'utf8'), stat(path)])
-    if (process.platform !== 'win32' && (mode & 0o007) !== 0) {
-      throw new Failure(`${path} may be read by everybody. Run: chmod 600 ${path}`)
+    const forOthers = process.platform === 'win32' ? 0 : mode & 0o007
+    if ((forOthers & refused) !== 0) {
+      const what = (forOthers & 0o002) !== 0 ? 'changed' : 'read'
+      throw new Failure(`${path} may be ${what} by everybody. Run: chmod 600 ${path}`)
     }
-    return text
+    return { text, forOthers }
   } catch (error) {
     if (error instanceof Failure) throw error
     if (systemCode(error) === 'ENOENT') return undefined

@@ -96,8 +96,15 @@ t.test('the key', async t => {
     await t.rejects(existingKey({ DRUPAL_MCP_KEY_FILE: folder }, folder), {
       message: /cannot be read \(EISDIR\)/
     })
-    await chmod(file, 0o644)
-    await t.rejects(existingKey({ DRUPAL_MCP_KEY_FILE: file }, folder), { message: /chmod 600/ })
+    // As Docker and Kubernetes mount secrets.
+    await chmod(file, 0o444)
+    const mounted = await existingKey({ DRUPAL_MCP_KEY_FILE: file }, folder)
+    t.same(mounted?.key, keyFrom(long))
+    t.match(mounted?.where, /given \(which every user of this machine may read\)$/)
+    await chmod(file, 0o602)
+    await t.rejects(existingKey({ DRUPAL_MCP_KEY_FILE: file }, folder), {
+      message: /changed by everybody.*chmod 600/
+    })
   })
   t.test('without a keychain is a file for this user alone', async t => {
     const folder = t.testdir()
@@ -109,6 +116,8 @@ t.test('the key', async t => {
     t.equal((await stat(join(folder, 'key'))).mode & 0o777, 0o600)
     t.match(where, join(folder, 'key'))
     t.same((await existingKey({}, folder))?.key, key)
+    await chmod(join(folder, 'key'), 0o644)
+    await t.rejects(existingKey({}, folder), { message: /read by everybody.*chmod 600/ })
   })
   t.test('is kept by the keychain where there is one', async t => {
     const folder = t.testdir()
