@@ -10,7 +10,7 @@ import { exitCodes, Failure } from './failure.ts'
 import { type Fetch, openHttp } from './http.ts'
 import { narrator } from './narrator.ts'
 import { type SignIn, type SignInEvent, signIn } from './sign-in.ts'
-import { createTerminal, type World } from './terminal.ts'
+import { createTerminal, onEnd, type World } from './terminal.ts'
 import { givenToken, keptTokens, type TokenSource } from './tokens.ts'
 
 export const help = `Usage: drupal-mcp-gateway connect [options] [URL]
@@ -67,7 +67,7 @@ export async function run(args: string[], world: World = process): Promise<numbe
   const output = stdout as unknown as NodeJS.WritableStream
   // A client that died does not read any more.
   output.on('error', end)
-  process.once('SIGINT', end).once('SIGTERM', end)
+  const stopListening = onEnd(end)
   const http = openHttp()
   let bridge: Bridge | undefined
   let access: Access | undefined
@@ -89,7 +89,7 @@ export async function run(args: string[], world: World = process): Promise<numbe
     // A sign-in that nobody waits for any more would keep the process until its code expires.
     end()
     output.off('error', end)
-    process.off('SIGINT', end).off('SIGTERM', end)
+    stopListening()
     // A refresh has spent the old token: without its answer, somebody would have to sign in again. It is bounded.
     await access?.settled()
     await http.close()

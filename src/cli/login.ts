@@ -7,7 +7,7 @@ import { openHttp } from './http.ts'
 import { narrator } from './narrator.ts'
 import { explainMissing, missingScopes } from './scopes.ts'
 import { signIn } from './sign-in.ts'
-import { createTerminal, duration, type World } from './terminal.ts'
+import { createTerminal, duration, onEnd, type World } from './terminal.ts'
 
 export const help = `Usage: drupal-mcp-gateway login [options] [URL]
 
@@ -75,7 +75,7 @@ export async function run(args: string[], { env, stdout }: World = process): Pro
   const stop = new AbortController()
   const interrupt = () =>
     stop.abort(new Failure('Not signed in: interrupted.', exitCodes.notSignedIn))
-  process.once('SIGINT', interrupt).once('SIGTERM', interrupt)
+  const stopListening = onEnd(interrupt)
   try {
     const clientId = values['client-id'] ?? env['DRUPAL_MCP_CLIENT_ID']
     const secret = clientId ? await clientSecret(env, values['client-secret-file']) : undefined
@@ -97,7 +97,7 @@ export async function run(args: string[], { env, stdout }: World = process): Pro
   } catch (error) {
     throw stop.signal.aborted ? stop.signal.reason : error
   } finally {
-    process.off('SIGINT', interrupt).off('SIGTERM', interrupt)
+    stopListening()
     await http.close()
   }
 }

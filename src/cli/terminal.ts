@@ -16,6 +16,13 @@ export interface World {
   stdin?: AsyncIterable<Buffer | string>
 }
 
+/** Runs `end` when a person or a supervisor ends this process, or the terminal closes; answers how to stop listening. */
+export function onEnd(end: () => void): () => void {
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  for (const signal of signals) process.once(signal, end)
+  return () => signals.forEach(signal => process.off(signal, end))
+}
+
 export interface Terminal {
   say: (line?: string) => void
   /** Overwrites itself on a terminal; silent elsewhere, where progress would only fill a log. */

@@ -98,7 +98,7 @@ t.test('started through a link, as npm does it', async t => {
 t.test('connect ends cleanly', async t => {
   const { url, drupal } = await startReal(t)
   const env = { DRUPAL_MCP_TOKEN: drupal.mint().token }
-  for (const signal of ['SIGTERM'] as const) {
+  for (const signal of ['SIGTERM', 'SIGHUP'] as const) {
     const child = start(t, ['connect', url], env)
     child.process.stdin!.write(hello)
     await child.until('stdout', /"id":0/)
@@ -223,12 +223,17 @@ t.test('serve listens where it is told, or says what to change', async t => {
 })
 
 t.test('login is interrupted without a trace of a stack', async t => {
-  const { url } = await startSite(t)
-  const child = start(t, ['login', url], { DRUPAL_MCP_HOME: t.testdir(), CI: '1' })
-  await child.until('stdout', /good for 30 min/)
-  child.process.kill('SIGINT')
-  t.equal(await child.exit, 3)
-  t.equal(child.stderr(), 'drupal-mcp-gateway login: Not signed in: interrupted.\n')
+  const { url, drupal } = await startSite(t)
+  const before = drupal.site.clients.length
+  // SIGHUP: the terminal was closed, or the SSH connection ended.
+  for (const signal of ['SIGINT', 'SIGHUP'] as const) {
+    const child = start(t, ['login', url], { DRUPAL_MCP_HOME: t.testdir(), CI: '1' })
+    await child.until('stdout', /good for 30 min/)
+    child.process.kill(signal)
+    t.equal(await child.exit, 3, signal)
+    t.equal(child.stderr(), 'drupal-mcp-gateway login: Not signed in: interrupted.\n')
+    t.equal(drupal.site.clients.length, before, 'no client is left at the site')
+  }
 })
 
 t.test('two processes that refresh at once both stay signed in', async t => {
