@@ -28,7 +28,8 @@ export async function* readLines(
     }
   }
   const rest = parts.join('').trim()
-  if (rest !== '') yield rest
+  if (length > maxLength) yield undefined
+  else if (rest !== '') yield rest
 }
 
 /** Writes lines to a stream and resolves when the next may follow: a slow reader slows the network down, and no list grows. */

@@ -738,6 +738,7 @@ t.test('lines', async t => {
     'rest'
   ])
   t.same(await lines(['short\n', 'x'.repeat(20), 'y\nnext\n'], 10), ['short', undefined, 'next'])
+  t.same(await lines(['short\n', 'x'.repeat(20)], 10), ['short', undefined], 'also as the last')
   const stop = new AbortController()
   const slow = new PassThrough({ highWaterMark: 4 })
   const write = lineWriter(slow, stop.signal)
