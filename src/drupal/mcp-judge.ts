@@ -91,9 +91,12 @@ function readEvent(event: string): { data: string; hasId: boolean } {
   let data: string | undefined
   let hasId = false
   let at = 0
+  let nextLf = event.indexOf('\n')
+  let nextCr = event.indexOf('\r')
   while (at < event.length) {
-    const nextLf = event.indexOf('\n', at)
-    const nextCr = event.indexOf('\r', at)
+    // Looked for again only once it was passed: an event may have a line for every other byte.
+    if (nextLf !== -1 && nextLf < at) nextLf = event.indexOf('\n', at)
+    if (nextCr !== -1 && nextCr < at) nextCr = event.indexOf('\r', at)
     let end = nextLf === -1 || (nextCr !== -1 && nextCr < nextLf) ? nextCr : nextLf
     if (end === -1) end = event.length
     if (event.startsWith(dataField, at)) {

@@ -47,6 +47,9 @@ export class EventRelay {
   #counts = false
   #lineIsEmpty = true
   #afterCarriageReturn = false
+  /** Of the chunk that is followed: each is looked for once, however many events the chunk has. */
+  #nextLf = -1
+  #nextCr = -1
   readonly #judge: EventRelayOptions['judge']
   readonly #bound: EventRelayOptions['bound']
   /** All that came, while it may be the beginning of a byte order mark. */
@@ -171,15 +174,17 @@ export class EventRelay {
   /** Follows the lines of a chunk from `start`; how far: all of it, or to the next end of an event. */
   #follow(chunk: string, start: number, stops: boolean): number {
     let at = start
-    let nextLf = chunk.indexOf('\n', at)
-    let nextCr = chunk.indexOf('\r', at)
+    if (start === 0) {
+      this.#nextLf = chunk.indexOf('\n')
+      this.#nextCr = chunk.indexOf('\r')
+    }
     while (at < chunk.length) {
       if (this.#afterCarriageReturn && chunk[at] === '\n') at += 1
       this.#afterCarriageReturn = false
-      if (nextLf !== -1 && nextLf < at) nextLf = chunk.indexOf('\n', at)
-      if (nextCr !== -1 && nextCr < at) nextCr = chunk.indexOf('\r', at)
-      const isCr = nextCr !== -1 && (nextLf === -1 || nextCr < nextLf)
-      const found = isCr ? nextCr : nextLf
+      if (this.#nextLf !== -1 && this.#nextLf < at) this.#nextLf = chunk.indexOf('\n', at)
+      if (this.#nextCr !== -1 && this.#nextCr < at) this.#nextCr = chunk.indexOf('\r', at)
+      const isCr = this.#nextCr !== -1 && (this.#nextLf === -1 || this.#nextCr < this.#nextLf)
+      const found = isCr ? this.#nextCr : this.#nextLf
       const lineEnd = found === -1 ? chunk.length : found
       if (lineEnd > at) this.#seeText(chunk[at] as string)
       if (found === -1) break

@@ -531,3 +531,15 @@ t.test('R48 what a policy hides is not called from within a batch either', async
   }
   t.notMatch(legacy.seen.map(({ body }) => body).join(), '"tools/call"')
 })
+
+t.test('an event of many lines costs no more than one of few', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const event = `data: {"jsonrpc":"2.0","id":1,"result":{\n${'data:\n'.repeat(400_000)}data:}}\n\n`
+  server.onRequest = (_message, response) => void stream(response).end(event)
+  const started = performance.now()
+  const answered = await gateway.post(rpc('prompts/get'), session)
+  t.ok(answered.text.endsWith(event))
+  t.ok(performance.now() - started < 5000)
+})

@@ -293,3 +293,15 @@ t.test('what is not judged has gone out: there is nothing to forget', async t =>
   t.equal(taken(at), `${keepalive}data: begun\n\n`)
   t.ok(at.client.isEnded)
 })
+
+t.test('many events in one piece cost no more than in many', t => {
+  const client = openClient()
+  const relay = new EventRelay({ client, heartbeatMs: hour, judge: event => event })
+  const text = ':\n\n'.repeat(200_000)
+  const started = performance.now()
+  relay.take(text)
+  t.ok(client.text === keepalive + text)
+  t.ok(performance.now() - started < 2000)
+  relay.end()
+  t.end()
+})
