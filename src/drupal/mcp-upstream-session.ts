@@ -106,7 +106,7 @@ export function createUpstreamSessions(options: {
 }): UpstreamSessions {
   const { ask, config, now } = options
   const longestMs = config.drupal.callTimeoutSeconds * 1000
-  const reopening = new Map<string, Promise<void>>()
+  const reopening = new Map<string, { token: string | undefined; done: Promise<void> }>()
   // Learned from the first 503 that says so: from then on nobody runs into the lock.
   let locks = false
   const queues = new LRUCache<string, FairQueue>({ max: 10_000 })
@@ -178,19 +178,25 @@ export function createUpstreamSessions(options: {
     return { session, result }
   }
 
+  async function openAnew(holder: Holder, caller: Caller, lost: UpstreamSession): Promise<void> {
+    // Another request of the same client may have done it already.
+    const current = await holder.get()
+    if (current.id !== lost.id) return
+    const { session } = await open(current.hello, caller)
+    await holder.move(session)
+  }
+
   function reopen(holder: Holder, caller: Caller, lost: UpstreamSession): Promise<void> {
-    let under = reopening.get(holder.key)
-    if (under === undefined) {
-      under = (async () => {
-        // Another request of the same client may have done it already.
-        const current = await holder.get()
-        if (current.id !== lost.id) return
-        const { session } = await open(current.hello, caller)
-        await holder.move(session)
-      })().finally(() => reopening.delete(holder.key))
-      reopening.set(holder.key, under)
+    const { token } = caller
+    const under = reopening.get(holder.key)
+    if (under !== undefined) {
+      if (under.token === token) return under.done
+      // A refusal may be for the token of who asked: whoever waited for it with another one asks for himself.
+      return under.done.catch(() => reopen(holder, caller, lost))
     }
-    return under
+    const done = openAnew(holder, caller, lost).finally(() => reopening.delete(holder.key))
+    reopening.set(holder.key, { token, done })
+    return done
   }
 
   async function hearsCancellation(holder: Holder): Promise<boolean> {

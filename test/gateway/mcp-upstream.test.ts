@@ -1170,3 +1170,39 @@ t.test('R90 a certificate that nobody vouches for gets no token, by no verb', as
   }
   t.same(asked, [])
 })
+
+t.test(
+  'R31 R93 a token that is refused while a session is opened anew refuses no other token',
+  async t => {
+    const server = await startLegacyServer(t)
+    const gateway = await startBefore(t, server.endpoint)
+    const refused = gateway.authorization()
+    const session = await gateway.initialize(gateway.token())
+    server.sessions.clear()
+    const { answer } = server
+    let go = () => {}
+    const waited = new Promise<void>(resolve => (go = resolve))
+    const held = new Promise<void>(resolve => {
+      server.answer = (seen, response, turn) => {
+        const isOpening = (JSON.parse(seen.body) as Message).method === 'initialize'
+        if (!isOpening || seen.headers.authorization !== refused) {
+          return answer(seen, response, turn)
+        }
+        resolve()
+        void waited.then(() => html(response, 401, { 'www-authenticate': 'Bearer' }))
+      }
+    })
+    const first = gateway.post(rpc('prompts/get'), { ...session, authorization: refused })
+    await held
+    const lost = server.messages.length
+    const others = [2, 3].map(id => gateway.post(rpc('prompts/get', {}, id), session))
+    while (server.messages.length < lost + others.length) await new Promise(setImmediate)
+    for (let n = 0; n < 50; n++) await new Promise(setImmediate)
+    go()
+    t.equal((await first).status, 401)
+    for (const { status, json: body } of await Promise.all(others)) {
+      t.match({ status, body }, { status: 200, body: { result: { method: 'prompts/get' } } })
+    }
+    t.equal((await gateway.post(rpc('ping'), session)).status, 200, 'and stays good')
+  }
+)
