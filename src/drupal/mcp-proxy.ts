@@ -56,6 +56,9 @@ function failure(error: NodeJS.ErrnoException): Error {
 /** GET on '/'. */
 export function createProxy(options: ProxyOptions): FastifyPluginAsync {
   const { config, pool, streams, legacy, upstreamSessions, now } = options
+  // Learned from the first stream. Until then a 404 that is no answer of MCP says that there is no route, and not that the session,
+  // which all other requests go on in, is lost.
+  let hasStreams = false
 
   /** The pool's connections, which verify TLS (http-proxy's own do not). Errors go on without the address in their text. */
   const requestable = {
@@ -125,7 +128,8 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
 
     async function refused(answer: Answer, stream: Readable): Promise<void> {
       answer.body = await readAll(stream)
-      if (answer.status === 404 && current.id !== '' && !isReopened) {
+      const isLost = answer.status === 404 && (hasStreams || rpcCode(answer) !== undefined)
+      if (isLost && current.id !== '' && !isReopened) {
         await upstreamSessions.reopen(holder, caller, current)
         await follow(request, reply, dest, proxyOptions, session, place, true)
         return
@@ -176,6 +180,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
           refused(answer, stream).catch(refuse)
           return
         }
+        hasStreams = true
         streams.relay(request, reply.code(200), stream, {
           whenGone: 'abort',
           place,

@@ -785,6 +785,36 @@ t.test('R40 R42 R43 GET: news and resumption', async t => {
   })
 })
 
+t.test('R31 R40 a GET that has no route leaves the session as it is', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const [known] = server.sessions
+  const { answer } = server
+  let onGet = (response: ServerResponse) => html(response, 404)
+  server.answer = (seen, response, turn) =>
+    seen.method === 'GET' ? onGet(response) : answer(seen, response, turn)
+  const { status, headers } = await gateway.listen(session)
+  t.equal(status, 405)
+  t.equal(headers.get('allow'), 'POST, DELETE')
+  t.equal((await gateway.post(rpc('ping'), session)).status, 200)
+  t.equal(server.seen.at(-1)?.headers['mcp-session-id'], known)
+  t.equal(server.messages.filter(({ method }) => method === 'initialize').length, 1)
+
+  t.test('where there are streams, a lost session may be told in any form', async t => {
+    onGet = response => events(response)({ jsonrpc: '2.0', method: 'x' })
+    await (await gateway.listen(session)).body?.cancel()
+    server.sessions.clear()
+    onGet = response => {
+      if (server.sessions.size === 0) response.writeHead(404).end('session not found')
+      else events(response)({ jsonrpc: '2.0', method: 'x' })
+    }
+    const again = await gateway.listen(session)
+    t.equal(again.status, 200)
+    await again.body?.cancel()
+  })
+})
+
 t.test('R71 R95 streams are bounded: in number, and by the token', async t => {
   const gateway = await withEverything(t, { STREAMS_PER_PRINCIPAL: '2' })
   const sessions = await Promise.all([1, 2, 3].map(() => gateway.initialize(gateway.token())))
