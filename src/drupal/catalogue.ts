@@ -72,6 +72,7 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
     const byName = new Map<string, CatalogueTool>()
     let skipped = 0
     let cursor: string | undefined
+    const seen = new Set<string>()
     let pages = 0
     do {
       const { tools, nextCursor } = await page(principal, token, cursor)
@@ -83,8 +84,9 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
         if (tool === undefined || byName.has(tool.name) || byName.size >= MAX_TOOLS) skipped++
         else byName.set(tool.name, tool)
       }
-      // The same cursor again would go round for ever.
-      cursor = typeof nextCursor === 'string' && nextCursor !== cursor ? nextCursor : undefined
+      // One that came before would go round for ever.
+      cursor = typeof nextCursor === 'string' && !seen.has(nextCursor) ? nextCursor : undefined
+      if (cursor !== undefined) seen.add(cursor)
       pages++
     } while (cursor !== undefined && pages < MAX_PAGES && byName.size < MAX_TOOLS)
     if (skipped > 0 || cursor !== undefined) {

@@ -90,6 +90,7 @@ export function createMcpCatalogues(options: {
   ): Promise<McpCatalogue> {
     const all: unknown[] = []
     let cursor: string | undefined
+    const seen = new Set<string>()
     for (let pages = 0; pages < MAX_PAGES && all.length < MAX_TOOLS; pages++) {
       const result = await list(principal, token, cursor).catch((error: unknown) => {
         if (isGatewayError(error) && withoutList.has(error.code)) return undefined
@@ -97,7 +98,9 @@ export function createMcpCatalogues(options: {
       })
       const { tools, nextCursor } = result ?? {}
       if (Array.isArray(tools)) all.push(...(tools as unknown[]))
-      if (typeof nextCursor !== 'string' || nextCursor === cursor) break
+      // One that came before would go round for ever.
+      if (typeof nextCursor !== 'string' || seen.has(nextCursor)) break
+      seen.add(nextCursor)
       cursor = nextCursor
     }
     return read(all)

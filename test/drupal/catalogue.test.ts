@@ -170,6 +170,11 @@ t.test('pages', async t => {
     )
     t.equal((await catalogueOf(t, circle, {}, { log })(alice, 'a')).tools.length, 1)
     t.equal(circle.seen.length, 2)
+    const wide = await startSite(t, (seen, response) =>
+      json(response, { tools: [], nextCursor: seen.url.endsWith('=a') ? 'b' : 'a' })
+    )
+    await catalogueOf(t, wide, {}, { log })(alice, 'a')
+    t.equal(wide.seen.length, 3)
     let number = 0
     const endless = await startSite(t, (_seen, response) => {
       number++

@@ -997,6 +997,26 @@ t.test('policy: a list that Drupal refuses, and one that fails', async t => {
   t.equal(server.seen.length, asked)
 })
 
+t.test('policy: a list whose cursors go round is read once round', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const { answer } = server
+  const asked: unknown[] = []
+  server.answer = (seen, response, request) => {
+    if (!seen.body.includes('"tools/list"')) {
+      answer(seen, response, request)
+      return
+    }
+    const { id, params } = JSON.parse(seen.body) as Message
+    asked.push(params?.cursor)
+    const nextCursor = params?.cursor === 'a' ? 'b' : 'a'
+    json(response, { jsonrpc: '2.0', id, result: { tools: server.tools, nextCursor } })
+  }
+  t.equal((await gateway.post(call(), session)).status, 200)
+  t.same(asked, [undefined, 'a', 'b'])
+})
+
 t.test('a locked session: streams and failures give it back', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
