@@ -11,7 +11,7 @@ import { isGatewayError } from '../errors.ts'
 import { traceHeaders } from '../telemetry/tracing.ts'
 import type { Answer } from './exchange.ts'
 import { cancelled, createInFlight, type Stop } from './in-flight.ts'
-import { type Ask, type Caller, refuseOrPass, rpcCode, unusable } from './mcp-ask.ts'
+import { type Ask, type Caller, refuseOrPass, rpcCode } from './mcp-ask.ts'
 import type { McpCatalogues } from './mcp-catalogue.ts'
 import { readAnswer, readBounds } from './mcp-read.ts'
 import { sendRead, sendWhole } from './mcp-send.ts'
@@ -19,6 +19,7 @@ import type { Streams } from './mcp-streams.ts'
 import type { ExpectedOf } from './mcp-shown.ts'
 import {
   type Holder,
+  openedSession,
   readSession,
   sessionHeaders,
   shortHello,
@@ -107,11 +108,7 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
       return undefined
     }
 
-    const id = answer.headers['mcp-session-id'] ?? ''
-    const version = result['protocolVersion']
-    if (typeof id !== 'string' || !/^[\x21-\x7e]*$/.test(id) || typeof version !== 'string') {
-      throw unusable('the upstream initialized with an unusable session id or version')
-    }
+    const { id, version } = openedSession(answer, result)
     // An upstream may speak an older version than any that is spoken here; what it does not know, it does not send.
     const shown = isSupportedLegacy(version) ? version : negotiate(params['protocolVersion'])
     const { sealed } = sessions.seal({

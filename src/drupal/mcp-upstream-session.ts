@@ -38,6 +38,17 @@ export function readSession(text: string): UpstreamSession {
   return { id, version, hello: text.slice(version.length + id.length + 2) }
 }
 
+/** What an answer to `initialize` says of the session that it opens. Throws GW_UPSTREAM_INVALID for an id or a version with blanks. */
+export function openedSession({ headers }: Answer, result: Params): Omit<UpstreamSession, 'hello'> {
+  const id = headers['mcp-session-id'] ?? ''
+  const version = result['protocolVersion']
+  const isUsable = (text: string) => /^[\x21-\x7e]*$/.test(text)
+  if (typeof version !== 'string' || !isUsable(version) || !isUsable(id)) {
+    throw unusable('the upstream initialized with an unusable session id or version')
+  }
+  return { id, version }
+}
+
 /** Bytes in the sealed id, which may have 1024 characters in all. */
 const maxHello = 400
 
@@ -162,13 +173,7 @@ export function createUpstreamSessions(options: {
     const { message } = await readAnswer(answer, readBounds(config), initializeId)
     const { result } = message
     if (!isObject(result)) throw unusable('the upstream refused to initialize a session')
-    const id = answer.headers['mcp-session-id']
-    const version = result['protocolVersion']
-    const session = {
-      id: typeof id === 'string' ? id : '',
-      version: typeof version === 'string' ? version : '',
-      hello
-    }
+    const session = { ...openedSession(answer, result), hello }
     const initialized = await ask(caller, {
       method: 'POST',
       body: '{"jsonrpc":"2.0","method":"notifications/initialized"}',

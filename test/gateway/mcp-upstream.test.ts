@@ -303,6 +303,34 @@ t.test('R31 a session that the upstream has forgotten is opened anew, once', asy
   )
 })
 
+t.test('R24 R31 what cannot name a session is not kept for one', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  server.sessions.clear()
+  const { answer } = server
+  let [id, protocolVersion] = ['two words', '2025-06-18']
+  server.answer = (seen, response, turn) => {
+    const message = JSON.parse(seen.body || '{}') as Message
+    if (message.method !== 'initialize') return answer(seen, response, turn)
+    server.sessions.add(id)
+    const result = { ...server.initializeResult, protocolVersion }
+    json(response, { jsonrpc: '2.0', id: message.id, result }, 200, { 'mcp-session-id': id })
+  }
+  const initialize = () =>
+    gateway.post(rpc('initialize', { protocolVersion: '2025-06-18', capabilities: {} }), {
+      authorization: session['authorization'] as string
+    })
+  for (const bad of ['two words', '2025-06-18\r\nx: y']) {
+    if (bad !== id) [id, protocolVersion] = ['word', bad]
+    const reopened = await gateway.post(rpc('ping'), session)
+    t.match([reopened.status, reopened.json.error.code], [502, -32603])
+    t.equal((await initialize()).status, 502)
+  }
+  protocolVersion = '2025-06-18'
+  t.equal((await gateway.post(rpc('ping'), session)).status, 200, 'the session was not touched')
+})
+
 t.test('a client with long capabilities gets a session all the same', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
