@@ -53,8 +53,10 @@ async function ask(
 }
 
 /**
- * `/livez`: the process runs. `/readyz`: everything that a call needs can be asked; 503 with the reasons when not. One plugin for
- * all listeners: what was asked for one is known to the other.
+ * `/livez`: the process runs. `/readyz`: everything that a call needs can be asked; 503 with the reasons when not. `/readyz?once`,
+ * for what spreads requests: was that so once, and is the process not stopping? All replicas lose Drupal together; taken out of
+ * rotation together, nobody could tell clients why, or serve what still can be. One plugin for all listeners: what was asked for
+ * one is known to the other.
  */
 export function createHealth(options: Options): FastifyPluginCallback {
   const {
@@ -67,6 +69,7 @@ export function createHealth(options: Options): FastifyPluginCallback {
   } = options
   const known = new Map<string, string | undefined>()
   let last: { at: number; report: Promise<Report> } | undefined
+  let wasReady = false
 
   /** To the log with the reason that probes are not told, once for as long as it stays the same. */
   function say(name: string, error: unknown): void {
@@ -89,13 +92,17 @@ export function createHealth(options: Options): FastifyPluginCallback {
       return { status: 'ok' }
     })
 
-    app.get('/readyz', probe, async (_request, reply) => {
+    app.get('/readyz', probe, async (request, reply) => {
       reply.header('cache-control', 'no-store')
       if (stopping()) return reply.code(503).send({ status: 'stopping', checks: {} })
       if (last === undefined || now() - last.at >= keepMs) {
         last = { at: now(), report: ask(checks, timeoutMs, say) }
       }
+      // At once: a part that hangs must not outlast the prober's patience. The parts are asked all the same, for the log.
+      if (wasReady && 'once' in (request.query as object))
+        return { status: 'was ready', checks: {} }
       const { ready, checks: states } = await last.report
+      wasReady ||= ready
       return reply
         .code(ready ? 200 : 503)
         .send({ status: ready ? 'ready' : 'not ready', checks: states })

@@ -78,7 +78,7 @@ export function agreesWithTheProgram(t: Test, manifests: readonly Manifest[]): v
   t.notOk('lifecycle' in container)
   t.equal(container.startupProbe.httpGet.path, '/livez')
   t.equal(container.livenessProbe.httpGet.path, '/livez')
-  t.equal(container.readinessProbe.httpGet.path, '/readyz')
+  t.equal(container.readinessProbe.httpGet.path, '/readyz?once')
   for (const probe of ['startupProbe', 'livenessProbe', 'readinessProbe'])
     t.ok(ports[container[probe].httpGet.port], probe)
 

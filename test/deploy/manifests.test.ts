@@ -51,7 +51,8 @@ t.test('the proxies in deploy/proxies wait longer than a call may take', async t
 
 t.test('the probes ask what the gateway answers', async t => {
   const { origin, gateway } = await startGateway(t, { env: { ADMIN_PORT: '0' } })
-  for (const path of ['/livez', '/readyz']) t.equal((await fetch(origin + path)).status, 200, path)
+  for (const path of ['/livez', '/readyz', '/readyz?once'])
+    t.equal((await fetch(origin + path)).status, 200, path)
   const metrics = await gateway.admin?.inject({
     url: '/metrics',
     headers: { host: '10.0.0.1:9464' }

@@ -2,13 +2,16 @@
 // client behind them sees, and whom the gateway sees.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { createServer, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { request } from 'node:https'
 import { once } from 'node:events'
 import { type AddressInfo, connect } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { startDrupal } from '../../src/demo/double.ts'
 import { EventRelay } from '../../src/mcp/sse.ts'
+import { redisMissing, startRedis } from '../fixtures/redis.ts'
+import { modern } from '../gateway/fixtures/mcp.ts'
 import { startGateway } from '../gateway/fixtures/start.ts'
 import { freePort, has, needs, root, tools } from './tools.ts'
 
@@ -41,8 +44,8 @@ function substitute(file: string, pairs: readonly (readonly [string, string])[])
 
 interface Proxy {
   tool: string
-  /** Writes the configuration to a folder and starts the proxy. */
-  start(folder: string, port: number, behind: number): ChildProcess
+  /** Writes the configuration to a folder and starts the proxy. `check` is what HAProxy's server lines say of checks. */
+  start(folder: string, port: number, behind: readonly number[], check: string): ChildProcess
 }
 
 const proxies: readonly Proxy[] = [
@@ -54,7 +57,7 @@ const proxies: readonly Proxy[] = [
         ['    listen [::]:443 ssl;\n', ''],
         [`/etc/letsencrypt/live/${HOST}/fullchain.pem`, paths.cert],
         [`/etc/letsencrypt/live/${HOST}/privkey.pem`, paths.key],
-        ['127.0.0.1:3000', `127.0.0.1:${behind}`],
+        ['server 127.0.0.1:3000;', behind.map(each => `server 127.0.0.1:${each};`).join('\n')],
         ['150s', `${SILENCE_MS}ms`]
       ])
       const main = `daemon off; pid ${folder}/pid; error_log stderr; events {} http { access_log off;
@@ -66,14 +69,13 @@ const proxies: readonly Proxy[] = [
   },
   {
     tool: tools.haproxy,
-    start(folder, port, behind) {
+    start(folder, port, behind, check) {
+      const servers = behind.map((each, n) => `server gateway${n} 127.0.0.1:${each} ${check}\n`)
       const text = substitute('haproxy.cfg', [
         ['bind :443', `bind 127.0.0.1:${port}`],
         [`/etc/haproxy/certs/${HOST}.pem`, join(certificates, 'both.pem')],
-        ['127.0.0.1:3000', `127.0.0.1:${behind}`],
-        ['150s', `${SILENCE_MS}ms`],
-        // The check would ask the event stream server too, which has no /readyz.
-        ['check inter 5s', '']
+        ['server gateway1 127.0.0.1:3000 check inter 5s', servers.join('')],
+        ['150s', `${SILENCE_MS}ms`]
       ])
       writeFileSync(join(folder, 'haproxy.cfg'), text)
       return spawn('haproxy', ['-db', '-f', join(folder, 'haproxy.cfg')], options)
@@ -86,9 +88,15 @@ const options = {
 }
 
 /** Starts a proxy in front of a port; answers its own port once it takes connections. */
-async function inFront(t: Test, proxy: Proxy, behind: number): Promise<number> {
+async function inFront(
+  t: Test,
+  proxy: Proxy,
+  behind: readonly number[],
+  // None: most servers here have no /readyz.
+  check = ''
+): Promise<number> {
   const port = await freePort()
-  const child = proxy.start(t.testdir(), port, behind)
+  const child = proxy.start(t.testdir(), port, behind, check)
   t.teardown(async () => {
     child.kill('SIGTERM')
     if (child.exitCode === null) await once(child, 'exit')
@@ -158,6 +166,8 @@ function ask(
   })
 }
 
+const portOf = (origin: string) => Number(new URL(origin).port)
+
 /** An event stream as the gateway relays it: our own relay with a heartbeat; /silent: a stream that nobody keeps alive. */
 async function startStreams(t: Test): Promise<number> {
   const server = createServer((incoming, response: ServerResponse) => {
@@ -202,7 +212,7 @@ for (const proxy of proxies) {
     if (!has(proxy.tool)) return t.fail(`install ${proxy.tool}`)
 
     await t.test('event streams', async t => {
-      const port = await inFront(t, proxy, await startStreams(t))
+      const port = await inFront(t, proxy, [await startStreams(t)])
       await t.test('arrive event by event', async t => {
         const { status, chunks, text } = await ask(port, '/events')
         t.equal(status, 200)
@@ -237,7 +247,7 @@ for (const proxy of proxies) {
           LIMIT_FAILURES: '3/1m'
         }
       })
-      const port = await inFront(t, proxy, Number(new URL(origin).port))
+      const port = await inFront(t, proxy, [portOf(origin)])
 
       await t.test('R85 no URL turns to http', async t => {
         const metadata = await ask(port, '/.well-known/oauth-protected-resource/mcp')
@@ -299,6 +309,66 @@ for (const proxy of proxies) {
         )
         t.notMatch(logged.join(''), 'forged.token')
       })
+    })
+
+    await t.test('what all replicas share is gone', { skip: redisMissing() }, async t => {
+      const redis = await startRedis(t)
+      const drupal = await startDrupal()
+      const env = {
+        GATEWAY_PUBLIC_URL: `https://${HOST}`,
+        TRUSTED_PROXIES: '127.0.0.1',
+        REDIS_URL: redis.url
+      }
+      const replicas = [
+        await startGateway(t, { env, drupal }),
+        await startGateway(t, { env, drupal })
+      ] as const
+      const port = await inFront(
+        t,
+        proxy,
+        replicas.map(({ origin }) => portOf(origin)),
+        'check inter 200ms'
+      )
+      /** HAProxy has asked each replica more often than it needs to judge it; nginx asks nothing. */
+      const judged = async () => {
+        if (proxy.tool !== tools.haproxy) return
+        const often = replicas.map(async ({ gateway: { app } }) => {
+          for (let asked = 0; asked < 5; ) {
+            const [{ url }] = (await once(app.server, 'request')) as [IncomingMessage]
+            if (url?.startsWith('/readyz')) asked++
+          }
+        })
+        await Promise.all(often)
+      }
+      await judged()
+      const { body, headers } = modern('tools/call', { name: 'site.info', arguments: {} })
+      const authorization = `Bearer ${replicas[0].token()}`
+      const call = () =>
+        ask(port, '/mcp', {
+          method: 'POST',
+          body: JSON.stringify(body),
+          headers: {
+            'content-type': 'application/json',
+            accept: 'application/json, text/event-stream',
+            authorization,
+            ...headers
+          }
+        })
+      t.equal((await call()).status, 200)
+
+      await redis.kill()
+      await judged()
+      t.equal((await fetch(`${replicas[0].origin}/readyz`)).status, 503)
+      for (let n = 0; n < 4; n++)
+        t.equal((await call()).status, 200, 'Redis: calls without a session go on')
+
+      await drupal.close()
+      await judged()
+      for (let n = 0; n < 4; n++) {
+        const answer = await call()
+        t.equal(answer.status, 502, answer.text)
+        t.match(JSON.parse(answer.text), { jsonrpc: '2.0', id: 1, error: {} })
+      }
     })
   })
 }

@@ -3,10 +3,12 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { startDrupal } from '../../src/demo/double.ts'
 import { commands } from '../../src/cli/commands.ts'
 import { main } from '../../src/cli/main.ts'
+import { createHealth } from '../../src/http/health.ts'
 import { builtProgram } from '../fixtures/program.ts'
 import { read, startGateway } from './fixtures/start.ts'
 
@@ -122,6 +124,49 @@ t.test('starts without Drupal, says why it is not ready, and heals by itself', a
     authorization: `Bearer ${late.mint().token}`
   })
   t.equal(status, 200)
+})
+
+t.test(
+  '/readyz?once: 503 until it was ready, then 200 whatever is missing, until it stops',
+  async t => {
+    const drupalPort = await freePort()
+    const { gateway, origin } = await startGateway(t, {
+      env: { DRUPAL_URL: `http://127.0.0.1:${drupalPort}`, SHUTDOWN_DELAY: '0.5' }
+    })
+    const early = await read(await fetch(`${origin}/readyz?once`))
+    t.equal(early.status, 503)
+    t.match(early.json, {
+      status: 'not ready',
+      checks: { drupal: 'The site could not be reached.' }
+    })
+    const drupal = await startDrupal({ port: drupalPort })
+    t.teardown(() => drupal.close())
+    await until(`${origin}/readyz?once`, 200)
+    await drupal.close()
+    await until(`${origin}/readyz`, 503)
+    t.equal((await fetch(`${origin}/readyz?once`)).status, 200)
+
+    const stopped = gateway.stop()
+    const { statusCode, body } = await gateway.app.inject('/readyz?once')
+    t.equal(statusCode, 503)
+    t.equal(JSON.parse(body).status, 'stopping')
+    await stopped
+  }
+)
+
+t.test('/readyz?once does not wait for a part that hangs', async t => {
+  const app = fastify()
+  t.teardown(() => app.close())
+  let part: Promise<unknown> = Promise.resolve()
+  const checks = [{ name: 'drupal', check: () => part }]
+  await app.register(createHealth({ log: app.log, checks, stopping: () => false, keepMs: 0 }))
+  t.equal((await app.inject('/readyz?once')).statusCode, 200)
+  let fail: (reason: Error) => void = () => {}
+  part = new Promise((_resolve, reject) => (fail = reject))
+  const strict = app.inject('/readyz')
+  t.same((await app.inject('/readyz?once')).json(), { status: 'was ready', checks: {} })
+  fail(new Error('at last'))
+  t.equal((await strict).statusCode, 503)
 })
 
 t.test('known keys go on working while the authorization server is down', async t => {
