@@ -370,5 +370,30 @@ for (const proxy of proxies) {
         t.match(JSON.parse(answer.text), { jsonrpc: '2.0', id: 1, error: {} })
       }
     })
+
+    await t.test('one replica is gone: no request finds out', async t => {
+      const { origin } = await startGateway(t, { env: { GATEWAY_PUBLIC_URL: `https://${HOST}` } })
+      const port = await inFront(t, proxy, [await freePort(), portOf(origin), await freePort()])
+      for (let n = 0; n < 4; n++) {
+        const { status } = await ask(port, '/mcp', { method: 'POST', body: '{}' })
+        t.equal(status, 401, 'the one that is there')
+      }
+    })
+
+    await t.test('a call whose answer is lost is not sent twice', async t => {
+      let seen = 0
+      const cut = () => {
+        const server = createServer((incoming, response) => {
+          seen++
+          incoming.resume().once('end', () => response.destroy())
+        })
+        server.listen(0, '127.0.0.1')
+        t.teardown(() => void server.close())
+        return once(server, 'listening').then(() => (server.address() as AddressInfo).port)
+      }
+      const port = await inFront(t, proxy, [await cut(), await cut()])
+      t.equal((await ask(port, '/mcp', { method: 'POST', body: '{}' })).status, 502)
+      t.equal(seen, 1)
+    })
   })
 }
