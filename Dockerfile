@@ -39,8 +39,8 @@ COPY --from=build /app/build/src ./build/src
 USER 65532:65532
 EXPOSE 3000
 STOPSIGNAL SIGTERM
-# Port and certificate as the gateway reads them: from the file that GATEWAY_CONFIG names and from the environment; it does not see
-# an argument such as --config.
+# Port and certificate as the gateway reads them: from the environment, and from the file that GATEWAY_CONFIG or the --config of
+# process 1 names.
 HEALTHCHECK --interval=10s --timeout=5s --retries=3 \
   CMD ["node", "build/src/cli/health.js"]
 # Lists, not strings: node itself is process 1 and SIGTERM reaches it.

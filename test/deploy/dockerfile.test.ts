@@ -1,7 +1,15 @@
 // The Dockerfile, carried out: its steps in order in isolated roots, then the result as an unprivileged user on a read-only tree.
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync
+} from 'node:fs'
 import { createServer as createHttp, type RequestListener, type Server } from 'node:http'
 import { createServer as createHttps } from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -64,10 +72,29 @@ t.test('the HEALTHCHECK asks the listener that is configured', async t => {
   const listener = { MCP_SERVER_PORT: String(portOf(plain)) }
   t.equal(await check({ port: 9 }, listener), 0, 'the environment over the file')
   t.equal(await check({}, { ...listener, GATEWAY_CONFIG: '' }), 0, 'no file, as with `demo`')
-  t.strictSame(asked, ['/livez', '/livez', '/livez', '/livez'])
+  const brackets = {
+    MCP_SERVER_HOST: '[::ffff:127.0.0.1]',
+    MCP_SERVER_PORT: listener.MCP_SERVER_PORT
+  }
+  t.equal(await check({}, brackets), 0, 'an address in brackets')
+  t.strictSame(asked, Array(5).fill('/livez'))
   t.equal(await check({ port: 9 }), 1, 'nothing listens')
   status = 503
   t.equal(await check({ port: portOf(plain) }), 1, 'another answer')
+})
+
+t.test('the HEALTHCHECK is cheap: without a file it loads no package', async t => {
+  builtProgram()
+  const alone = mkdtempSync(join(tmpdir(), 'health-'))
+  t.teardown(() => rmSync(alone, { recursive: true }))
+  cpSync(join(root, 'build/src'), join(alone, 'src'), { recursive: true })
+  writeFileSync(join(alone, 'package.json'), '{"type":"module"}')
+  const server = createHttp((_asked, response) => response.end())
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => server.close())
+  const env = { MCP_SERVER_PORT: String((server.address() as AddressInfo).port) }
+  const child = spawn(process.execPath, [join(alone, 'src/cli/health.js')], { env })
+  t.strictSame(await once(child, 'exit'), [0, null])
 })
 
 t.test('a linter for Dockerfiles finds nothing', needs(tools.dockerfilelint), async t => {
@@ -85,6 +112,28 @@ t.teardown(() => execFileSync('rm', ['-rf', '--one-file-system', folder]))
 const problem = process.env['CI'] === 'true' ? undefined : isolationProblem(folder)
 const isolated = problem === undefined ? {} : { skip: problem }
 t.setTimeout(300_000)
+
+t.test('the HEALTHCHECK finds the file that --config names', isolated, async t => {
+  const file = join(t.testdir(), 'gateway.yaml')
+  const port = await freePort()
+  const drupal = { url: 'http://127.0.0.1:9' }
+  writeFileSync(file, JSON.stringify({ server: { port }, drupal }))
+  const serve = [process.execPath, builtProgram(), 'serve', '--config', file]
+  const space = ['--mount', '--mount-proc', '--pid', '--fork', '--kill-child']
+  const env = { PATH: process.env['PATH'] }
+  const container = spawn('unshare', [...space, ...serve], { env, stdio: 'ignore' })
+  t.teardown(() => container.kill('SIGKILL'))
+  const url = `http://127.0.0.1:${port}/livez`
+  while (!(await fetch(url).catch(() => undefined))?.ok) {
+    if (container.exitCode !== null) return t.fail(`it ended with ${container.exitCode}`)
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+  // As a container engine does it: beside process 1, in its name spaces.
+  const inside = execFileSync('pgrep', ['-P', String(container.pid)], { encoding: 'utf8' }).trim()
+  const health = [process.execPath, join(root, 'build/src/cli/health.js')]
+  const check = spawn('nsenter', ['--target', inside, '--mount', '--pid', '--', ...health], { env })
+  t.strictSame(await once(check, 'exit'), [0, null])
+})
 
 t.test('built step by step, it runs unprivileged on a read-only tree', isolated, async t => {
   const image = buildImage(root, folder)
