@@ -64,6 +64,11 @@ export const errorTable = {
     rpc: -32600,
     text: 'Content-Type must be application/json.'
   },
+  GW_UNSUPPORTED_CODING: {
+    status: 415,
+    rpc: -32600,
+    text: 'The body must not be compressed: send it without Content-Encoding.'
+  },
   GW_NOT_ACCEPTABLE: {
     status: 406,
     rpc: -32600,
@@ -155,7 +160,10 @@ export const errorTable = {
 
 export type ErrorCode = keyof typeof errorTable
 
-/** What travels with a refusal. Only `retryAfterSeconds`, `requiredScopes`, `idText`, `data`, `allow` and `hint` may reach the client. */
+/**
+ * What travels with a refusal. Only `retryAfterSeconds`, `requiredScopes`, `idText`, `data`, `allow`, `acceptEncoding` and `hint` may
+ * reach the client.
+ */
 export interface ErrorDetails {
   /** For the log and the audit line: what really happened. Never a token, never a body. */
   reason?: string
@@ -174,6 +182,8 @@ export interface ErrorDetails {
   status?: number
   /** For GW_METHOD_NOT_ALLOWED: the Allow header. */
   allow?: string
+  /** For GW_UNSUPPORTED_CODING: the Accept-Encoding header (RFC 9110 §15.5.16). */
+  acceptEncoding?: string
 }
 
 const factories = Object.fromEntries(

@@ -41,6 +41,11 @@ function isStreamAcceptable(accept: string | undefined): boolean {
   return /(^|[,\s])(\*\/\*|text\/(event-stream|\*))\s*($|[;,])/i.test(accept)
 }
 
+/** Whether a body is compressed, as far as its header says. Pure. */
+function isCoded(coding: string | undefined): boolean {
+  return coding !== undefined && !/^(identity)?$/i.test(coding)
+}
+
 function one(header: string | string[] | undefined): string | undefined {
   return Array.isArray(header) ? header.join(', ') : header
 }
@@ -146,6 +151,10 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
   app.decorateRequest('batch', false)
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', function read(request, payload, next) {
+    if (isCoded(request.headers['content-encoding'])) {
+      next(gatewayError('GW_UNSUPPORTED_CODING', { acceptEncoding: 'identity' }))
+      return
+    }
     readWhole(payload, bodyLimit, (error, bytes) => {
       // Some clients name a content type on a DELETE that has no content.
       if (bytes === undefined || request.method !== 'POST') {

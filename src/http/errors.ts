@@ -105,6 +105,9 @@ const plugin: FastifyPluginCallback<Options> = function errors(app, options, don
       reply.header('retry-after', String(error.retryAfterSeconds))
     }
     if (error.allow !== undefined) reply.header('allow', error.allow)
+    if (error.acceptEncoding !== undefined) {
+      reply.header('accept-encoding', error.acceptEncoding)
+    }
     reply
       .code(error.statusCode)
       .header('content-type', 'application/json; charset=utf-8')

@@ -2,6 +2,7 @@
 // inside shows, and the gateway serves the next request.
 import { once } from 'node:events'
 import { connect } from 'node:net'
+import { brotliCompressSync, gzipSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import type { Faults } from '../../src/demo/faults.ts'
 import { principalKey } from '../../src/auth/principal.ts'
@@ -95,6 +96,25 @@ t.test('bodies', async t => {
   }
   t.equal(({} as Record<string, unknown>)['x'], undefined, 'no prototype was touched')
   await alive(t, gateway, session)
+})
+
+t.test('R11 a compressed body: 415, and what to send instead', async t => {
+  const gateway = await startGateway(t)
+  const session = await gateway.initialize(gateway.token())
+  for (const [coding, body] of [
+    ['gzip', gzipSync(JSON.stringify(PING))],
+    ['br', brotliCompressSync(JSON.stringify(PING))],
+    ['gzip', JSON.stringify(PING)]
+  ] as const) {
+    const answer = await gateway.post(body, { ...session, 'content-encoding': coding })
+    t.equal(answer.status, 415)
+    t.equal(answer.headers.get('accept-encoding'), 'identity', 'RFC 9110 §15.5.16')
+    t.equal(answer.json.error.code, -32600)
+    t.match(answer.json.error.message, 'Content-Encoding')
+  }
+  const refused = await gateway.post(PING, { 'content-encoding': 'gzip' })
+  t.equal(refused.status, 401, 'who calls is asked first')
+  await alive(t, gateway, { ...session, 'content-encoding': 'identity' })
 })
 
 t.test('a body that nobody reads is not waited for', async t => {
