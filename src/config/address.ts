@@ -12,6 +12,20 @@ export function urlProblem(text: string): string | undefined {
   return undefined
 }
 
+/** The same for the URL of a Redis, which may hold a user name and a password. */
+export function redisUrlProblem(text: string): string | undefined {
+  if (!/^rediss?:\/\/[^/]/.test(text) || !URL.canParse(text))
+    return 'must be a URL that begins with redis:// or rediss://, such as redis://valkey:6379'
+  const { username, password, hash } = new URL(text)
+  try {
+    decodeURIComponent(username + password)
+  } catch {
+    return 'has a % in its user name or password that begins no escape: write it as %25'
+  }
+  // What was meant as a part of the password would have cut off the host.
+  return hash === '' ? undefined : 'must not hold a #: in a password write it as %23'
+}
+
 /** Canonical form: scheme and host in lower case, no default port, no slash at the end. Path kept. */
 export function normaliseUrl(text: string): string {
   const url = new URL(text)

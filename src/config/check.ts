@@ -1,6 +1,6 @@
 // Do the options agree with each other, with the files that they name, and with what production asks for? Each check is one
 // row that names the options it reads. It refuses to know shapes and bounds (schema.ts) and mere risks (warnings.ts).
-import { reach } from './address.ts'
+import { reach, redisUrlProblem } from './address.ts'
 import { errorCode } from './file.ts'
 import { label } from './options.ts'
 import type { Tree } from './schema.ts'
@@ -180,10 +180,10 @@ const checks: readonly Check[] = [
   },
   {
     path: 'redisUrl',
-    find: ({ redisUrl }) =>
-      redisUrl !== '' &&
-      !(/^rediss?:\/\/[^/]/.test(redisUrl) && URL.canParse(redisUrl)) &&
-      'must be a URL that begins with redis:// or rediss://, such as redis://valkey:6379.'
+    find: ({ redisUrl }) => {
+      const problem = redisUrl === '' ? undefined : redisUrlProblem(redisUrl)
+      return problem && `${problem}.`
+    }
   },
   {
     path: 'policy.tools',

@@ -674,6 +674,22 @@ t.test('options that contradict each other are refused', async t => {
     ])
 })
 
+t.test('a password in REDIS_URL that is not escaped is named, with what to write', async t => {
+  for (const [url, problem] of [
+    ['redis://:hunter2%zz@valkey:6379', /%25/],
+    ['redis://:hunter2%@valkey:6379', /%25/],
+    ['redis://hunter2%E0%A4:pw@valkey:6379', /%25/],
+    ['redis://hunter2:12#34@valkey:6379', /%23/]
+  ] as const) {
+    const found = refused(t, { ...minimal, REDIS_URL: url })
+    only(t, found, [/^redisUrl \(REDIS_URL or REDIS_URL_FILE\): /], url)
+    t.match(found[0], problem)
+    t.notMatch(found.join(), /hunter2|12#|:pw/)
+  }
+  const escaped = 'redis://user:%25%23%2F@valkey:6379/0'
+  t.equal(load({ ...minimal, REDIS_URL: escaped }).redisUrl, escaped)
+})
+
 t.test('budgets and audiences are read on their own too', async t => {
   t.same(parseBudget('600/60s'), { max: 600, windowMs: 60_000 })
   t.equal(parseBudget('off'), null)
