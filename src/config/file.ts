@@ -26,12 +26,22 @@ export function readFileTree(path: string, read: (path: string) => string): Sour
     return failed(`cannot be read (${errorCode(error)}). Check GATEWAY_CONFIG and the permissions.`)
   }
   const lines = new LineCounter()
-  const document = parseDocument(source, { prettyErrors: false, lineCounter: lines })
-  const [error] = document.errors
+  const document = parseDocument(source, {
+    prettyErrors: false,
+    lineCounter: lines,
+    // Nothing but plain groups, lists and values: in a Map, Set or Date (!!omap, !!set, a date of YAML 1.1) no option is seen.
+    schema: 'core',
+    resolveKnownTags: false
+  })
+  const [error] = [...document.errors, ...document.warnings]
   if (error) {
     const { line, col } = lines.linePos(error.pos[0])
+    const place = `at line ${line}, column ${col}`
+    if (error.code === 'TAG_RESOLVE_FAILED') {
+      return failed(`has a YAML tag that is not known here ${place}: remove the word with the !.`)
+    }
     const kind = error.code.toLowerCase().replaceAll('_', ' ')
-    return failed(`is not valid YAML or JSON at line ${line}, column ${col} (${kind}).`)
+    return failed(`is not valid YAML or JSON ${place} (${kind}).`)
   }
   let tree: unknown
   try {

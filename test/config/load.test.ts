@@ -193,7 +193,13 @@ t.test('a file that cannot be used is one problem, with its place and no excerpt
     ['- a', /must hold options/],
     ['just a text', /must hold options/],
     ['a: &x { b: 1 }\nc: *x', /must not use YAML aliases/],
-    ['a: &x { b: *x }', /must not use YAML aliases/]
+    ['a: &x { b: *x }', /must not use YAML aliases/],
+    ['a: 1\npolicy: !!omap [tools: 1]', /has a YAML tag .* at line 2, column 9: remove/],
+    ['policy:\n  tools: !!set { x }', /a YAML tag .* at line 2/],
+    ['policy: !!timestamp 2001-12-14', /a YAML tag/],
+    ['policy: !!binary aGVsbG8=', /a YAML tag/],
+    ['policy: !mine { x: 1 }', /a YAML tag/],
+    ['%FOO 1\n---\na: 1', /at line 1, column 1 \(bad directive\)/]
   ]
   for (const [yaml, line] of cases) {
     const found = refused(t, {}, yaml)
@@ -209,6 +215,13 @@ t.test('a file that cannot be used is one problem, with its place and no excerpt
     }),
     [/none\.yaml: cannot be read \(ENOENT\)/, /^server\.port \(MCP_SERVER_PORT\)/]
   )
+  t.match(
+    refused(t, minimal, '%YAML 1.1\n---\npolicy: 2001-12-14'),
+    [/^policy: must be a group/],
+    'no date of an older YAML'
+  )
+  const tagged = 'siteName: !!str 5\nserver: !!map { port: !!int 4000 }'
+  t.match(load(minimal, tagged), { siteName: '5', server: { port: 4000 } }, 'core tags')
   const readFile = () => {
     throw new Error('boom')
   }
