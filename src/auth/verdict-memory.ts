@@ -4,11 +4,13 @@ import type { Config } from '../config/schema.ts'
 import { createTokenCache, type TokenCache } from './token-cache.ts'
 import type { Verdict } from './verdict.ts'
 
-/** Times are milliseconds since epoch. */
+/** Times are milliseconds since epoch, where nothing else is said. */
 interface Remembered {
   verdict: Verdict
-  /** The verdict may be given again until then. */
+  /** The verdict may be given again until then, */
   freshUntil: number
+  /** and until then by the steady clock: the other may be set back. */
+  steadyUntil: number
   /** The token counts as seen until then: mode `both` believes at first sight only. */
   seenUntil: number
 }
@@ -31,8 +33,15 @@ export interface VerdictMemory {
 /** How long a refusal that cost a key or a server is remembered: long enough to end a loop, short enough to heal. */
 const refusedMs = 5000
 
-/** Three caches, so that a flood of forged tokens evicts neither a good verdict nor one of Drupal's. `now`: milliseconds since epoch. */
-export function createVerdictMemory(oauth: Config['oauth'], now: () => number): VerdictMemory {
+/**
+ * Three caches, so that a flood of forged tokens evicts neither a good verdict nor one of Drupal's. `now`: milliseconds since epoch;
+ * `steady`: milliseconds, only differences count.
+ */
+export function createVerdictMemory(
+  oauth: Config['oauth'],
+  now: () => number,
+  steady: () => number = () => performance.now()
+): VerdictMemory {
   const { tokenCacheEntries: entries } = oauth
   const ttlMs = oauth.tokenCacheTtlSeconds * 1000
   const known = createTokenCache<Remembered>(entries, entries * 2048)
@@ -49,10 +58,19 @@ export function createVerdictMemory(oauth: Config['oauth'], now: () => number): 
     freshUntil: number,
     seenUntil = freshUntil
   ): Verdict {
-    const entry = { verdict: { ...verdict, source: 'cache' as const }, freshUntil, seenUntil }
-    cache.set(token, entry, seenUntil, now())
+    const nowMs = now()
+    const entry = {
+      verdict: { ...verdict, source: 'cache' as const },
+      freshUntil,
+      steadyUntil: steady() + freshUntil - nowMs,
+      seenUntil
+    }
+    cache.set(token, entry, seenUntil, nowMs)
     return verdict
   }
+
+  const isFresh = (last: Remembered, nowMs: number) =>
+    nowMs < last.freshUntil && steady() < last.steadyUntil
 
   /** In mode both a dead token counts as seen until its end, or it would be believed at first sight again. */
   function refuseUntil(token: string, verdict: Verdict, endMs: number): Verdict {
@@ -67,14 +85,14 @@ export function createVerdictMemory(oauth: Config['oauth'], now: () => number): 
       const nowMs = now()
       const last = known.get(token, nowMs) ?? refused.get(token, nowMs) ?? forged.get(token, nowMs)
       if (last === undefined) return undefined
-      return nowMs < last.freshUntil ? last.verdict : 'seen'
+      return isFresh(last, nowMs) ? last.verdict : 'seen'
     },
 
     accept(token, verdict, expiresAt) {
       const nowMs = now()
       // Drupal may have refused the token while it was being judged.
       const last = refused.get(token, nowMs)
-      if (last !== undefined && nowMs < last.freshUntil) return last.verdict
+      if (last !== undefined && isFresh(last, nowMs)) return last.verdict
       const freshUntil = Math.min(verdict.principal.expiresAt * 1000, nowMs + ttlMs)
       const seenUntil = oauth.validation === 'both' ? endOfLife(expiresAt) : freshUntil
       return remember(known, token, verdict, freshUntil, seenUntil)

@@ -6,9 +6,10 @@ import t, { type Test } from 'tap'
 import { readPinnedKey } from '../../src/auth/pinned-key.ts'
 import { createTokenCache } from '../../src/auth/token-cache.ts'
 import type { RefusalReason } from '../../src/auth/verdict.ts'
+import { createVerdictMemory } from '../../src/auth/verdict-memory.ts'
 import { type DrupalOptions, startDrupal } from '../../src/demo/double.ts'
 import { isGatewayError } from '../../src/errors.ts'
-import { makeParts, type Parts, resource } from './fixtures/parts.ts'
+import { authConfig, makeParts, type Parts, resource } from './fixtures/parts.ts'
 import { clock, serve } from './fixtures/serve.ts'
 
 async function drupal(t: Test, options: DrupalOptions = {}) {
@@ -462,6 +463,19 @@ t.test(
     t.equal(cache.get('new', 61_000), undefined)
   }
 )
+
+t.test('a refusal of Drupal ends in its time although the wall clock steps back', async t => {
+  const wall = clock()
+  const steady = clock()
+  const memory = createVerdictMemory(authConfig().oauth, wall.now, steady.now)
+  const detail = 'Drupal refused the token'
+  memory.refuse('a-token', { ok: false, reason: 'refused-upstream', detail, source: 'cache' })
+  wall.advance(-3600)
+  steady.advance(4)
+  t.match(memory.find('a-token'), { ok: false })
+  steady.advance(2)
+  t.equal(memory.find('a-token'), 'seen', 'it is judged anew')
+})
 
 t.test('tokens with the same end are never taken for each other', async t => {
   const cache = createTokenCache<number>(10, 50_000)

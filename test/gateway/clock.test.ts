@@ -95,3 +95,28 @@ t.test('a list of tools is kept no longer than configured', async t => {
   t.equal((await post(message('tools/list'), later)).status, 200)
   t.equal(listed(), before + 1)
 })
+
+t.test('R87 a verdict is given again no longer than OAUTH_TOKEN_CACHE_TTL', async t => {
+  for (const OAUTH_VALIDATION of ['introspection', 'both']) {
+    const { drupal, initialize, post } = await startGateway(t, {
+      env: {
+        OAUTH_VALIDATION,
+        OAUTH_CLIENT_ID: 'gateway',
+        OAUTH_CLIENT_SECRET: 'gateway-secret',
+        OAUTH_INTROSPECTION_SCOPE: 'mcp_introspect',
+        OAUTH_TOKEN_CACHE_TTL: '1'
+      }
+    })
+    // Good before the step and after it.
+    const nbf = Math.floor((wall() - 2 * HOUR) / 1000)
+    const { token, jti } = drupal.mint({ claims: { nbf, iat: nbf } })
+    const session = await initialize(token)
+    const ping = async () => (await post(message('ping'), session)).status
+    t.equal(await ping(), 200)
+    stepMs = -HOUR
+    drupal.revoke(jti)
+    await sleep(WAIT)
+    t.equal(await ping(), 401, OAUTH_VALIDATION)
+    stepMs = 0
+  }
+})
