@@ -107,13 +107,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
   const introspection =
     config.oauth.clientId === '' || config.oauth.clientSecret === ''
       ? undefined
-      : createIntrospection({
-          config,
-          discovery,
-          fetch,
-          now,
-          events
-        })
+      : createIntrospection({ config, discovery, fetch, now, events })
   const verifier = createVerifier({
     config,
     discovery,
@@ -167,6 +161,9 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
     checks: [
       { name: 'authorization server', check: () => discovery.metadata() },
       { name: 'signing keys', check: signingKeys },
+      ...(config.oauth.validation === 'jwt'
+        ? []
+        : [{ name: 'introspection', check: async () => introspection?.ready() }]),
       { name: 'drupal', check: signal => upstream.check(signal) },
       { name: 'store', check: () => store.check() }
     ]

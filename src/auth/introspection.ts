@@ -1,7 +1,7 @@
 // Is this token alive, according to the server that issued it (RFC 7662)? Speaks the standard and Drupal's dialect. It refuses
 // to know what the answer means for the caller, and remembers nothing but the gateway's own token.
 import type { Config } from '../config/schema.ts'
-import { isGatewayError } from '../errors.ts'
+import { type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
 import { type Member, Roster } from '../roster.ts'
 import type { JsonObject } from './claims.ts'
 import { type AuthorizationServer, type Discovery, unavailable } from './discovery.ts'
@@ -21,6 +21,8 @@ export interface Introspection {
   ask(token: string, tokenId: string | undefined): Promise<IntrospectionAnswer>
   /** Whether the server is shown the whole token (RFC 7662) or its jti only (Drupal). Rejects with the same. */
   seesToken(): Promise<boolean>
+  /** Rejects with the same where the server refuses the gateway's own client; its hint is for the operator. Asks only where the last question had no answer. */
+  ready(): Promise<void>
 }
 
 interface Options {
@@ -47,6 +49,7 @@ export function createIntrospection(options: Options): Introspection {
   const timeoutMs = oauth.timeoutSeconds * 1000
   const pending = new Roster<Asking>()
   const ownToken = createOwnToken({ config, discovery, fetch, now, events })
+  let answered = false
 
   async function post(
     url: string,
@@ -119,34 +122,49 @@ export function createIntrospection(options: Options): Introspection {
       const detail = tokenId === undefined ? unaskable(server) : undefined
       if (detail !== undefined) return { active: false as const, detail }
       const answer = await question(server, token, tokenId)
+      answered = true
       events.introspection?.(now() - start, answer.active ? 'active' : 'inactive')
       return answer
     } catch (error) {
+      answered = false
       events.introspection?.(now() - start, 'failed')
       events.asFailure?.('introspection')
       throw isGatewayError(error) ? error : unavailable(explain(error as FetchFailure), error)
     }
   }
 
-  return {
-    async seesToken() {
-      return !speaksDrupal(oauth.introspection, await discovery.metadata())
-    },
-    async ask(token, tokenId) {
-      // Never by the jti: it is no secret, and whoever posts one as a token would share the answer to the owner's question.
-      const asked = pending.find(each => each.token === token)
-      if (asked !== undefined) return asked.answer
-      if (pending.size >= maxConcurrent) {
-        throw unavailable(`${maxConcurrent} introspections are under way`)
-      }
-      const asking: Asking = pending.enter({
-        at: -1,
-        token,
-        answer: measured(token, tokenId).finally(() => pending.leave(asking))
-      })
-      return asking.answer
-    }
+  async function seesToken(): Promise<boolean> {
+    return !speaksDrupal(oauth.introspection, await discovery.metadata())
   }
+
+  async function ask(token: string, tokenId: string | undefined): Promise<IntrospectionAnswer> {
+    // Never by the jti: it is no secret, and whoever posts one as a token would share the answer to the owner's question.
+    const asked = pending.find(each => each.token === token)
+    if (asked !== undefined) return asked.answer
+    if (pending.size >= maxConcurrent) {
+      throw unavailable(`${maxConcurrent} introspections are under way`)
+    }
+    const asking: Asking = pending.enter({
+      at: -1,
+      token,
+      answer: measured(token, tokenId).finally(() => pending.leave(asking))
+    })
+    return asking.answer
+  }
+
+  /** An outage is no refusal: what is remembered goes on being served. */
+  async function ready(): Promise<void> {
+    if (answered) return
+    // Drupal answers 400 to a wrong secret; others may do so to a token that is none of theirs.
+    const refusals = (await seesToken()) ? [401, 403] : [400, 401, 403]
+    await ask('readiness', 'readiness').catch(({ code, reason = '', cause }: GatewayError) => {
+      if (!(cause instanceof FetchFailure) || !refusals.includes(cause.status ?? 0)) return
+      const hint = 'It refuses the client of this gateway; the log says why.'
+      throw gatewayError(code, { reason, hint })
+    })
+  }
+
+  return { ask, seesToken, ready }
 }
 
 const noEndpoint = ({ issuer }: AuthorizationServer) => `${issuer} names no introspection_endpoint`

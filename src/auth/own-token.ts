@@ -54,7 +54,7 @@ export function createOwnToken(options: Options): OwnToken {
     } catch (error) {
       events.asFailure?.('token')
       throw unavailable(
-        `the gateway's own token: ${(error as Error).message}. Check OAUTH_CLIENT_ID and OAUTH_CLIENT_SECRET; in Drupal the client needs the grant client_credentials, a user and a default scope`,
+        `the gateway gets no token of its own, ${(error as Error).message}. Check OAUTH_CLIENT_ID and OAUTH_CLIENT_SECRET; in Drupal the client needs the grant client_credentials, a user and a default scope`,
         error
       )
     }

@@ -274,7 +274,7 @@ t.test(
     const wrong = await pair(t, { oauth: { clientSecret: 'wrong' }, events })
     t.match(
       await reasonOf(wrong.parts.introspection.ask('x', 'y')),
-      /own token: .*answered 401\. Check OAUTH_CLIENT_ID/
+      /own, .*answered 401\. Check OAUTH_CLIENT_ID/
     )
     const none = await pair(t, { oauth: { clientId: '' } })
     t.match(await reasonOf(none.parts.introspection.ask('x', 'y')), /needs OAUTH_CLIENT_ID/)

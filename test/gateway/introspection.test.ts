@@ -160,6 +160,56 @@ t.test('what is counted of it', async t => {
   )
 })
 
+t.test('a client that the server refuses is told at /readyz and in the log, once', async t => {
+  const server = await authorizationServer(t)
+  for (const [name, reason, env] of [
+    [
+      'Drupal',
+      /\/oauth\/token answered 4\d\d\. Check OAUTH_CLIENT_ID/,
+      { OAUTH_CLIENT_ID: 'gateway' }
+    ],
+    [
+      'RFC 7662',
+      /answered 401: check OAUTH_CLIENT_ID/,
+      { OAUTH_CLIENT_ID: 'gateway', OAUTH_ISSUER: server.issuer }
+    ]
+  ] as const) {
+    for (const OAUTH_VALIDATION of ['introspection', 'both']) {
+      const gateway = await startGateway(t, {
+        env: { ...env, OAUTH_CLIENT_SECRET: 'not-it-not-it', OAUTH_VALIDATION }
+      })
+      for (let i = 0; i < 2; i++) {
+        const { status, text, json } = await read(await fetch(`${gateway.origin}/readyz`))
+        t.equal(status, 503, `${name}, ${OAUTH_VALIDATION}`)
+        t.match(json.checks, { 'authorization server': 'ok', 'signing keys': 'ok', drupal: 'ok' })
+        t.match(json.checks.introspection, /It refuses the client of this gateway; the log says/)
+        t.notMatch(text, /127\.0\.0\.1|https?:|not-it/)
+      }
+      const said = gateway.logged.filter(line => line.includes('"check":"introspection"'))
+      t.equal(said.length, 1)
+      t.match(JSON.parse(said[0] as string).reason, reason)
+      t.notMatch(gateway.logged.join(''), 'not-it')
+    }
+  }
+})
+
+t.test('/readyz asks the introspection endpoint once, and an outage is no refusal', async t => {
+  const gateway = await startGateway(t, {
+    env: { ...introspects, OAUTH_VALIDATION: 'introspection' }
+  })
+  const ready = async () => (await read(await fetch(`${gateway.origin}/readyz`))).json.status
+  const next = () => new Promise(resolve => setTimeout(resolve, 1010))
+  gateway.drupal.faults.introspectionDown = true
+  t.equal(await ready(), 'ready', 'known tokens are served')
+  gateway.drupal.clearFaults()
+  await next()
+  t.equal(await ready(), 'ready')
+  const questions = asked(gateway, '/oauth/introspect').length
+  await next()
+  t.equal(await ready(), 'ready')
+  t.equal(asked(gateway, '/oauth/introspect').length, questions, 'no more once it has answered')
+})
+
 t.test('the lag of a revocation, by mode', async t => {
   const TTL = 1
   const rows = [
