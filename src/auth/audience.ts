@@ -1,6 +1,7 @@
 // Was this token meant for this resource (R86, architecture §6)? Pure. It refuses to know who signed the token: the issuer
 // is pinned and the signature checked elsewhere, always.
 import type { AudiencePolicy } from '../config/schema.ts'
+import { isUrl } from './claims.ts'
 import type { RefusalReason } from './verdict.ts'
 
 /** The claims that decide. */
@@ -18,7 +19,6 @@ export interface ThisResource {
 
 /** Scopes about the person, not about this resource: they prove no permission here. */
 const identityScopes = new Set(['openid', 'profile', 'email', 'phone', 'address', 'offline_access'])
-const isUrl = (text: string) => /^[a-z][a-z0-9+.-]*:\/\//i.test(text)
 
 /** Undefined when the policy accepts the token; otherwise why not. A token without any audience is refused by every policy (R86). */
 export function judgeAudience(

@@ -25,7 +25,7 @@ const refuse = (reason: RefusalReason, detail: string): ClaimsVerdict => ({
   detail
 })
 
-const isUrl = (text: string) => /^[a-z][a-z0-9+.-]*:\/\//i.test(text)
+export const isUrl = (text: string) => /^[a-z][a-z0-9+.-]*:\/\//i.test(text)
 const optionalText = (value: unknown) =>
   value === undefined || (typeof value === 'string' && value !== '')
 const optionalNumber = (value: unknown) => value === undefined || Number.isFinite(value)

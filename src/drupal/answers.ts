@@ -3,6 +3,7 @@
 // go into `reason`, for the log.
 import { isUtf8 } from 'node:buffer'
 import { type GatewayError, gatewayError } from '../errors.ts'
+import { isObject } from '../mcp/call.ts'
 import { sortScopes } from '../policy/tools.ts'
 import type { Answer } from './exchange.ts'
 import { failureText } from './tool-failure.ts'
@@ -58,10 +59,6 @@ function parseJson(answer: Answer): unknown {
   } catch {
     return undefined
   }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /**

@@ -3,7 +3,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
-import type { RpcRequest, SessionState } from '../mcp/call.ts'
+import { isObject, type RpcRequest, type SessionState } from '../mcp/call.ts'
 import {
   discoverResult,
   gatewayInfo,
@@ -60,10 +60,6 @@ export const modernMethods: ReadonlySet<string> = new Set([
 
 /** How long a modern client may keep what discover says. */
 const DISCOVER_TTL_MS = 300_000
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
 
 const unknownTool = (name: unknown) =>
   gatewayError('GW_INVALID_PARAMS', { hint: `Unknown tool: ${String(name).slice(0, 128)}` })

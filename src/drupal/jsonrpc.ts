@@ -6,13 +6,14 @@ import type { Verifier } from '../auth/verdict.ts'
 import type { Config } from '../config/schema.ts'
 import { errorTable, gatewayError, isGatewayError } from '../errors.ts'
 import type { RpcNotification, RpcRequest } from '../mcp/call.ts'
-import { rpcErrorBody, rpcFrame, rpcResult } from '../mcp/rpc-error.ts'
+import { rpcFrame, rpcResult } from '../mcp/rpc-error.ts'
 import type { Sessions } from '../mcp/session.ts'
 import type { ToolPolicy } from '../policy/tools.ts'
 import { giveMemoryBack } from './body-memory.ts'
 import type { GetCatalogue } from './catalogue.ts'
 import { createInFlight } from './in-flight.ts'
 import { createMethods, modernMethods, type Result } from './jsonrpc-methods.ts'
+import { errorFor } from './mcp-answer.ts'
 import { createListening } from './mcp-listening.ts'
 import { createStreams, type StreamEvents } from './mcp-streams.ts'
 import type { DrupalPool } from './pool.ts'
@@ -106,10 +107,9 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
       return result && rpcResult(idText, textOf(result))
     } catch (error) {
       if (!isGatewayError(error)) throw error
-      const entry: { rpc: number; oauth?: string } = errorTable[error.code]
-      if (entry.oauth !== undefined) throw error
+      if ('oauth' in errorTable[error.code]) throw error
       request.outcome = 'rpc-error'
-      return rpcErrorBody({ idText, code: entry.rpc, message: error.message, data: error.data })
+      return errorFor(message, error)
     }
   }
 

@@ -1,10 +1,11 @@
 // Is this message of the upstream the answer to what was asked? The bytes as they came where they are, else what the client is told
 // instead: never another's answer, never one without its id, never the name of a permission. It refuses to know how the message came.
-import { errorTable, type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
-import type { Params, RpcRequest } from '../mcp/call.ts'
+import { errorTable, type GatewayError, isGatewayError } from '../errors.ts'
+import { isObject, type Params, type RpcRequest } from '../mcp/call.ts'
 import { memberText, setMembers } from '../mcp/json-members.ts'
 import { resultFrames, rpcErrorBody } from '../mcp/rpc-error.ts'
 import { denied } from './answers.ts'
+import { unusable } from './mcp-ask.ts'
 import { isSameId } from './mcp-read.ts'
 
 export interface Expected {
@@ -25,8 +26,6 @@ export type Found =
   | { kind: 'foreign'; reason: string }
 
 const foreign = (reason: string): Found => ({ kind: 'foreign', reason })
-
-const unusable = (reason: string) => gatewayError('GW_UPSTREAM_INVALID', { reason })
 
 /**
  * What one message is to those who wait. Throws GW_UPSTREAM_FORBIDDEN (GW_TOKEN_MISSING to an anonymous caller) for an "Access
@@ -89,8 +88,8 @@ function checkBatch(body: Buffer, expected: Expected): string {
 }
 
 /** A refusal as the JSON-RPC answer to this request. */
-export function errorFor({ idText }: RpcRequest, { code, message }: GatewayError): string {
-  return rpcErrorBody({ idText, code: errorTable[code].rpc, message })
+export function errorFor({ idText }: RpcRequest, { code, message, data }: GatewayError): string {
+  return rpcErrorBody({ idText, code: errorTable[code].rpc, message, data })
 }
 
 function examine(value: unknown, text: string, expected: Expected): Found {
@@ -150,8 +149,4 @@ function parse(text: string): unknown {
   } catch {
     return undefined
   }
-}
-
-function isObject(value: unknown): value is Params {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

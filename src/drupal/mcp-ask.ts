@@ -2,11 +2,11 @@
 // its events as they come. It refuses to know sessions, eras and what is asked.
 import type { Config } from '../config/schema.ts'
 import { type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
-import type { Params } from '../mcp/call.ts'
+import { isObject, type Params } from '../mcp/call.ts'
 import { type Asked, refusal } from './answers.ts'
 import { type Answer, exchange, type Signal } from './exchange.ts'
 import { upstreamHeaders } from './headers.ts'
-import type { DrupalPool, Outcome, Place, Timing } from './pool.ts'
+import { type DrupalPool, isDown, type Outcome, type Place, type Timing } from './pool.ts'
 
 /** Who asks, as every request to the upstream must say. */
 export interface Caller {
@@ -75,7 +75,7 @@ export function createAsk(config: Config, pool: DrupalPool): Ask {
       onSettled(answer, error) {
         if (caller.timing !== undefined) caller.timing.drupalMs += performance.now() - sent
         if (answer === undefined) place.report(outcomeOf(error))
-        else place.report(answer.status === 502 || answer.status === 504 ? 'failure' : 'success')
+        else place.report(isDown(answer.status) ? 'failure' : 'success')
         if (answer?.stream === undefined || isListening) place.release()
         else answer.stream.once('close', () => place.release())
       }
@@ -105,10 +105,6 @@ export function createAsk(config: Config, pool: DrupalPool): Ask {
       return Promise.reject(error as Error)
     }
   }
-}
-
-function isObject(value: unknown): value is Params {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /** The media type without its parameters, in lower case. */

@@ -5,14 +5,14 @@ import { errorTable, gatewayError, isGatewayError } from '../errors.ts'
 import { describeUpstream, toLegacyAnswer, toModernRequest } from '../mcp/bridge.ts'
 import type { Message, Params, RpcRequest, SessionState } from '../mcp/call.ts'
 import { paramHeaders } from '../mcp/mirrored-headers.ts'
-import { rpcErrorBody, rpcResult } from '../mcp/rpc-error.ts'
+import { rpcResult } from '../mcp/rpc-error.ts'
 import { gatewayInfo, initializeResult } from '../mcp/server-info.ts'
 import type { Sessions } from '../mcp/session.ts'
 import { MODERN_VERSIONS } from '../mcp/version.ts'
 import type { Answer } from './exchange.ts'
 import { gatewayVersion } from './headers.ts'
 import { cancelled, createInFlight } from './in-flight.ts'
-import { checkWhole } from './mcp-answer.ts'
+import { checkWhole, errorFor } from './mcp-answer.ts'
 import { type Ask, refuseOrPass } from './mcp-ask.ts'
 import type { McpCatalogues } from './mcp-catalogue.ts'
 import type { Eras } from './mcp-eras.ts'
@@ -118,9 +118,8 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
       if (error === cancelled) return undefined
       /* c8 ignore next -- a mistake of ours: the error handler reports it */
       if (!isGatewayError(error)) throw error
-      const entry: { rpc: number; oauth?: string } = errorTable[error.code]
-      if (entry.oauth !== undefined) throw error
-      return rpcErrorBody({ idText, code: entry.rpc, message: error.message })
+      if ('oauth' in errorTable[error.code]) throw error
+      return errorFor(message, error)
     }
   }
 

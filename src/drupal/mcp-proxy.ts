@@ -11,7 +11,7 @@ import type { Answer } from './exchange.ts'
 import { callerOf, type LegacyRelay } from './mcp-legacy.ts'
 import type { Streams } from './mcp-streams.ts'
 import { sessionHeaders, type UpstreamSessions } from './mcp-upstream-session.ts'
-import type { DrupalPool } from './pool.ts'
+import { type DrupalPool, isDown } from './pool.ts'
 
 export interface ProxyOptions {
   config: Config
@@ -173,7 +173,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
           stream: Readable
           headers: Answer['headers']
         }
-        worker.report(status === 502 || status === 504 ? 'failure' : 'success')
+        worker.report(isDown(status) ? 'failure' : 'success')
         worker.release()
         const answer = { status, headers: found, body: Buffer.alloc(0) }
         if (status !== 200 || typeOf(answer) !== 'text/event-stream') {

@@ -2,7 +2,7 @@
 // done with it.
 import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
-import type { Params, RequestId } from '../mcp/call.ts'
+import { isObject, type Params, type RequestId } from '../mcp/call.ts'
 import { readEvents } from '../mcp/sse-events.ts'
 import type { Answer } from './exchange.ts'
 import { readRpc, unusable } from './mcp-ask.ts'
@@ -91,9 +91,4 @@ function parse(data: string): Params | undefined {
   } catch {
     return undefined
   }
-}
-
-/** Whether a JSON value is an object. */
-export function isObject(value: unknown): value is Params {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -3,11 +3,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import type { Config } from '../config/schema.ts'
-import type { Params } from '../mcp/call.ts'
+import { isObject, type Params } from '../mcp/call.ts'
 import { retryAfterSeconds } from './answers.ts'
 import type { Answer, Signal } from './exchange.ts'
 import { type Ask, type Caller, type Question, refuseOrPass, unusable } from './mcp-ask.ts'
-import { isObject, readAnswer, readBounds } from './mcp-read.ts'
+import { readAnswer, readBounds } from './mcp-read.ts'
 import { createFairQueue, type FairQueue } from './queue.ts'
 
 /** What must be known to use a session of the upstream, and to open it anew. */

@@ -66,7 +66,7 @@ export interface PoolOptions {
 }
 
 /** 502 and 504 come from a server in front of Drupal: nobody is behind it. */
-const isDown = (status: number) => status === 502 || status === 504
+export const isDown = (status: number) => status === 502 || status === 504
 
 /** A site that sends too much is up; a caller who gives up says nothing about the site. */
 function outcomeOf(error: unknown, signal: Signal | undefined): Outcome {

@@ -3,6 +3,7 @@
 import type { Principal } from '../auth/principal.ts'
 import type { Config } from '../config/schema.ts'
 import { readToolAnswer, type ToolAnswer } from './answers.ts'
+import { isObject } from '../mcp/call.ts'
 import { largestGrowth, writeInString } from '../mcp/json-in-string.ts'
 import { giveMemoryBack, takeMemory } from './body-memory.ts'
 import type { Signal } from './exchange.ts'
@@ -103,8 +104,8 @@ function resultMembers(
   { raw, value }: Extract<ToolAnswer, { ok: true }>,
   promisesObject: boolean
 ): string | Buffer {
-  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
-  const most = frameLength + largestGrowth * raw.length + (isObject ? raw.length : 0)
+  const isStructured = isObject(value)
+  const most = frameLength + largestGrowth * raw.length + (isStructured ? raw.length : 0)
   const bytes = most <= small.length ? small : takeMemory(most)
   let end = bytes.write(beforeText, 'latin1')
   // A string is a JSON string already.
@@ -115,7 +116,7 @@ function resultMembers(
     bytes[end++] = quote
   }
   end += bytes.write(afterText, end, 'latin1')
-  if (isObject) {
+  if (isStructured) {
     end += bytes.write(beforeStructured, end, 'latin1')
     end += raw.copy(bytes, end)
   } else if (promisesObject && Array.isArray(value) && value.length === 0) {

@@ -1,5 +1,6 @@
 // A tool as Drupal lists it → a tool as MCP wants it. Drupal writes empty objects as arrays, result schemas that are no objects,
 // and annotations of its own; one such tool would make strict clients refuse the whole list. Pure.
+import { isObject } from '../mcp/call.ts'
 import { readAuthAnnotation } from '../policy/tools.ts'
 import type { CatalogueTool } from './upstream.ts'
 
@@ -15,10 +16,6 @@ const reserved = new Set(['list', 'describe', 'invoke'])
 const schemaMaps = new Set(['properties', 'patternProperties', '$defs', 'definitions'])
 
 const hints = new Set(['readOnlyHint', 'destructiveHint', 'idempotentHint', 'openWorldHint'])
-
-function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
 
 /**
  * Whether a name can be a tool: 1–128 of A–Z a–z 0–9 . _ -, and no name that would lead elsewhere when it stands in a URL (`.`

@@ -2,6 +2,7 @@
 // SDK is registered. What is written to headers and lines is telemetry's business.
 import type { FastifyPluginCallback } from 'fastify'
 import fp from 'fastify-plugin'
+import { toolName } from '../policy/tools.ts'
 import {
   type CallSpan,
   createSpans,
@@ -40,12 +41,11 @@ const plugin: FastifyPluginCallback = function trace(app, _options, done) {
     }
     const transport = request.trace
     request.trace = readMetaTrace(message.params?.['_meta']) ?? transport
-    const name = message.params?.['name']
     request.span = openSpan({
       trace: request.trace,
       transport,
       method: message.method,
-      tool: message.method === 'tools/call' && typeof name === 'string' ? name : undefined,
+      tool: toolName(message),
       idText: message.kind === 'request' ? message.idText : undefined,
       version: request.call.version
     })

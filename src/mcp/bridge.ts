@@ -1,7 +1,7 @@
 // How does a client of one era talk to an upstream of the other? The translation of §A14, message by message, as text: ids and
 // arguments stay as they were written. What cannot be translated is not advertised. No streams, no sessions, no HTTP here.
 import { gatewayError } from '../errors.ts'
-import type { Message, Params, RpcRequest } from './call.ts'
+import { isObject, type Message, type Params, type RpcRequest } from './call.ts'
 import { metaKey } from './envelope.ts'
 import { keepMembers, setMembers } from './json-members.ts'
 import { encodeHeaderValue, mirroredName } from './mirrored-headers.ts'
@@ -229,8 +229,4 @@ function parseAnswer(text: string): { result?: Params; error?: RpcError } {
 
 function asObject(value: unknown): Params {
   return isObject(value) ? value : {}
-}
-
-function isObject(value: unknown): value is Params {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -1,9 +1,14 @@
 // The vocabulary of one MCP exchange: messages as read from the bytes, the session they belong to, and the call that the
-// checks hand to the upstream. Types only; how they come to be is message.ts, version.ts and session.ts.
+// checks hand to the upstream. How they come to be is message.ts, version.ts and session.ts.
 
 /** JSON-RPC request id (R18). */
 export type RequestId = string | number
 export type Params = Record<string, unknown>
+
+/** Whether a JSON value is an object. */
+export function isObject(value: unknown): value is Params {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
 
 export interface RpcRequest {
   kind: 'request'

@@ -1,7 +1,13 @@
 // Which era does this POST belong to, and may it go on? The body decides, the headers only have to agree. The order of the
 // checks is part of the protocol (requirements §A14). It refuses to know sessions, tools and the upstream.
 import type { ErrorCode, ErrorDetails } from '../errors.ts'
-import type { Message, Params, RpcNotification, RpcRequest } from './call.ts'
+import {
+  isObject,
+  type Message,
+  type Params,
+  type RpcNotification,
+  type RpcRequest
+} from './call.ts'
 import { nameMismatch } from './mirrored-headers.ts'
 import { isModernVersion, isSupportedModern, MODERN_VERSIONS } from './version.ts'
 
@@ -167,8 +173,4 @@ function refuse(
 ): Refusal {
   const idText = message?.kind === 'request' ? { idText: message.idText } : {}
   return { reject, details: { reason, ...idText, ...details } }
-}
-
-function isObject(value: unknown): value is Params {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

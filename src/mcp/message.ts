@@ -2,7 +2,7 @@
 // whoever wrote them. It refuses to know eras, sessions, headers and what a method means.
 import { isUtf8 } from 'node:buffer'
 import { scan as scanForPoison } from 'secure-json-parse'
-import type { Message, Params, RequestId } from './call.ts'
+import { isObject, type Message, type Params, type RequestId } from './call.ts'
 import { type EnvelopeText, integerAt, scanEnvelope } from './json-scan.ts'
 
 export interface ReadLimits {
@@ -132,10 +132,6 @@ function poisons(value: unknown): boolean {
   } catch {
     return true
   }
-}
-
-function isObject(value: unknown): value is Params {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function unreadable(reason: string): Rejection {

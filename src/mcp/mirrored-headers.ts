@@ -1,6 +1,6 @@
 // Do the headers that mirror the body say what the body says? Mcp-Method, Mcp-Name and Mcp-Param-* of the modern era. Nothing is
 // ever decided from a header: it only has to agree (R72).
-import type { Params } from './call.ts'
+import { isObject, type Params } from './call.ts'
 
 const nameSource: Readonly<Record<string, string>> = {
   'tools/call': 'name',
@@ -158,8 +158,4 @@ function asHeaderText(value: unknown): string | undefined {
   if (typeof value === 'boolean') return String(value)
   if (typeof value !== 'number') return undefined
   return Number.isInteger(value) && !Number.isSafeInteger(value) ? undefined : String(value)
-}
-
-function isObject(value: unknown): value is Params {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

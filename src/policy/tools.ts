@@ -2,7 +2,7 @@
 // It does not know who calls.
 import { parseBudget } from '../config/budget.ts'
 import type { Config } from '../config/schema.ts'
-import type { Message } from '../mcp/call.ts'
+import { isObject, type Message } from '../mcp/call.ts'
 
 export type Level = 'none' | 'optional' | 'required'
 
@@ -164,8 +164,4 @@ function matcher(pattern: string): (name: string) => boolean {
     }
     return name.endsWith(tail) && name.length - tail.length >= at
   }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
