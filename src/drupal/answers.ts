@@ -4,6 +4,7 @@
 import { isUtf8 } from 'node:buffer'
 import { type GatewayError, gatewayError } from '../errors.ts'
 import { isObject } from '../mcp/call.ts'
+import { memberText } from '../mcp/json-members.ts'
 import { sortScopes } from '../policy/tools.ts'
 import type { Answer } from './exchange.ts'
 import { failureText } from './tool-failure.ts'
@@ -171,7 +172,7 @@ export function readToolAnswer(answer: Answer, id: string, asked: Asked): ToolAn
   }
   if (result !== undefined) {
     if (body['id'] !== id) throw invalid('Drupal: an answer for another id')
-    return { ok: true, raw: Buffer.from(JSON.stringify(result)), value: result }
+    return { ok: true, raw: Buffer.from(memberText(text, 'result') as string), value: result }
   }
   // Drupal loses the id of a request that it refuses.
   if (body['id'] !== id && body['id'] !== null) throw invalid('Drupal: an answer for another id')

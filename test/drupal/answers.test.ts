@@ -201,7 +201,20 @@ t.test('a result', async t => {
 
   t.test('spelt otherwise is read as well', async t => {
     const text = '{ "id": "c1", "result": [1, 2], "jsonrpc": "2.0" }\n'
-    t.same(resultOf(text), { raw: '[1,2]', value: [1, 2] })
+    t.same(resultOf(text), { raw: '[1, 2]', value: [1, 2] })
+  })
+
+  t.test('spelt otherwise keeps its digits, and may be nested as deep as it likes', async t => {
+    const value = '{"nid":9007199254740993,"p":1.0,"e":1E+2}'
+    for (const text of [
+      `{"jsonrpc":"2.0","result":${value},"id":"c1"}`,
+      `{\n  "jsonrpc": "2.0",\n  "id": "c1",\n  "result": ${value}\n}`,
+      `{"jsonrpc":"2.0","id":"c1","result":${value}}\n`
+    ]) {
+      t.equal(resultOf(text).raw, value)
+    }
+    const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`
+    t.equal(resultOf(`{"jsonrpc":"2.0","result":${deep},"id":"c1"}`).raw, deep)
   })
 
   t.test('cannot smuggle a second member into the answer', async t => {
