@@ -125,6 +125,9 @@ export function refusal(answer: Answer, asked: Asked): GatewayError | undefined 
   return gatewayError('GW_UPSTREAM_INVALID', details)
 }
 
+/** For the log. What is no text is only named: objects of a stranger may not be able to become one. */
+const said = (value: unknown) => (typeof value === 'string' ? value : typeof value)
+
 const invalid = (reason: string) => gatewayError('GW_UPSTREAM_INVALID', { reason })
 
 /** A 200 with a JSON object, as the list of tools is. Throws the GatewayError of everything else. */
@@ -180,8 +183,8 @@ export function readToolAnswer(answer: Answer, id: string, asked: Asked): ToolAn
     throw invalid('Drupal: an error that is none of JSON-RPC')
   }
   const { code, message, data } = error
-  const reason = `Drupal: ${String(code)} ${String(message)}: ${String(data)}`.slice(0, MAX_REASON)
-  if (code === -32600 && String(data).startsWith('Access Denied')) throw denied(asked, reason)
+  const reason = `Drupal: ${String(code)} ${said(message)}: ${said(data)}`.slice(0, MAX_REASON)
+  if (code === -32600 && said(data).startsWith('Access Denied')) throw denied(asked, reason)
   if (code === -32601) throw gatewayError('GW_TOOL_UNREACHABLE', { reason })
   return { ok: false, text: failureText(code as number, message, data), reason }
 }

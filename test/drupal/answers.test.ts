@@ -231,6 +231,15 @@ t.test("a tool's own failure", async t => {
       asked
     )
 
+  t.test('objects in the place of texts are no obstacle', async t => {
+    const odd = { toString: 1, valueOf: 2 }
+    t.same(failure(-32000, odd, odd), {
+      ok: false,
+      text: 'The tool failed on the site. Its log says why.',
+      reason: 'Drupal: -32000 object: object'
+    })
+  })
+
   t.test('an exception is told as a fact; its text stays in the log', async t => {
     t.same(failure(-32603, 'Internal Error', 'kaboom in /var/www/html/x.php'), {
       ok: false,
