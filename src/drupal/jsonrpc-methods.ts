@@ -11,12 +11,12 @@ import {
   toolsCapabilities
 } from '../mcp/server-info.ts'
 import type { Sessions } from '../mcp/session.ts'
-import { memberText } from '../mcp/json-members.ts'
 import { metaKey } from '../mcp/envelope.ts'
 import { negotiate } from '../mcp/version.ts'
 import { isListed } from '../policy/authorize.ts'
 import type { ToolPolicy } from '../policy/tools.ts'
 import { traceHeaders } from '../telemetry/tracing.ts'
+import { createArgumentsText } from './arguments-text.ts'
 import type { GetCatalogue } from './catalogue.ts'
 import type { Signal } from './exchange.ts'
 import { gatewayVersion } from './headers.ts'
@@ -77,6 +77,7 @@ export function createMethods(options: MethodOptions): AnswerRequest {
   const listings = new WeakMap<CatalogueTool, string>()
   const lists = () => new WeakMap<Catalogue, Buffer>()
   const wholeLists = { legacy: lists(), modern: lists() }
+  const argumentsText = createArgumentsText()
 
   function isShown(tool: CatalogueTool, request: FastifyRequest): boolean {
     if (missingScope === 'step-up') return true
@@ -131,12 +132,11 @@ export function createMethods(options: MethodOptions): AnswerRequest {
   /** `opening` is the brace, and what else stands before the members of the tool's own result. */
   async function call(
     request: FastifyRequest,
-    { params }: RpcRequest,
+    message: RpcRequest,
     signal: Signal,
     opening: string
   ): Promise<Result> {
-    const name = params?.['name']
-    const args = params?.['arguments']
+    const { name, arguments: args } = message.params ?? {}
     if (args !== undefined && !isObject(args)) {
       throw gatewayError('GW_INVALID_PARAMS', { hint: '"arguments" must be an object.' })
     }
@@ -148,7 +148,7 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     if (tool.answer !== undefined) return opening + tool.answer(principal, mine).slice(1)
     const { members, isError } = await callTool({
       tool,
-      argsText: args === undefined ? undefined : textOfArguments(request, args),
+      argsText: args === undefined ? undefined : argumentsText(request.call, message),
       principal,
       token,
       requestId: request.id,
@@ -229,10 +229,4 @@ export function createMethods(options: MethodOptions): AnswerRequest {
       ? modern(request, reply, message)
       : legacy(request, reply, message)
   }
-}
-
-/** As the client wrote them: 1.0 stays a float for PHP and a 20-digit number keeps its digits. A batch is written anew. */
-function textOfArguments({ call }: FastifyRequest, args: Record<string, unknown>): string {
-  const params = call.batch ? undefined : memberText(call.bytes.toString(), 'params')
-  return (params && memberText(params, 'arguments')) ?? JSON.stringify(args)
 }

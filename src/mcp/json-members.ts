@@ -1,4 +1,4 @@
-// How is one member of a JSON object read or replaced without touching the rest? Numbers beyond a double, spacing and the order of
+// How is one member of a JSON object or array read or replaced without touching the rest? Numbers beyond a double, spacing and the order of
 // members survive, which parsing and writing anew would not give. For text that JSON.parse has accepted; any other throws or gives nonsense.
 
 const quote = 0x22
@@ -16,6 +16,20 @@ interface Member {
 export function memberText(object: string, name: string): string | undefined {
   const member = membersOf(object).findLast(each => each.name === name)
   return member && object.slice(member.valueStart, member.valueEnd)
+}
+
+/** The texts of an array's elements. */
+export function elementTexts(array: string): string[] {
+  const texts: string[] = []
+  let at = skipTo(array, 0, '[') + 1
+  for (;;) {
+    at = skipSpace(array, at)
+    if (array[at] === ']') return texts
+    if (array[at] === ',') at = skipSpace(array, at + 1)
+    const start = at
+    at = endOfValue(array, start)
+    texts.push(array.slice(start, at))
+  }
 }
 
 /** JSON text, undefined for none; or what makes it of the text that is there, undefined where there is none. */

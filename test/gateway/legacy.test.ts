@@ -267,6 +267,21 @@ t.test('R46 R47 R48 batches of 2025-03-26', async t => {
     t.match(byId.get(3), { error: { code: -32601 } })
     t.match(byId.get(4), { error: { code: -32602 } })
   })
+  t.test('arguments reach Drupal in the client’s own spelling', async t => {
+    const before = gateway.drupal.requests.length
+    const calls = ['9007199254740993', '1.0', '[1, {"a":"]}\\""}]'].map(
+      (value, id) =>
+        `{"jsonrpc":"2.0","id":${id},"method":"tools/call","params":{"name":"site.info","arguments":{"n": ${value} }}}`
+    )
+    const { status } = await gateway.post(`[ ${calls.join(' , ')} ]`, session)
+    t.equal(status, 200)
+    const relayed = gateway.drupal.requests.slice(before).filter(({ method }) => method === 'POST')
+    t.same(relayed.map(({ body }) => body.slice(body.indexOf('"params":'))).sort(), [
+      '"params":{"n": 1.0 }}',
+      '"params":{"n": 9007199254740993 }}',
+      '"params":{"n": [1, {"a":"]}\\""}] }}'
+    ])
+  })
   t.test('notifications only: 202', async t => {
     const { status, text } = await gateway.post(
       [{ jsonrpc: '2.0', method: 'notifications/initialized' }],

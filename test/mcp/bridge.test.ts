@@ -12,7 +12,7 @@ import {
 } from '../../src/mcp/bridge.ts'
 import type { RpcRequest } from '../../src/mcp/call.ts'
 import { classify } from '../../src/mcp/envelope.ts'
-import { keepMembers, memberText, setMembers } from '../../src/mcp/json-members.ts'
+import { elementTexts, keepMembers, memberText, setMembers } from '../../src/mcp/json-members.ts'
 import { readMessage } from '../../src/mcp/message.ts'
 import {
   decodeHeaderValue,
@@ -44,6 +44,8 @@ t.test('sets members and leaves every other character of them alone', async t =>
   t.equal(memberText(text, 'a'), '{"x":"}\\"{"}')
   t.equal(memberText(text, 'b'), '[1, 2.50]')
   t.equal(memberText(text, 'none'), undefined)
+  t.same(elementTexts(`[ 1.0 ,${text}, "],\\"" ,[[]] ] `), ['1.0', text.trim(), '"],\\""', '[[]]'])
+  t.same(elementTexts('[]'), [])
   t.equal(
     setMembers(text, { a: undefined, b: '{}', d: 'true', e: undefined }),
     '{"id" : 12345678901234567890,"b" : {},"c":null,"d":true}'
