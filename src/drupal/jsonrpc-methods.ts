@@ -61,8 +61,8 @@ export const modernMethods: ReadonlySet<string> = new Set([
 /** How long a modern client may keep what discover says. */
 const DISCOVER_TTL_MS = 300_000
 
-const unknownTool = (name: unknown) =>
-  gatewayError('GW_INVALID_PARAMS', { hint: `Unknown tool: ${String(name).slice(0, 128)}` })
+const unknownTool = (name: string) =>
+  gatewayError('GW_INVALID_PARAMS', { hint: `Unknown tool: ${name.slice(0, 128)}` })
 
 /** Makes the answers. Tools are called with the caller's own token; what the caller may was decided before. */
 export function createMethods(options: MethodOptions): AnswerRequest {
@@ -137,12 +137,16 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     opening: string
   ): Promise<Result> {
     const { name, arguments: args } = message.params ?? {}
+    // In a batch each element is judged here alone.
+    if (typeof name !== 'string') {
+      throw gatewayError('GW_INVALID_PARAMS', { hint: 'tools/call needs "name", a string.' })
+    }
     if (args !== undefined && !isObject(args)) {
       throw gatewayError('GW_INVALID_PARAMS', { hint: '"arguments" must be an object.' })
     }
     const known = catalogue(request.principal, request.token)
     const mine = known instanceof Promise ? await known : known
-    const tool = typeof name === 'string' ? mine.byName.get(name) : undefined
+    const tool = mine.byName.get(name)
     if (tool === undefined || !isShown(tool, request)) throw unknownTool(name)
     const { principal, token } = request
     if (tool.answer !== undefined) return opening + tool.answer(principal, mine).slice(1)

@@ -407,7 +407,8 @@ t.test('tools/call', async t => {
     ]
     for (const name of [...names, 'list', 'toString', '__proto__', '', 5, null, undefined]) {
       const { body } = await b.call(name)
-      t.match(body, { error: { code: 'GW_INVALID_PARAMS', message: /Unknown tool/ } })
+      const message = typeof name === 'string' ? /Unknown tool/ : /needs "name", a string/
+      t.match(body, { error: { code: 'GW_INVALID_PARAMS', message } })
     }
     for (const args of [null, [], 'x', 5]) {
       t.match((await b.call('a.b', args)).body, { error: { message: /must be an object/ } })

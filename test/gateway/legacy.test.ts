@@ -282,6 +282,17 @@ t.test('R46 R47 R48 batches of 2025-03-26', async t => {
       '"params":{"n": [1, {"a":"]}\\""}] }}'
     ])
   })
+  t.test('a name that is no string is its element’s error, whatever it is', async t => {
+    for (const name of [{ toString: 1 }, null, ['site.info'], undefined]) {
+      const call = { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name } }
+      const { status, json } = await gateway.post([call, rpc('ping', undefined, 2)], session)
+      t.equal(status, 200)
+      t.match(json, [
+        { id: 1, error: { code: -32602, message: /needs "name", a string/ } },
+        { id: 2, result: {} }
+      ])
+    }
+  })
   t.test('notifications only: 202', async t => {
     const { status, text } = await gateway.post(
       [{ jsonrpc: '2.0', method: 'notifications/initialized' }],
