@@ -36,6 +36,10 @@ declare module 'fastify' {
   }
 }
 
+/** Of an address as some proxies write it (Azure's do): `203.0.113.9:4711`, `[2001:db8::1]:4711`. */
+const port =
+  /(^|[\s,])(?:(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}|\[([\da-f:.]+)\](?::\d{1,5})?)(?=\s*(?:,|$))/gi
+
 const plugin: FastifyPluginCallback = function request(app, _options, done) {
   app.decorateRequest('principal', undefined)
   app.decorateRequest('token', undefined)
@@ -56,6 +60,11 @@ const plugin: FastifyPluginCallback = function request(app, _options, done) {
   })
   app.addHook('onRequest', function arrive(request, _reply, next) {
     request.arrivedAt = performance.now()
+    const { headers } = request
+    const forwarded = headers['x-forwarded-for']
+    // With its port each connection would be another caller, and a proxy none that is trusted.
+    if (typeof forwarded === 'string')
+      headers['x-forwarded-for'] = forwarded.replace(port, '$1$2$3')
     next()
   })
   done()

@@ -448,6 +448,30 @@ t.test('budgets', async t => {
       'probes are not: they may come through the same proxy'
     )
   })
+  t.test('an address is the same with and without the port that a proxy writes', async t => {
+    const gateway = await startGateway(t, {
+      env: { LIMIT_FAILURES: '3/1m', TRUSTED_PROXIES: '127.0.0.1, 10.0.0.0/8' }
+    })
+    const forged = (forwarded: string) =>
+      gateway.post(rpc('ping'), {
+        authorization: 'Bearer forged',
+        'x-forwarded-for': forwarded
+      })
+    for (const [address, forms] of [
+      [
+        '203.0.113.9',
+        ['203.0.113.9:1', '203.0.113.9:2, 10.0.0.7:81', '203.0.113.9 , [10.0.0.7]:9']
+      ],
+      ['2001:db8::9', ['[2001:db8::9]:1', '2001:db8::9', '[2001:db8::9],10.0.0.7:82']]
+    ] as const) {
+      for (const form of forms) {
+        t.equal((await forged(form)).status, 401, form)
+        t.equal(JSON.parse(gateway.audited.at(-1) as string).address, address, form)
+      }
+      t.equal((await forged(`${forms[0]}1`)).status, 429, 'another port is not another caller')
+    }
+    t.equal((await forged('203.0.113.90:1')).status, 401, 'another address is')
+  })
 })
 
 t.test('R40 R71 news of tools reach listening clients of either era', async t => {
