@@ -1,4 +1,6 @@
 // How a client that knows only the URL finds the sign-in, over real sockets.
+import { once } from 'node:events'
+import { connect } from 'node:net'
 import t from 'tap'
 import { PUBLIC_URL, read, startGateway } from './fixtures/start.ts'
 
@@ -239,6 +241,22 @@ t.test('Host, Origin and CORS', async t => {
         asked.end()
       })
       t.equal(status, 403, host)
+    }
+  })
+  t.test('R7 two Hosts: 403, whichever is first', async t => {
+    const { hostname, port } = new URL(origin)
+    const own = 'mcp.example.org'
+    for (const hosts of [
+      [own, 'evil.example'],
+      ['evil.example', own],
+      [own, own]
+    ]) {
+      const socket = connect(Number(port), hostname)
+      const lines = hosts.map(host => `Host: ${host}\r\n`).join('')
+      socket.write(`POST /mcp HTTP/1.1\r\n${lines}Content-Length: 0\r\n\r\n`)
+      const [answer] = (await once(socket, 'data')) as [Buffer]
+      t.match(answer.toString(), /^HTTP\/1\.1 403 /, hosts.join(', '))
+      socket.destroy()
     }
   })
   t.test('what can be read by GET can be asked for by HEAD', async t => {
