@@ -6,7 +6,7 @@ import type { CatalogueTool } from './upstream.ts'
 
 type Json = Record<string, unknown>
 
-/** Nested deeper than this, a schema is cut off: it says "anything" there. */
+/** Nested deeper than this, a schema is cut off: it says "anything" there. What goes on without end, nobody could write anew. */
 const MAX_DEPTH = 32
 
 /** Routes of jsonrpc_mcp itself at the place of a tool's name. */
@@ -32,7 +32,10 @@ export function isToolName(name: unknown): name is string {
 
 /** A JSON schema with PHP's empty arrays made objects, and without `x-mcp-header`: no header mirrors an argument here (R60). */
 function cleanSchema(schema: unknown, depth = 0): unknown {
-  if (Array.isArray(schema)) return schema.map(item => cleanSchema(item, depth + 1))
+  if (Array.isArray(schema)) {
+    // A member of the last object that is kept stands whole.
+    return depth > MAX_DEPTH + 1 ? [] : schema.map(item => cleanSchema(item, depth + 1))
+  }
   if (!isObject(schema)) return schema
   if (depth > MAX_DEPTH) return {}
   const clean: Json = {}
@@ -52,7 +55,7 @@ function inputSchema(schema: unknown): Json {
 
 function annotationsOf(annotations: unknown): Json | undefined {
   if (!isObject(annotations)) return undefined
-  const kept = Object.entries(annotations).filter(
+  const kept = Object.entries(cleanSchema(annotations) as Json).filter(
     ([key, value]) =>
       (!hints.has(key) || typeof value === 'boolean') &&
       (key !== 'title' || typeof value === 'string')

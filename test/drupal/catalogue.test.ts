@@ -273,6 +273,26 @@ t.test('a tool is made fit for MCP', async t => {
     t.same(read({ name: 'a', annotations: { title: 5 } })?.listing['annotations'], {})
   })
 
+  t.test('R78 a tool that is nested without end does not take the list with it', async t => {
+    const arrays = `${'['.repeat(100_000)}${']'.repeat(100_000)}`
+    const objects = `${'{"a":'.repeat(100_000)}1${'}'.repeat(100_000)}`
+    const deep = [
+      `{"inputSchema":{"type":"object","enum":${arrays}}}`,
+      `{"inputSchema":{"type":"object","properties":${objects}}}`,
+      `{"outputSchema":{"type":"object","anyOf":${arrays}}}`,
+      `{"annotations":{"a":${arrays}}}`,
+      `{"annotations":{"a":${objects}}}`,
+      `{"_meta":${objects}}`
+    ].map((members, index) => `{"name":"deep.${index}",${members.slice(1)}`)
+    const site = await startSite(t, (_seen, response) => {
+      response.setHeader('content-type', 'application/json')
+      response.end(`{"tools":[{"name":"flat"},${deep.join(',')}],"nextCursor":null}`)
+    })
+    const { tools } = await catalogueOf(t, site)(alice, 'a')
+    t.equal(tools.length, 1 + deep.length)
+    t.ok(JSON.stringify(tools).length < 4000)
+  })
+
   t.test('R60 no argument is mirrored in a header, R78 depth is bounded', async t => {
     let deep: object = { type: 'string' }
     for (let i = 0; i < 100; i++) deep = { type: 'object', properties: { x: deep } }
