@@ -1,6 +1,6 @@
 // The errors of Simple OAuth's OAuth library (league/oauth2-server), with its statuses and hints (wire §3).
 // Thrown by the grants, answered in one place.
-import { json, type Reply } from './reply.ts'
+import { json, phpJson, type Reply } from './reply.ts'
 
 /** Carries the answer that ends a request. */
 export class OAuthError extends Error {
@@ -10,7 +10,8 @@ export class OAuthError extends Error {
   constructor(status: number, body: Record<string, string>, headers: Record<string, string> = {}) {
     super(body.error)
     this.body = body
-    this.reply = json(body, status, headers)
+    // The library writes its errors itself.
+    this.reply = { ...json(body, status, headers), body: phpJson(body, false) }
   }
 }
 

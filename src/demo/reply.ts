@@ -9,12 +9,25 @@ export interface Reply {
 
 const UNCACHED = 'must-revalidate, no-cache, private'
 
-/** JSON the way Symfony writes it (slashes and apostrophes escaped), not to be cached. */
+/** As PHP's json_encode writes it: slashes escaped, all of it ASCII; `isHex`: no quote nor anything of HTML stands as itself. */
+export function phpJson(body: unknown, isHex: boolean): string {
+  return JSON.stringify(body).replace(/\\.|[/<>&'\u0080-\uffff]/g, found => {
+    if (found === '/') return '\\/'
+    if (found > '\x7f') return `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`
+    if (!isHex || (found.startsWith('\\') && found !== '\\"')) return found
+    return `\\u00${found
+      .charCodeAt(found.length - 1)
+      .toString(16)
+      .toUpperCase()}`
+  })
+}
+
+/** JSON the way Symfony writes it, not to be cached. */
 export function json(body: unknown, status = 200, headers: Record<string, string> = {}): Reply {
   return {
     status,
     headers: { 'Cache-Control': UNCACHED, 'Content-Type': 'application/json', ...headers },
-    body: JSON.stringify(body).replaceAll('/', '\\/').replaceAll("'", '\\u0027')
+    body: phpJson(body, true)
   }
 }
 

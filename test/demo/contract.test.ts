@@ -66,6 +66,8 @@ t.test('the comparison notices a changed status, header, stable value, key order
   t.not(comparable(200, headers, body.replace('4212', '4212.5'), ''), form, 'float exp')
   t.not(comparable(200, headers, body.replace('662ad483', '662'), ''), form, 'uuid')
   t.not(comparable(200, headers, `{"exp":1795404212,${body.slice(1)}`, ''), form, 'order')
+  const quoted = comparable(200, headers, '{"a":"\\""}', '')
+  t.not(comparable(200, headers, '{"a":"\\u0022"}', ''), quoted, 'spelling')
   t.end()
 })
 
@@ -198,8 +200,13 @@ function comparable(
     .map(([name, value]) => `${name}: ${value}`)
     .toSorted()
   const document = asObject(body)
-  const content = document ? lines(masked(document)) : maskedText(body)
+  const content = document ? `${lines(masked(document))}\n${spelling(body)}` : maskedText(body)
   return [status, ...compared, '', content].join('\n').replaceAll(host || RECORDED_HOST, '<host>')
+}
+
+/** What JSON may write in several ways, as it stands in the text. */
+function spelling(body: string): string {
+  return (body.match(/\\.(?:(?<=u)\w{4})?|[/<>&']|[\u0080-\uffff]/g) ?? []).join(' ')
 }
 
 function asObject(body: string): Record<string, unknown> | null {
