@@ -32,9 +32,9 @@ const patterns: readonly (readonly [RegExp, string])[] = [
   [/def50200[0-9a-f]*/gi, '[scrubbed]']
 ]
 
-// Any long run of base64url: opaque tokens, sealed session ids, other makes of JWT. UUIDs (36) and principal keys (22) pass.
-// The look-behind keeps it linear.
-const longRun = /(?<![\w-])[\w-]{40,}(?:\.[\w-]+)*/g
+// Any long run of base64url: opaque tokens, sealed session ids, other makes of JWT. UUIDs (36), principal keys (22) and error codes
+// of the system (ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED) pass. The look-behind keeps it linear.
+const longRun = /(?<![\w-])(?!ERR_[A-Z0-9_]{1,60}(?![\w-]))[\w-]{40,}(?:\.[\w-]+)*/g
 
 /**
  * The text without tokens, secrets, passwords and session ids, each replaced by `[scrubbed]`. What it cannot know is a short

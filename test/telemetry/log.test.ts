@@ -255,9 +255,17 @@ t.test('scrub leaves alone what an operator needs', async t => {
     'connect ECONNREFUSED 127.0.0.1:6379',
     'key "eyebrow" of keys',
     'code: ECONNRESET',
+    'connection failed: ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED',
     'token expired 5 s ago'
   ]) {
     t.equal(scrub(text), text)
+  }
+  for (const run of [
+    `ERR_${'Ab0-'.repeat(12)}`,
+    `ERR_${'A'.repeat(80)}`,
+    `a${'ERR_A'.repeat(9)}`
+  ]) {
+    t.equal(scrub(run), '[scrubbed]', 'no error code')
   }
 })
 
@@ -272,7 +280,8 @@ t.test('scrub takes linear time on text made to slow it down', async t => {
     '\\',
     'a.',
     "token='",
-    'cookie:'
+    'cookie:',
+    'ERR_'
   ]) {
     const text = unit.repeat(60_000)
     const started = process.hrtime.bigint()
