@@ -47,6 +47,7 @@ export function createVerdictMemory(
   const known = createTokenCache<Remembered>(entries, entries * 2048)
   const refused = createTokenCache<Remembered>(2000, 4_194_304)
   const forged = createTokenCache<Remembered>(1000, 2_097_152)
+  const caches = [known, refused, forged]
 
   /** The last moment at which the signature of a token with this `exp` (seconds) is believed. */
   const endOfLife = (expiresAt: number) => (expiresAt + oauth.clockToleranceSeconds) * 1000
@@ -83,9 +84,14 @@ export function createVerdictMemory(
   return {
     find(token) {
       const nowMs = now()
-      const last = known.get(token, nowMs) ?? refused.get(token, nowMs) ?? forged.get(token, nowMs)
-      if (last === undefined) return undefined
-      return isFresh(last, nowMs) ? last.verdict : 'seen'
+      let seen: 'seen' | undefined
+      for (const cache of caches) {
+        const last = cache.get(token, nowMs)
+        if (last === undefined) continue
+        if (isFresh(last, nowMs)) return last.verdict
+        seen = 'seen'
+      }
+      return seen
     },
 
     accept(token, verdict, expiresAt) {

@@ -425,6 +425,22 @@ t.test('an opaque token lives no longer than exp, and no longer than the TTL', a
   t.equal(seen.length, 5)
 })
 
+t.test('an opaque token that has ended is refused for some seconds without a question', async t => {
+  for (const validation of ['introspection', 'both'] as const) {
+    const { parts, state, now, advance, seen } = await standardServer(t, { oauth: { validation } })
+    const alive = { ...active, exp: now() / 1000 + 3600 }
+    state.answer = alive
+    t.equal(await judged(parts, 'opaque'), 'ok')
+    state.answer = { active: false }
+    advance(301)
+    for (let i = 0; i < 3; i++) t.equal(await judged(parts, 'opaque'), 'inactive', validation)
+    t.equal(seen.length, 2, 'asked once')
+    state.answer = alive
+    advance(6)
+    t.equal(await judged(parts, 'opaque'), 'ok', 'and asked again after them')
+  }
+})
+
 t.test('one question per token at a time, and a bound on all of them', async t => {
   const { parts, seen, state } = await standardServer(t)
   state.answer = active
