@@ -4,7 +4,7 @@ import { readFileSync, realpathSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 import { commands } from './commands.ts'
 import { packageRoot } from './package-root.ts'
-import type { World } from './terminal.ts'
+import { harmless, type World } from './terminal.ts'
 
 /** The version of this package. */
 export function version(): string {
@@ -61,7 +61,7 @@ export async function main(args: string[], world: World = process): Promise<numb
     return await (await command.load()).run(rest, world)
   } catch (error) {
     // A stack is for us, not for the person at the terminal.
-    stderr.write(`drupal-mcp-gateway ${name}: ${(error as Error).message}\n`)
+    stderr.write(`drupal-mcp-gateway ${name}: ${harmless((error as Error).message)}\n`)
     const { code, exitCode = 1 } = error as { code?: string; exitCode?: number }
     return code?.startsWith('ERR_PARSE_ARGS') ? 2 : exitCode
   }

@@ -42,11 +42,9 @@ export function narrator(
         return
       }
       case 'waiting':
-        return terminal.progress(dim(`Waiting … ${duration(event.remainingMs)} left`))
+        return terminal.progress(`Waiting … ${duration(event.remainingMs)} left`)
       case 'slower':
-        return terminal.progress(
-          dim(`The server asks for patience: asking every ${event.seconds} s.`)
-        )
+        return terminal.progress(`The server asks for patience: asking every ${event.seconds} s.`)
       case 'long':
         return say(
           dim(

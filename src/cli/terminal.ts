@@ -25,7 +25,7 @@ export function onEnd(end: () => void): () => void {
 
 export interface Terminal {
   say: (line?: string) => void
-  /** Overwrites itself on a terminal; silent elsewhere, where progress would only fill a log. */
+  /** Dim, and overwrites itself on a terminal; silent elsewhere, where progress would only fill a log. */
   progress: (line: string) => void
   bold: (text: string) => string
   dim: (text: string) => string
@@ -40,12 +40,22 @@ export function wantsColours(stream: Stream, env: Env): boolean {
   return stream.isTTY === true && env['TERM'] !== 'dumb'
 }
 
+/**
+ * Without what steers a terminal, which servers might put into names and scopes: their words could write to the clipboard. Line
+ * breaks and the colours used here stay.
+ */
+export function harmless(text: string): string {
+  // oxlint-disable-next-line no-control-regex -- control characters are the matter here
+  return text.replace(/(?!\n|\u001b\[(?:1|2|22|97;40|0)m)\p{Cc}/gu, ' ')
+}
+
 /** Lines for people on this stream. */
 export function createTerminal(stream: Stream, env: Env): Terminal {
   const isTerminal = stream.isTTY === true
   const colours = wantsColours(stream, env)
   const paint = (on: number, off: number) => (text: string) =>
     colours ? `\u001b[${on}m${text}\u001b[${off}m` : text
+  const dim = paint(2, 22)
   let isOpen = false
   const close = () => {
     if (isOpen) stream.write('\r\u001b[K')
@@ -56,16 +66,17 @@ export function createTerminal(stream: Stream, env: Env): Terminal {
     colours,
     say(line = '') {
       close()
-      stream.write(`${line}\n`)
+      stream.write(`${harmless(line)}\n`)
     },
     progress(line) {
       if (!isTerminal || env['TERM'] === 'dumb') return
       close()
-      stream.write(line.slice(0, (stream.columns ?? 80) - 1))
+      // Painted after the cut, which would take the end of the paint away.
+      stream.write(dim(harmless(line).slice(0, (stream.columns ?? 80) - 1)))
       isOpen = true
     },
     bold: paint(1, 22),
-    dim: paint(2, 22)
+    dim
   }
 }
 

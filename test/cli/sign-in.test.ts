@@ -218,12 +218,16 @@ t.test('the device flow', async t => {
     t.equal(drupal.site.clients.length, before, 'and leaves no client behind')
   })
   t.test('RFC 8628 ends at expires_in, not an interval later', async t => {
-    const { wish, time, drupal } = await start()
+    const { wish, time } = await start()
+    const slept: number[] = []
     const before = time.now()
-    await t.rejects(signIn(wish), { exitCode: 3, message: /expired/ })
+    const sleep = async (ms: number) => {
+      slept.push(ms)
+      time.pass(slept.length === 1 ? 1_790_000 : ms)
+    }
+    await t.rejects(signIn({ ...wish, sleep }), { exitCode: 3, message: /expired/ })
+    t.same(slept, [5250, 5250, 4750])
     t.equal(time.now() - before, 1_800_000)
-    const polls = drupal.requests.filter(({ body }) => body.includes('device_code='))
-    t.equal(polls.length, Math.floor(1_800_000 / 5250), 'and nothing is asked for a dead code')
   })
   t.test('RFC 8628 slow_down lengthens a long interval, too', async t => {
     const slept: number[] = []
@@ -1071,7 +1075,13 @@ t.test('what a person reads', async t => {
   )
   colourful.progress('a line that is longer than the terminal')
   colourful.say('done')
-  t.same(lines, ['a line that is longer than th', '\r\u001b[K', 'done\n'])
+  t.same(
+    lines,
+    ['\u001b[2ma line that is longer than th\u001b[22m', '\r\u001b[K', 'done\n'],
+    'a narrow terminal does not stay dim'
+  )
+  colourful.say(colourful.bold('a\u001b]52;c;eA==\u0007\u009b2J\r\nb'))
+  t.equal(lines.at(-1), '\u001b[1ma ]52;c;eA==  2J \nb\u001b[22m\n')
   createTerminal({ write: text => void lines.push(text) }, {}).progress('not in a log')
   t.notMatch(lines.join(''), 'not in a log')
   t.equal(duration(-5), '0 s')
@@ -1096,6 +1106,33 @@ t.test('what a person reads', async t => {
   failing({ kind: 'long' })
   await new Promise(resolve => setImmediate(resolve))
   t.match(told.join(''), /https:\/\/x\.example[^]*Deny[^]*open the address yourself/)
+})
+
+t.test('what a server says steers no terminal', async t => {
+  const steering = '\u001b]52;c;eA==\u0007'
+  const { url, origin, metadata, drupal } = await startSite(t)
+  const person = terminal(t, 'person', browser)
+  const vault = await openVault({ env: person.env })
+  await vault.set({
+    issuer: drupal.issuer,
+    resource: url,
+    clientId: 'c',
+    grant: 'device_code',
+    tokenEndpoint: origin,
+    accessToken: 'opaque',
+    expiresAt: Date.now() + 60_000,
+    signedInAt: 0,
+    askedScopes: [],
+    grantedScopes: [`read${steering}`],
+    subject: `2${steering}`
+  })
+  const shown = await person.run('status')
+  t.match(shown.stdout, /scopes {4}read ]52/)
+  t.notMatch(shown.stdout, /\p{Cc}(?<!\n)/u)
+  metadata['resource'] = `http://x/${steering}`
+  const refused = await person.run('login', url)
+  t.match(refused, { code: 1, stderr: /calls itself/ })
+  t.notMatch(refused.stderr, /\p{Cc}(?<!\n)/u)
 })
 
 t.test('scopes', t => {
