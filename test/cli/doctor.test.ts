@@ -123,6 +123,8 @@ t.test('a question is bounded, and finds Drupal at its internal address', async 
     else if (request.url === '/slow') response.write('some')
     else if (request.url === '/broken') request.socket.end('what?')
     else if (request.url === '/cut') request.socket.destroy()
+    else if (request.url === '/other-protocol')
+      request.socket.write('HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n')
     else response.end('fine')
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -133,6 +135,7 @@ t.test('a question is bounded, and finds Drupal at its internal address', async 
   await t.rejects(ask(`${url}/slow`), { code: 'ETIMEDOUT' }, 'headers are no answer yet')
   await t.rejects(ask(`${url}/broken`), { message: /no answer \(HPE_/ })
   await t.rejects(ask(`${url}/cut`), { message: /the connection was cut/ })
+  await t.rejects(ask(`${url}/other-protocol`), { message: /no answer \(HTTP 101\)/ })
   t.match(await ask(`${url}/`), { status: 200, type: '', text: 'fine' })
 
   const via = { from: 'https://cms.example:8443/sub', to: `${url}/inner/` }

@@ -57,7 +57,7 @@ export function createAsk(options: AskOptions): Ask {
       const asked = new URL(url)
       const target = targetOf(asked, options.via)
       let stopped: string | undefined
-      const fail = (error: NodeJS.ErrnoException) => {
+      const fail = (error: { code?: string }) => {
         clearTimeout(timer)
         reject(new Unreachable(url, String(stopped ?? error.code)))
       }
@@ -85,6 +85,11 @@ export function createAsk(options: AskOptions): Ask {
       }
       const timer = setTimeout(stop, options.timeoutMs, 'ETIMEDOUT')
       outgoing.on('error', fail)
+      // Nobody asked for another protocol, and neither an answer nor an error follows.
+      outgoing.on('upgrade', (_response, socket) => {
+        socket.destroy()
+        fail({ code: 'HTTP 101' })
+      })
       outgoing.on('response', response => {
         const { statusCode: status = 0 } = response
         response.on('error', fail)
