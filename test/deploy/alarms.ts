@@ -24,6 +24,7 @@ export const calm = {
 /** What is otherwise when an alarm must ring, and which. */
 export const rings: [alert: string, series: Record<string, string>][] = [
   ['McpGatewayDown', { up: '1x30 0x10' }],
+  ['McpGatewayDown', { up: '1x30 stale' }],
   [
     'McpGatewayServerErrors',
     { 'mcp_gateway_requests_total{outcome="GW_UPSTREAM_UNAVAILABLE",status="502"}': '0+200x40' }
