@@ -159,6 +159,26 @@ t.test('the Helm chart', needs(chartTool, tools.kubernetesModels), async t => {
     ['SESSION_SECRET_FILE']
   )
 
+  t.test('names that YAML would read as numbers stay texts', async t => {
+    const set = (name: string, more: object) => ({ ...(defaultValues[name] as object), ...more })
+    const numbers = renderChart(
+      {
+        existingSecret: '123',
+        image: { repository: '1', tag: '2', pullPolicy: 'Always' },
+        ingress: set('ingress', { className: '1', host: '1e3', tlsSecret: '7' }),
+        networkPolicy: set('networkPolicy', { ingressNamespace: '0', monitoringNamespace: 'no' }),
+        serviceMonitor: { enabled: true, interval: '30s' }
+      },
+      '2024'
+    )
+    for (const manifest of numbers) {
+      t.equal(await schemaProblem(manifest), undefined, `${manifest.kind} fits its schema`)
+      const name = manifest.kind === 'Namespace' ? '2024' : '2024-drupal-mcp-gateway'
+      t.match(manifest['metadata'], { name, namespace: '2024' })
+    }
+    t.equal(unknownFields(numbers, t.testdir()), '')
+  })
+
   t.test('runs the same pod as kustomize', needs(tools.kubectl), async t => {
     const plain = ({ spec }: Manifest) => {
       const {
