@@ -140,10 +140,12 @@ t.test('the Helm chart', needs(chartTool, tools.kubernetesModels), async t => {
     tolerations: [{ key: 'a', operator: 'Exists' }],
     affinity: { podAntiAffinity: {} }
   })
+  const alone = { minReplicas: 1, maxReplicas: 1, targetCPUUtilization: 70 }
   const nothing = renderChart({
     ingress: { enabled: false },
     networkPolicy: { enabled: false },
     redis: false,
+    autoscaling: alone,
     serviceMonitor: { enabled: false }
   })
   t.comment(everything.map(({ kind }) => kind).join(' '))
@@ -215,9 +217,12 @@ t.test('the Helm chart', needs(chartTool, tools.kubernetesModels), async t => {
       { config: { ...config, GATEWAY_PUBLIC_URL: 'http://mcp.example.org' } },
       { config: { ...config, DRUPAL_MAX_CONCURRENCY: 8 } },
       { image: { repository: 'x', digest: 'latest' } },
-      { shutdownTimeout: 0 }
+      { shutdownTimeout: 0 },
+      // Each process would remember for itself which sessions were ended.
+      { redis: false }
     ])
       t.notOk(validate({ ...defaultValues, ...slip }), JSON.stringify(slip).slice(0, 60))
+    t.ok(validate({ ...defaultValues, redis: false, autoscaling: alone }))
     const forbidden = schema.properties.config.propertyNames.not.enum as string[]
     for (const { schema: option } of options)
       if (option.secret) t.ok(forbidden.includes(option.env as string), `${option.env} is a secret`)
