@@ -216,7 +216,8 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
     return mine instanceof Promise ? mine.then(rule) : rule(mine)
     function rule({ byName }: Catalogue): ToolRule | undefined {
       const listed = byName.get(tool)
-      if (listed === undefined && upstream.allowsUnlisted !== true) return undefined
+      const hides = principal && config.policy.missingScope === 'hide' && byName.size > 0
+      if (listed === undefined && (hides || upstream.allowsUnlisted !== true)) return undefined
       return toolPolicy.rule(tool, listed?.auth)
     }
   }

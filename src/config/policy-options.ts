@@ -89,7 +89,7 @@ export const policyOptions = group('Who may call which tool.', {
   missingScope: oneOf(['step-up', 'hide'], {
     env: 'POLICY_MISSING_SCOPE',
     description:
-      'step-up: a tool whose scope is missing is listed and answers 403 insufficient_scope. hide: it is not listed and unknown.',
+      'step-up: a tool whose scope is missing is listed and answers 403 insufficient_scope. hide: it is not listed, and unknown like every tool that is not listed.',
     default: 'step-up'
   }),
   tools: named('^[A-Za-z0-9._*-]{1,128}$', toolRule, {

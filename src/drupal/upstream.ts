@@ -25,7 +25,10 @@ export interface Upstream {
   modernMethods: ReadonlySet<string> | undefined
   /** Registers POST, GET and DELETE on '/'; request.principal, request.token and request.call are set and checked. */
   plugin: FastifyPluginCallback | FastifyPluginAsync
-  /** A tool that is not in the catalogue may be called all the same: the upstream says what it thinks of it. Default: unknown. */
+  /**
+   * A tool that is not in the catalogue may be called all the same: the upstream says what it thinks of it. Not where the policy
+   * hides tools: what it says would tell an unknown tool from a hidden one. Default: unknown.
+   */
   allowsUnlisted?: boolean
   /** The tools that Drupal shows this caller, at once where they are kept. No principal: anonymous. Rejects with GatewayErrors. */
   catalogue(
