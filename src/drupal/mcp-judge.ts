@@ -103,7 +103,11 @@ function readEvent(event: string): { data: string; hasId: boolean } {
       const from = at + dataField.length
       const line = event.slice(event[from] === ' ' ? from + 1 : from, end)
       data = data === undefined ? line : `${data}\n${line}`
-    } else if (event.startsWith(idField, at)) hasId = true
+    } else if (event.startsWith(idField, at)) {
+      // Clients take no id that is empty or holds U+0000: there is nothing to resume at.
+      const id = event.slice(at + idField.length, end).replace(/^ /, '')
+      if (id !== '' && !id.includes('\0')) hasId = true
+    }
     at = end + 1
   }
   return { data: data ?? '', hasId }

@@ -164,6 +164,7 @@ const progress = { jsonrpc: '2.0', method: 'notifications/progress', params: { p
 /** The same on a stream, after a first event: the code that the client is told on it. */
 const streamRows: [string, Answer, number][] = [
   ['ends without an answer', r => void stream(r).end(), -32603],
+  ['has no id to resume at', r => void stream(r).end('id:\ndata:\n\nid: a\0\ndata:\n\n'), -32603],
   ['reset', r => void stream(r).write(': x\n\n', () => r.destroy()), -32603],
   [
     'cut in the middle of the answer',
