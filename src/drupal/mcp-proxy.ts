@@ -33,13 +33,20 @@ type Callback = (error: Error | null, data: unknown) => void
 /** Larger refusals are no refusals. */
 const maxRefusal = 65_536
 
-async function readAll(stream: Readable): Promise<Buffer> {
+async function readAll(stream: Readable, timeoutMs: number): Promise<Buffer> {
+  const late = setTimeout(() => {
+    stream.destroy(gatewayError('GW_UPSTREAM_TIMEOUT', { reason: 'a refusal without an end' }))
+  }, timeoutMs)
   const chunks: Buffer[] = []
   let length = 0
-  for await (const chunk of stream as AsyncIterable<Buffer>) {
-    length += chunk.length
-    if (length > maxRefusal) break
-    chunks.push(chunk)
+  try {
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      length += chunk.length
+      if (length > maxRefusal) break
+      chunks.push(chunk)
+    }
+  } finally {
+    clearTimeout(late)
   }
   return Buffer.concat(chunks)
 }
@@ -127,7 +134,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     }
 
     async function refused(answer: Answer, stream: Readable): Promise<void> {
-      answer.body = await readAll(stream)
+      answer.body = await readAll(stream, requestable.headersTimeout)
       const isLost = answer.status === 404 && (hasStreams || rpcCode(answer) !== undefined)
       if (isLost && current.id !== '' && !isReopened) {
         await upstreamSessions.reopen(holder, caller, current)

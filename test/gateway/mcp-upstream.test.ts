@@ -843,6 +843,22 @@ t.test('R31 R40 a GET that has no route leaves the session as it is', async t =>
   })
 })
 
+t.test('R52 a GET that is refused without an end', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, { DRUPAL_HEADERS_TIMEOUT: '0.2' })
+  const session = await gateway.initialize(gateway.token())
+  let ended: Promise<unknown> | undefined
+  server.answer = (_seen, response) => {
+    ended = closed(response)
+    response.writeHead(200, { 'content-type': 'text/html' }).write('<p>')
+  }
+  const { status, json: body } = await read(
+    await gateway.listen(session, AbortSignal.timeout(5000))
+  )
+  t.match({ status, body }, { status: 504, body: { error: { code: -32603 } } })
+  await ended
+})
+
 t.test('R71 R95 streams are bounded: in number, and by the token', async t => {
   const gateway = await withEverything(t, { STREAMS_PER_PRINCIPAL: '2' })
   const sessions = await Promise.all([1, 2, 3].map(() => gateway.initialize(gateway.token())))
