@@ -183,7 +183,9 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
         worker.report(isDown(status) ? 'failure' : 'success')
         worker.release()
         const answer = { status, headers: found, body: Buffer.alloc(0) }
-        if (status !== 200 || typeOf(answer) !== 'text/event-stream') {
+        // In a coding that nobody asked for they would reach the client as they are, and without its name.
+        const { 'content-encoding': coding = 'identity' } = found
+        if (status !== 200 || coding !== 'identity' || typeOf(answer) !== 'text/event-stream') {
           refused(answer, stream).catch(refuse)
           return
         }

@@ -5,6 +5,7 @@ import type { ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { gzipSync } from 'node:zlib'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import {
@@ -793,6 +794,9 @@ t.test('R40 R42 R43 GET: news and resumption', async t => {
     }
     t.equal((await get(response => html(response, 500))).status, 502)
     t.equal((await get(response => html(response, 200))).status, 502)
+    const coded = { 'content-type': 'text/event-stream', 'content-encoding': 'gzip' }
+    const zipped = gzipSync('data: x\n\n')
+    t.equal((await get(response => response.writeHead(200, coded).end(zipped))).status, 502)
     t.equal((await get(response => json(response, 'x'.repeat(100_000), 400))).status, 502)
     t.equal((await get(response => response.destroy())).status, 502)
     t.equal((await get(response => html(response, 502))).status, 502)
