@@ -18,7 +18,7 @@ import { createListening } from './mcp-listening.ts'
 import { createModernRelay, mirroredHeaders } from './mcp-modern.ts'
 import { createProxy } from './mcp-proxy.ts'
 import { sendRead, sendWhole } from './mcp-send.ts'
-import { createExpectedOf } from './mcp-shown.ts'
+import { createExpectedOf, createReplayEdit } from './mcp-shown.ts'
 import { createStreams, type StreamEvents } from './mcp-streams.ts'
 import { readAnswer, readBounds } from './mcp-read.ts'
 import { createUpstreamSessions } from './mcp-upstream-session.ts'
@@ -185,6 +185,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
         streams,
         legacy,
         upstreamSessions,
+        replayEdit: createReplayEdit(config, toolPolicy),
         refused: refuseToken,
         own(request, reply) {
           if (listening.isOffered && request.principal !== undefined) listening.open(request, reply)

@@ -6,6 +6,7 @@ import { bytesOf } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
 import { errorFor, type Expected, findRequest } from './mcp-answer.ts'
 import { isSameId } from './mcp-read.ts'
+import type { Edit } from './mcp-shown.ts'
 
 export interface Judge {
   /** The event, one character a byte, as it came or as the client gets it; undefined: it is an answer to nobody here. */
@@ -73,6 +74,20 @@ export function createJudge(expected: Expected, dropped: (reason: string) => voi
       return text === undefined ? undefined : bytesOf(writeEvent(text.toString()))
     },
     lost: () => (isResumable ? [] : waiting)
+  }
+}
+
+/** For a stream that nobody here waits for an answer on. */
+export function createReplayJudge(edit: Edit): Judge {
+  return {
+    pass(event) {
+      const { data } = readEvent(event)
+      if (data === '' || isNews(data)) return event
+      const text = Buffer.from(data, 'latin1').toString()
+      const shown = edit(text)
+      return shown === text ? event : bytesOf(writeEvent(shown))
+    },
+    lost: () => []
   }
 }
 

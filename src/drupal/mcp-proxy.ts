@@ -9,6 +9,7 @@ import type { SessionState } from '../mcp/call.ts'
 import { refuseOrPass, requestHeaders, rpcCode, typeOf } from './mcp-ask.ts'
 import type { Answer } from './exchange.ts'
 import { callerOf, type LegacyRelay } from './mcp-legacy.ts'
+import type { createReplayEdit } from './mcp-shown.ts'
 import type { Streams } from './mcp-streams.ts'
 import { sessionHeaders, type UpstreamSessions } from './mcp-upstream-session.ts'
 import { type DrupalPool, isDown } from './pool.ts'
@@ -19,6 +20,7 @@ export interface ProxyOptions {
   streams: Streams
   legacy: Pick<LegacyRelay, 'holderOf'>
   upstreamSessions: Pick<UpstreamSessions, 'reopen'>
+  replayEdit: ReturnType<typeof createReplayEdit>
   /** Answers GET where the upstream has no stream for this client. */
   own: (request: FastifyRequest, reply: FastifyReply) => Promise<void> | void
   /** Told of every refusal, before it is answered. */
@@ -193,6 +195,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
         streams.relay(request, reply.code(200), stream, {
           whenGone: 'abort',
           place,
+          edit: options.replayEdit?.(request.principal),
           until: request.principal?.expiresAt
         })
       }

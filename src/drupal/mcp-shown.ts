@@ -3,8 +3,8 @@
 import type { FastifyRequest } from 'fastify'
 import type { Principal } from '../auth/principal.ts'
 import type { Config } from '../config/schema.ts'
-import type { Params, RpcRequest } from '../mcp/call.ts'
-import { memberText, setMembers } from '../mcp/json-members.ts'
+import { isObject, type Params, type RpcRequest } from '../mcp/call.ts'
+import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
 import { isListed } from '../policy/authorize.ts'
 import { readAuthAnnotation, type ToolPolicy } from '../policy/tools.ts'
 import type { Expected } from './mcp-answer.ts'
@@ -25,6 +25,42 @@ export function createExpectedOf(config: Config, toolPolicy: ToolPolicy): Expect
           : undefined
     })
   })
+}
+
+/** A message as this caller may see it; the same text where nothing of it is hidden. */
+export type Edit = (message: string) => string
+
+/**
+ * For streams that answer nothing here but may bring again what was answered elsewhere (R43). Undefined where the policy hides
+ * nothing: such a stream passes as it comes.
+ */
+export function createReplayEdit(
+  config: Config,
+  toolPolicy: ToolPolicy
+): ((principal: Principal | undefined) => Edit) | undefined {
+  if (config.policy.missingScope !== 'hide') return undefined
+  return principal => {
+    function editOne(text: string): string {
+      const message = parse(text)
+      const isList =
+        isObject(message) && isObject(message['result']) && 'tools' in message['result']
+      return isList ? withoutHidden(text, principal, toolPolicy) : text
+    }
+    return text => {
+      if (!Array.isArray(parse(text))) return editOne(text)
+      const texts = elementTexts(text)
+      const shown = texts.map(editOne)
+      return shown.every((each, index) => each === texts[index]) ? text : `[${shown.join(',')}]`
+    }
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }
 
 /** The answer to tools/list without the tools whose scope the caller lacks; the same text where none is hidden. */

@@ -12,7 +12,8 @@ import { replyWithEvents } from './event-reply.ts'
 import { errorFor, type Expected } from './mcp-answer.ts'
 import { mayHaveRun } from './exchange-failure.ts'
 import { cancelled } from './in-flight.ts'
-import { createJudge, type Judge } from './mcp-judge.ts'
+import { createJudge, createReplayJudge, type Judge } from './mcp-judge.ts'
+import type { Edit } from './mcp-shown.ts'
 
 export interface StreamOptions {
   /** What becomes of the upstream's stream when the client goes: a legacy call is finished (R45), the rest is ended (R69). */
@@ -25,6 +26,8 @@ export interface StreamOptions {
   until?: number | undefined
   /** The stream answers these: of answers, only theirs pass, and none of them is left without one. */
   expected?: Expected
+  /** The stream answers nothing here, and its messages pass as this leaves them. */
+  edit?: Edit | undefined
   /** What comes from the upstream, where `source` is a translation of it: whoever waits for it cannot be ended, it can. */
   origin?: Readable
 }
@@ -123,7 +126,7 @@ export function createStreams(
     },
 
     relay(request, reply, source, options) {
-      const { whenGone, place, farewell = '', until, expected, origin = source } = options
+      const { whenGone, place, farewell = '', until, expected, edit, origin = source } = options
       if (reply.raw.destroyed) {
         place?.()
         request.outcome = 'aborted'
@@ -134,9 +137,9 @@ export function createStreams(
       }
       const say = (reason: string, text: string) =>
         request.log.debug({ requestId: request.id, reason }, text)
-      const judge =
-        expected &&
-        createJudge(expected, reason => say(reason, 'an event of the upstream was left out'))
+      const judge = expected
+        ? createJudge(expected, reason => say(reason, 'an event of the upstream was left out'))
+        : edit && createReplayJudge(edit)
       const maxBytes = config.drupal.maxResponseBytes
       const client = replyWithEvents(reply)
       const relay = new EventRelay({

@@ -508,6 +508,41 @@ t.test('policy.missingScope: hide, in both eras', async t => {
   }
 })
 
+t.test('R43 what a policy hides is not shown by a stream that is taken up again', async t => {
+  const server = await startLegacyServer(t)
+  const auth = { level: 'required', scopes: ['write:tutorials'] }
+  const tools = [{ name: 'write', annotations: { auth } }, { name: 'echo' }]
+  const list = (names: unknown) => ({ jsonrpc: '2.0', id: 7, result: { tools: names } })
+  const said = [
+    { method: 'notifications/message', params: { tools } },
+    { jsonrpc: '2.0', id: 6, result: { content: [], big: 1 } },
+    [{ jsonrpc: '2.0', id: 5, result: {} }, list(tools)],
+    'no object',
+    list(tools),
+    list('none')
+  ]
+  const { answer } = server
+  server.answer = (seen, response, request) => {
+    if (seen.method !== 'GET') return answer(seen, response, request)
+    const events = said.map(message => `id: e\ndata: ${JSON.stringify(message)}\n\n`)
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    response.end(`id: 0\ndata:\n\ndata: no JSON\n\n${events.join('')}`)
+  }
+  const resume = async (env: Record<string, string>) => {
+    const gateway = await startBefore(t, server.endpoint, env)
+    const session = await gateway.initialize(gateway.token({ scopes: ['read:tutorials'] }))
+    const text = await (await gateway.listen({ ...session, 'last-event-id': 'x' })).text()
+    const data = [...text.matchAll(/^data: (.*)$/gm)].map(([, found]) => found as string)
+    t.equal(data.shift(), 'no JSON')
+    return data.map(one => JSON.parse(one) as unknown)
+  }
+  const shown = structuredClone(said)
+  shown[2] = [{ jsonrpc: '2.0', id: 5, result: {} }, list([{ name: 'echo' }])]
+  shown[4] = list([{ name: 'echo' }])
+  t.same(await resume({ POLICY_MISSING_SCOPE: 'hide' }), shown)
+  t.same(await resume({}), said, 'as it comes where nothing is hidden')
+})
+
 t.test('R48 what a policy hides is not called from within a batch either', async t => {
   const auth = { level: 'required', scopes: ['write:tutorials'] }
   const write = { name: 'write', inputSchema: { type: 'object' }, annotations: { auth } }
