@@ -59,9 +59,12 @@ export async function discover(
     )
   }
   const { resource, authorization_servers: servers, scopes_supported: supported } = found
-  if (typeof resource !== 'string' || !covers(resource, url)) {
+  if (typeof resource !== 'string') {
+    throw new Failure(`${url} has metadata without a resource (RFC 9728 §3.3).`)
+  }
+  if (!covers(resource, url)) {
     throw new Failure(
-      `${url} calls itself ${String(resource)}. Use that URL, or set GATEWAY_PUBLIC_URL of the gateway to what users type.`
+      `${url} calls itself ${resource}. Use that URL, or set GATEWAY_PUBLIC_URL of the gateway to what users type.`
     )
   }
   const [issuer] = Array.isArray(servers) ? (servers as unknown[]) : []

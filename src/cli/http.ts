@@ -89,6 +89,9 @@ export async function ask(fetch: Fetch, url: string, init: RequestInit = {}): Pr
     })
   }
   if (size > maxBytes) throw new Failure(`${url} answered more than ${maxBytes} bytes.`)
+  if (answer.status > 599) {
+    throw new Failure(`${url} answered with ${answer.status}, which is no HTTP status.`)
+  }
   const hasBody = ![101, 103, 204, 205, 304].includes(answer.status)
   return new Response(hasBody ? Buffer.concat(chunks) : null, {
     status: answer.status,

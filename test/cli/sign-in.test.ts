@@ -871,6 +871,10 @@ t.test('discovery', async t => {
     await t.rejects(discover(cliFetch, `${site.origin}/elsewhere`), {
       message: /calls itself .*\/mcp.*GATEWAY_PUBLIC_URL/
     })
+    const { resource } = site.metadata
+    delete site.metadata['resource']
+    await t.rejects(discover(cliFetch, site.url), { message: /metadata without a resource/ })
+    site.metadata['resource'] = resource
     site.metadata['authorization_servers'] = []
     await t.rejects(discover(cliFetch, site.url), { message: /names no authorization server/ })
     site.metadata['authorization_servers'] = 'x'
@@ -897,6 +901,8 @@ t.test('discovery', async t => {
     await t.rejects(discover(cliFetch, `${empty}/`), {
       message: /does not say where to sign in \(it answered 200/
     })
+    const odd = await serve(t, (_request, response) => void response.writeHead(999).end())
+    await t.rejects(discover(cliFetch, `${odd}/`), { message: /999, which is no HTTP status/ })
     const abort = AbortSignal.abort(new Error('stop'))
     await t.rejects(discover(cliFetch, site.url, abort), /stop/)
     let asked = 0
