@@ -15,6 +15,7 @@ import type { JsonObject, Refusal } from './claims.ts'
 import { type AuthorizationServer, type Discovery, unavailable } from './discovery.ts'
 import type { VerifierEvents } from './events.ts'
 import { type Fetch, FetchFailure, fetchJson } from './fetch-json.ts'
+import { algorithmNames } from './jwt.ts'
 import { keep, type Kept } from './kept.ts'
 import { type LastSigner, lastSigner } from './last-signer.ts'
 import { readPinnedKey } from './pinned-key.ts'
@@ -59,9 +60,7 @@ const maxKeys = 32
 /** Keeps the keys of every accepted issuer; throws at once when a pinned key file is not usable. */
 export function createKeys({ config, discovery, fetch, now, events = {} }: Options): Keys {
   const { oauth } = config
-  // RFC 9864 gives EdDSA over Ed25519 a name of its own; both are the same signature.
-  const algorithms: string[] = [...oauth.algorithms]
-  if (algorithms.includes('EdDSA')) algorithms.push('Ed25519')
+  const algorithms = algorithmNames(oauth.algorithms)
   const pinned = oauth.publicKeyFile === '' ? undefined : keySet(readPinnedKey(oauth.publicKeyFile))
   const servers = new Map<string, ServerKeys>()
 
@@ -165,6 +164,15 @@ function advice(cause: unknown): string {
 }
 
 const namesItsKey = (token: string) => decodeProtectedHeader(token).kid !== undefined
+
+/** Undefined when a key of this JWK set signed the token; else why not. Throws when the set is none. */
+export async function checkSignature(
+  document: Record<string, unknown>,
+  token: string,
+  algorithms: readonly string[]
+): Promise<Refusal | undefined> {
+  return tryKeys(keySet(document), token, algorithmNames(algorithms))
+}
 
 /** Makes a set of fetched keys usable. Throws when it is none. A set without any kid ignores the kid of a token. */
 function keySet(document: Record<string, unknown>): KeySet {

@@ -13,6 +13,10 @@ const refused = (reason: Refusal['reason'], detail: string): Decoded => ({
   detail
 })
 
+/** What the header of a JWS may call these algorithms: RFC 9864 gives EdDSA over Ed25519 a name of its own; both are the same signature. */
+export const algorithmNames = (algorithms: readonly string[]): string[] =>
+  algorithms.includes('EdDSA') ? [...algorithms, 'Ed25519'] : [...algorithms]
+
 /**
  * Takes a JWS in compact form apart. Text that is no JWS (not three parts, or no JSON header) is `opaque`. The algorithm must
  * be on the allow-list, which is what refuses "none" and HMAC with the public key (RFC 8725 §3.1).

@@ -15,7 +15,7 @@ import type { Discovery } from './discovery.ts'
 import type { VerifierEvents } from './events.ts'
 import type { Introspection, IntrospectionAnswer } from './introspection.ts'
 import type { Keys } from './jwks.ts'
-import { decodeJwt } from './jwt.ts'
+import { algorithmNames, decodeJwt } from './jwt.ts'
 import type { Principal } from './principal.ts'
 import type { Verdict, Verifier, VerdictSource } from './verdict.ts'
 import { createVerdictMemory } from './verdict-memory.ts'
@@ -55,8 +55,7 @@ const foreign = ({ issuer }: Principal, source: VerdictSource) =>
 export function createVerifier(options: Options): Verifier {
   const { config, discovery, keys, introspection, now = Date.now, events = {} } = options
   const { oauth, derived } = config
-  const algorithms: string[] = [...oauth.algorithms]
-  if (algorithms.includes('EdDSA')) algorithms.push('Ed25519')
+  const algorithms = algorithmNames(oauth.algorithms)
   const ttlMs = oauth.tokenCacheTtlSeconds * 1000
   if (oauth.validation !== 'jwt' && introspection === undefined) {
     throw new Error(`oauth.validation is ${oauth.validation}, but there is no introspection`)

@@ -2,6 +2,9 @@
 // It refuses to know keys and claims.
 import { count, file, flag, group, list, listOf, matching, oneOf, seconds, text } from './option.ts'
 
+/** Every signature algorithm that tokens may have. */
+export const signatureAlgorithms = ['RS256', 'PS256', 'ES256', 'EdDSA'] as const
+
 export const oauthOptions = group('Tokens and the authorization server.', {
   clientId: text({
     env: 'OAUTH_CLIENT_ID',
@@ -73,12 +76,12 @@ export const oauthOptions = group('Tokens and the authorization server.', {
       'PEM public key that signs tokens; no JWKS is fetched. Empty: keys are discovered.',
     risk: 'It is read at start: after a key rotation replace the file and restart.'
   }),
-  algorithms: listOf(oneOf(['RS256', 'PS256', 'ES256', 'EdDSA']), {
+  algorithms: listOf(oneOf(signatureAlgorithms), {
     minItems: 1,
     env: 'OAUTH_ALGORITHMS',
     description: 'Signature algorithms that are accepted.',
-    accepts: 'a list of RS256, PS256, ES256, EdDSA, at least one',
-    default: ['RS256', 'PS256', 'ES256', 'EdDSA']
+    accepts: `a list of ${signatureAlgorithms.join(', ')}, at least one`,
+    default: signatureAlgorithms
   }),
   clockToleranceSeconds: seconds(
     {

@@ -14,8 +14,10 @@ t.test('from inside, before anything is deployed', async t => {
     url: null,
     env: { ...env, ...changes }
   })
-  const short = generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey
-  const shortKey = `${t.testdir({ key: short.export({ type: 'spki', format: 'pem' }) })}/key`
+  const newKey = (modulusLength: number) =>
+    generateKeyPairSync('rsa', { modulusLength }).publicKey.export({ type: 'spki', format: 'pem' })
+  const folder = t.testdir({ short: newKey(1024), other: newKey(2048) })
+  const [shortKey, otherKey] = [`${folder}/short`, `${folder}/other`]
   const publicDefaults = () => {
     for (const client of site.clients) client.defaultScopes = ['mcp_introspect']
   }
@@ -88,9 +90,29 @@ t.test('from inside, before anything is deployed', async t => {
   }
 
   await t.test('a pinned key', async t => {
-    const file = `${t.testdir({ key: drupal.publicKeyPem })}/key`
+    const folder = t.testdir({ key: drupal.publicKeyPem, token: chain.token(), config: '' })
+    const file = `${folder}/key`
     const { of } = await chain.diagnose(inside({ OAUTH_PUBLIC_KEY_FILE: file }))
     t.match(of('keys'), { status: 'ok', seen: /pinned/ })
+    const sources = ['--gateway-config', `${folder}/config`, '--token-file', `${folder}/token`]
+    const signedIn = (pinned: string, algorithms = 'RS256') =>
+      chain.diagnose({
+        env: { ...env, OAUTH_PUBLIC_KEY_FILE: pinned, OAUTH_ALGORITHMS: algorithms },
+        args: [...sources, '--only', 'token-signature']
+      })
+    t.match((await signedIn(file)).of('token-signature'), {
+      status: 'ok',
+      seen: 'RS256, by one of the keys'
+    })
+    t.match((await signedIn(otherKey)).of('token-signature'), {
+      status: 'failed',
+      seen: 'RS256, by none of the 1 keys'
+    })
+    t.match((await signedIn(file, 'ES256')).of('token'), {
+      status: 'failed',
+      seen: /alg "RS256"/,
+      advice: /OAUTH_ALGORITHMS/
+    })
   })
 
   await t.test(

@@ -1,5 +1,4 @@
 // What a check of the doctor is, and what it may say. It knows no particular check.
-import type { KeyObject } from 'node:crypto'
 import type { Config } from '../../config/schema.ts'
 import type { Answer, Ask } from './ask.ts'
 
@@ -34,6 +33,8 @@ export interface Token {
   header: Json
   /** Empty for an opaque token. */
   claims: Json
+  /** Why no gateway would believe it, whatever its claims. */
+  problem?: string
 }
 
 export interface Tool {
@@ -51,7 +52,8 @@ export interface Facts {
   challenge?: Readonly<Record<string, string>>
   prm?: Json
   metadata?: { document: Json; answer: Answer }
-  keys?: readonly { key: KeyObject; kid: unknown }[]
+  /** Usable ones, as JWK. */
+  keys?: readonly Json[]
   token?: Token
   serviceToken?: Token
   session?: Record<string, string>

@@ -7,6 +7,7 @@ import {
   type Context,
   failed,
   type Finding,
+  type Json,
   ok,
   quote,
   warning,
@@ -21,7 +22,7 @@ const SWITCH_ON =
 
 async function keys({ config, facts, askDrupal }: Context): Promise<Finding> {
   const file = config?.oauth.publicKeyFile ?? ''
-  if (file !== '') return pinned(file)
+  if (file !== '') return pinned(file, facts)
   const uri = facts.metadata!.document['jwks_uri']
   if (typeof uri !== 'string' || !URL.canParse(uri)) {
     return failed(`jwks_uri is ${quote(uri)}`, SWITCH_ON)
@@ -33,27 +34,23 @@ async function keys({ config, facts, askDrupal }: Context): Promise<Finding> {
   }
   const list = document['keys']
   if (!Array.isArray(list) || list.length === 0) return failed(`${uri} holds no keys`, NEW_KEYS)
-  const read = list.map(entry => readKey(entry as Record<string, unknown> | null))
+  const read = list.map(readKey)
   const problems = read.flatMap(({ finding }) => finding ?? [])
-  facts.keys = read.flatMap(({ key, kid }) => (key === undefined ? [] : [{ key, kid }]))
-  const sizes = facts.keys.map(({ key }) => describe(key)).join(', ')
+  facts.keys = list.filter((_, index) => read[index]!.key !== undefined)
+  const sizes = read.flatMap(({ key }) => (key === undefined ? [] : describe(key))).join(', ')
   return worst(problems, `${list.length === 1 ? '1 key' : `${list.length} keys`}: ${sizes}`)
 }
 
-function pinned(file: string): Finding {
+function pinned(file: string, facts: Context['facts']): Finding {
   try {
-    readPinnedKey(file)
+    facts.keys = readPinnedKey(file).keys
     return ok(`pinned in ${file}`)
   } catch (error) {
     return failed((error as Error).message)
   }
 }
 
-function readKey(jwk: Record<string, unknown> | null): {
-  key?: KeyObject
-  kid?: unknown
-  finding?: Finding
-} {
+function readKey(jwk: Json | null): { key?: KeyObject; finding?: Finding } {
   if (jwk !== null && 'd' in jwk) {
     return {
       finding: failed('a private key is published', `Take the site off the network. ${NEW_KEYS}`)
@@ -69,7 +66,7 @@ function readKey(jwk: Record<string, unknown> | null): {
   if (bits !== undefined && bits < LEAST_BITS) {
     return { finding: failed(`RSA of ${bits} bits, less than ${LEAST_BITS}`, NEW_KEYS) }
   }
-  return { key, kid: jwk!['kid'] }
+  return { key }
 }
 
 function describe(key: KeyObject): string {

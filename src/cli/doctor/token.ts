@@ -1,7 +1,8 @@
 // The token of the signed-in part: where it comes from, and whether it fits what the documents say. It is shown nowhere.
-import { constants, type KeyObject, verify } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { decodeJwt } from '../../auth/jwt.ts'
+import { checkSignature } from '../../auth/jwks.ts'
+import { algorithmNames, decodeJwt } from '../../auth/jwt.ts'
+import { signatureAlgorithms } from '../../config/oauth-options.ts'
 import {
   type Check,
   type Context,
@@ -14,8 +15,6 @@ import {
   type Token,
   warning
 } from './check.ts'
-
-const ALGORITHMS = ['RS256', 'PS256', 'ES256', 'EdDSA']
 
 /** The environment variable that holds a token. */
 export const TOKEN_VARIABLE = 'DRUPAL_MCP_TOKEN'
@@ -58,10 +57,20 @@ function checked(text: string, where: string): string {
 }
 
 /** Takes a token apart; an opaque one has no claims. */
-export function readToken(text: string, from: string): Token {
-  const decoded = decodeJwt(text, ALGORITHMS)
-  if (decoded.kind !== 'jwt') return { text, from, header: {}, claims: {} }
-  return { text, from, header: decoded.header, claims: decoded.claims }
+export function readToken(
+  text: string,
+  from: string,
+  algorithms: readonly string[] = signatureAlgorithms
+): Token {
+  const decoded = decodeJwt(text, algorithmNames(algorithms))
+  switch (decoded.kind) {
+    case 'jwt':
+      return { text, from, header: decoded.header, claims: decoded.claims }
+    case 'opaque':
+      return { text, from, header: {}, claims: {} }
+    case 'refused':
+      return { text, from, header: {}, claims: {}, problem: decoded.detail }
+  }
 }
 
 /** The scopes of a token: Drupal writes a list, the standard a text. */
@@ -85,7 +94,13 @@ async function find(context: Context): Promise<Finding> {
     )
   }
   secrets.push(found.text)
-  const token = readToken(found.text, found.from)
+  const token = readToken(found.text, found.from, context.config?.oauth.algorithms)
+  if (token.problem !== undefined) {
+    return failed(
+      `from ${found.from}: ${token.problem}`,
+      'No gateway believes it: let the authorization server sign plain JWTs with an algorithm of OAUTH_ALGORITHMS.'
+    )
+  }
   const { exp } = token.claims
   if (typeof exp === 'number') {
     const left = Math.floor(exp - now() / 1000)
@@ -116,33 +131,16 @@ function issuedAt({ facts, config }: Context): Finding {
   return early > tolerance ? failed(`for the gateway it begins in ${early} s`) : ok('it has begun')
 }
 
-function signature({ facts }: Context): Finding {
+async function signature({ facts }: Context): Promise<Finding> {
   const { header, text } = facts.token!
   const { alg } = header
   if (typeof alg !== 'string') return skipped('an opaque token has no signature')
-  const keys = facts.keys!.filter(({ kid }) => kid === undefined || kid === header['kid'])
-  if (keys.some(({ key }) => isSigned(text, alg, key))) return ok(`${alg}, by a published key`)
-  return failed(`${alg}, by none of the ${facts.keys!.length} published keys`)
-}
-
-function isSigned(token: string, alg: string, key: KeyObject): boolean {
-  const cut = token.lastIndexOf('.')
-  const data = Buffer.from(token.slice(0, cut))
-  const bytes = Buffer.from(token.slice(cut + 1), 'base64url')
-  try {
-    switch (alg) {
-      case 'PS256':
-        return verify('sha256', data, { key, padding: constants.RSA_PKCS1_PSS_PADDING }, bytes)
-      case 'ES256':
-        return verify('sha256', data, { key, dsaEncoding: 'ieee-p1363' }, bytes)
-      case 'EdDSA':
-        return verify(null, data, key, bytes)
-      default:
-        return verify('sha256', data, key, bytes)
-    }
-  } catch {
-    return false
-  }
+  const keys = facts.keys!
+  if (keys.length === 0) return failed(`${alg}, and there is no usable key`)
+  const refusal = await checkSignature({ keys }, text, signatureAlgorithms)
+  return refusal === undefined
+    ? ok(`${alg}, by one of the keys`)
+    : failed(`${alg}, by none of the ${keys.length} keys`)
 }
 
 function audience({ config, facts, url }: Context): Finding {
