@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 
 const option = 'oauth.publicKeyFile (OAUTH_PUBLIC_KEY_FILE)'
 
-/** Reads a PEM public key (SPKI, PKCS#1 or a certificate) as a JWK set of one key. Throws an Error that says what to do. */
+/** Reads a PEM public key (SPKI, as Simple OAuth writes it) as a JWK set of one key. Throws an Error that says what to do. */
 export function readPinnedKey(file: string): { keys: Record<string, unknown>[] } {
   let pem: string
   try {

@@ -164,7 +164,7 @@ const checks: readonly Check[] = [
         oauth.publicKeyFile,
         read,
         /^(?![^]*PRIVATE KEY-----)[^]*-----BEGIN PUBLIC KEY-----/,
-        'a PEM public key and no private key (openssl pkey -pubin or openssl rsa -pubout writes one)'
+        'a PEM public key that begins with BEGIN PUBLIC KEY, and no private key (openssl pkey -pubin or openssl x509 -pubkey writes one)'
       )
   },
   {

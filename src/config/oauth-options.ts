@@ -73,7 +73,7 @@ export const oauthOptions = group('Tokens and the authorization server.', {
   publicKeyFile: file({
     env: 'OAUTH_PUBLIC_KEY_FILE',
     description:
-      'PEM public key that signs tokens; no JWKS is fetched. Empty: keys are discovered.',
+      'PEM public key (BEGIN PUBLIC KEY) that verifies tokens, such as public.key of Simple OAuth; no JWKS is fetched. Empty: keys are discovered.',
     risk: 'It is read at start: after a key rotation replace the file and restart.'
   }),
   algorithms: listOf(oneOf(signatureAlgorithms), {

@@ -1,5 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { join } from 'node:path'
+import { rootCertificates } from 'node:tls'
 import t, { type Test } from 'tap'
 import { parseAudience } from '../../src/config/audience.ts'
 import { parseBudget } from '../../src/config/budget.ts'
@@ -642,7 +643,12 @@ t.test('TLS needs both files, and they must hold what they say', async t => {
   )
 })
 
-t.test('a pinned key must be a public one', async t => {
+t.test('a pinned key must be a public one, as SPKI', async t => {
+  const rsa = generateKeyPairSync('rsa', {
+    modulusLength: 2048,
+    publicKeyEncoding: { type: 'pkcs1', format: 'pem' },
+    privateKeyEncoding: { type: 'pkcs8', format: 'pem' }
+  })
   const pair = generateKeyPairSync('ec', {
     namedCurve: 'P-256',
     publicKeyEncoding: { type: 'spki', format: 'pem' },
@@ -652,13 +658,15 @@ t.test('a pinned key must be a public one', async t => {
     'public.pem': pair.publicKey,
     'private.pem': pair.privateKey,
     'both.pem': pair.publicKey + pair.privateKey,
-    'text.pem': 'hello'
+    'text.pem': 'hello',
+    'pkcs1.pem': rsa.publicKey,
+    'certificate.pem': rootCertificates[0]!
   })
   const pinned = (name: string) => ({ ...minimal, OAUTH_PUBLIC_KEY_FILE: join(dir, name) })
   t.equal(load(pinned('public.pem')).oauth.publicKeyFile, join(dir, 'public.pem'))
-  for (const name of ['private.pem', 'both.pem', 'text.pem'])
+  for (const name of ['private.pem', 'both.pem', 'text.pem', 'pkcs1.pem', 'certificate.pem'])
     only(t, refused(t, pinned(name)), [
-      /^oauth\.publicKeyFile .*: the file must hold a PEM public key/
+      /^oauth\.publicKeyFile .*: the file must hold a PEM public key that begins with BEGIN PUBLIC KEY/
     ])
   only(t, refused(t, pinned('none.pem')), [/cannot be read \(ENOENT\)/])
 })
