@@ -79,7 +79,8 @@ function contextOf(wish: Wish, env: LoadOptions['env'], parts: Parts): Context {
     askDrupal(address, question) {
       const { config } = context
       if (config === undefined) return ask(address, question)
-      const via = { from: config.drupal.url, to: config.derived.drupalConnectUrl }
+      const { drupal, derived } = config
+      const via = { from: new URL(drupal.url), to: new URL(derived.drupalConnectUrl) }
       inner ??= createAsk({ timeoutMs, ca, now, via })
       return inner(address, question)
     },

@@ -4,6 +4,7 @@ import { type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
 import type { Connections } from './connections.ts'
 import { type ExchangeOptions, exchange } from './exchange.ts'
 import { userAgent } from './headers.ts'
+import { internalUrl } from './internal-url.ts'
 import { createFairQueue } from './queue.ts'
 
 const MAX_BYTES = 1_048_576
@@ -22,9 +23,6 @@ export interface BackChannelOptions {
   timeoutMs: number
 }
 
-/** The path of a base URL without its trailing slash. */
-const basePath = (url: URL) => url.pathname.replace(/\/+$/, '')
-
 /**
  * Makes the fetch. It rejects with GW_AUTHORIZATION_SERVER_UNAVAILABLE when no whole answer came (or with the signal's reason);
  * redirects come back as they are.
@@ -38,23 +36,6 @@ export function createBackChannel(options: BackChannelOptions): typeof fetch {
     timeoutMs: options.timeoutMs
   })
 
-  /** Whatever the scheme: behind an internal http hop Drupal advertises http, and its issuer loses the port (drupal-wire §1). */
-  function isDrupal(url: URL): boolean {
-    return url.host === canonical.host || (url.hostname === canonical.hostname && url.port === '')
-  }
-
-  function target(url: URL): { connections: Connections; origin: string; path: string } {
-    const path = url.pathname + url.search
-    if (!isDrupal(url)) return { connections: options.others(url), origin: url.origin, path }
-    const base = basePath(canonical)
-    const inside = path === base || path.startsWith(`${base}/`)
-    return {
-      connections: options.drupal,
-      origin: connect.origin,
-      path: inside ? basePath(connect) + path.slice(base.length) : path
-    }
-  }
-
   function unavailable(error: GatewayError): GatewayError {
     const reason = `${error.code}: ${error.reason}`
     return gatewayError('GW_AUTHORIZATION_SERVER_UNAVAILABLE', { reason, retryAfterSeconds: 5 })
@@ -64,13 +45,15 @@ export function createBackChannel(options: BackChannelOptions): typeof fetch {
     const request = new Request(input, init)
     const url = new URL(request.url)
     if (url.protocol !== 'https:' && url.protocol !== 'http:') throw new TypeError('http(s) only')
+    const inside = internalUrl(url, canonical, connect)
     const headers = Object.fromEntries(request.headers)
-    headers['host'] = isDrupal(url) ? canonical.host : url.host
+    headers['host'] = inside ? canonical.host : url.host
     headers['user-agent'] = userAgent
-    const { connections, origin, path } = target(url)
+    const connections = inside ? options.drupal : options.others(url)
+    const { origin, pathname, search } = inside ?? url
     const exchangeOptions: ExchangeOptions = {
       method: request.method,
-      path,
+      path: pathname + search,
       headers,
       body: request.body === null ? null : Buffer.from(await request.arrayBuffer()),
       maxBytes: MAX_BYTES,

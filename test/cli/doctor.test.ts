@@ -138,7 +138,7 @@ t.test('a question is bounded, and finds Drupal at its internal address', async 
   await t.rejects(ask(`${url}/other-protocol`), { message: /no answer \(HTTP 101\)/ })
   t.match(await ask(`${url}/`), { status: 200, type: '', text: 'fine' })
 
-  const via = { from: 'https://cms.example:8443/sub', to: `${url}/inner/` }
+  const via = { from: new URL('https://cms.example:8443/sub'), to: new URL(`${url}/inner/`) }
   const inner = createAsk({ timeoutMs: 1000, now: Date.now, via })
   seen.length = 0
   await inner('https://cms.example:8443/sub/oauth?x=1')
@@ -147,8 +147,8 @@ t.test('a question is bounded, and finds Drupal at its internal address', async 
   await inner(`${url}/other`)
   t.same(seen, [
     'cms.example:8443 /inner/oauth?x=1',
-    'cms.example /inner',
-    'cms.example /.well-known/x',
+    'cms.example:8443 /inner',
+    'cms.example:8443 /.well-known/x',
     `${url.slice(7)} /other`
   ])
   const answer = await ask(`${url}/`)

@@ -378,12 +378,12 @@ t.test('the back channel', async t => {
   t.test('a site in a folder: the base path is exchanged, a root document is not', async t => {
     const site = await startSite(t)
     const pool = poolFor(t, 'https://h.example/sub', { internalUrl: `${site.url}/in` })
-    for (const path of ['/sub', '/sub/oauth/jwks', '/suburb', '/.well-known/x/sub']) {
+    for (const path of ['/sub', '/sub?x=1', '/sub/oauth/jwks', '/suburb', '/.well-known/x/sub']) {
       await pool.fetch(`https://h.example${path}`)
     }
     t.same(
       site.seen.map(seen => seen.url),
-      ['/in', '/in/oauth/jwks', '/suburb', '/.well-known/x/sub']
+      ['/in', '/in?x=1', '/in/oauth/jwks', '/suburb', '/.well-known/x/sub']
     )
   })
 

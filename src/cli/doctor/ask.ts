@@ -3,6 +3,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { isIP } from 'node:net'
 import { userAgent } from '../../drupal/headers.ts'
+import { internalUrl } from '../../drupal/internal-url.ts'
 import type { Json } from './check.ts'
 
 export interface Question {
@@ -45,8 +46,8 @@ export interface AskOptions {
   timeoutMs: number
   ca?: string | undefined
   now: () => number
-  /** Connect elsewhere for the URLs below `from`; Host, and the name TLS is verified against, stay. */
-  via?: { from: string; to: string }
+  /** Connect elsewhere for the URLs of `from`: with its Host, and TLS is verified against its name. */
+  via?: { from: URL; to: URL }
 }
 
 /** Makes the function that asks. It rejects with Unreachable and nothing else. */
@@ -55,7 +56,9 @@ export function createAsk(options: AskOptions): Ask {
     new Promise((resolve, reject) => {
       const { method = 'GET', headers = {}, body, until } = question
       const asked = new URL(url)
-      const target = targetOf(asked, options.via)
+      const { via } = options
+      const inside = via && internalUrl(asked, via.from, via.to)
+      const target = inside ?? asked
       let stopped: string | undefined
       const fail = (error: { code?: string }) => {
         clearTimeout(timer)
@@ -71,7 +74,7 @@ export function createAsk(options: AskOptions): Ask {
         // Else Node would verify the certificate against the Host header.
         ...(target.protocol === 'https:' && { servername: isIP(hostname) === 0 ? hostname : '' }),
         headers: {
-          host: asked.host,
+          host: inside ? via!.from.host : asked.host,
           'user-agent': userAgent,
           accept: 'application/json',
           'accept-encoding': 'identity',
@@ -103,22 +106,6 @@ export function createAsk(options: AskOptions): Ask {
       })
       outgoing.end(body)
     })
-}
-
-function targetOf(asked: URL, via: AskOptions['via']): URL {
-  if (via === undefined) return asked
-  const from = new URL(via.from)
-  const to = new URL(via.to)
-  // Drupal behind an internal http hop names itself without port, and with either scheme.
-  const isDrupal =
-    asked.host === from.host || (asked.hostname === from.hostname && asked.port === '')
-  if (!isDrupal) return asked
-  const base = from.pathname.replace(/\/$/, '')
-  const inside = asked.pathname === base || asked.pathname.startsWith(`${base}/`)
-  const path = inside
-    ? to.pathname.replace(/\/$/, '') + asked.pathname.slice(base.length)
-    : asked.pathname
-  return new URL(to.origin + path + asked.search)
 }
 
 async function read(
