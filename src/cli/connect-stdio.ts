@@ -3,7 +3,7 @@
 import { StringDecoder } from 'node:string_decoder'
 import { once } from 'node:events'
 
-export const maxLineLength = 32 * 1024 * 1024
+const maxLineLength = 32 * 1024 * 1024
 
 /** The lines of a stream, without empty ones; `undefined` stands for a line that was too long to keep. */
 export async function* readLines(

@@ -59,7 +59,7 @@ export function readFileTree(path: string, read: (path: string) => string): Sour
   return { tree, problems, readable: true }
 }
 
-export function isTree(value: unknown): value is Tree {
+function isTree(value: unknown): value is Tree {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 

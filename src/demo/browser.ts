@@ -36,7 +36,7 @@ function attribute(tag: string, name: string): string | undefined {
 }
 
 /** The first form of a page; undefined when it has none. Pure. */
-export function readForm(html: string): Form | undefined {
+function readForm(html: string): Form | undefined {
   const found = /<form\b([^>]*)>([\s\S]*?)<\/form>/i.exec(html)
   if (!found) return undefined
   const form: Form = {

@@ -7,7 +7,7 @@ import { userNamed, userWithId } from './site.ts'
 import { remember, type State } from './state.ts'
 
 /** The session cookie's name, which Drupal derives from the host. */
-export function sessionCookieName(request: DrupalRequest): string {
+function sessionCookieName(request: DrupalRequest): string {
   const host = new URL(request.base).hostname
   return `SESS${createHash('sha256').update(host).digest('hex').slice(0, 32)}`
 }
@@ -21,10 +21,7 @@ export function sessionOf(state: State, request: DrupalRequest): string | null {
 }
 
 /** A Set-Cookie header for a session, new unless given. */
-export function sessionCookie(
-  request: DrupalRequest,
-  id = randomBytes(32).toString('base64url')
-): string {
+function sessionCookie(request: DrupalRequest, id = randomBytes(32).toString('base64url')): string {
   return `${sessionCookieName(request)}=${id}; Max-Age=2000000; path=/; HttpOnly; SameSite=Lax`
 }
 

@@ -46,7 +46,7 @@ const earned: ReadonlySet<number> = new Set([-32601, -32602, -32603, -32700, -32
 const version = MODERN_VERSIONS[0]
 
 /** The envelope of the gateway's own modern requests. */
-export const ownEnvelope = {
+const ownEnvelope = {
   [metaKey.protocolVersion]: version,
   [metaKey.clientCapabilities]: {},
   [metaKey.clientInfo]: gatewayInfo(gatewayVersion)

@@ -37,7 +37,7 @@ export function mirroredHeaders(request: FastifyRequest): Record<string, string>
 }
 
 /** R60: whoever processes the body holds the headers against it, also where the upstream does not. */
-export async function checkParams(
+async function checkParams(
   request: FastifyRequest,
   message: RpcRequest,
   catalogues: Pick<McpCatalogues, 'get'>

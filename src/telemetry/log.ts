@@ -111,7 +111,7 @@ interface ErrorFields {
 }
 
 /** An error for whoever operates the gateway: code, reason, message, stack and the chain of causes. No other field. */
-export function errorView(error: unknown, depth = 1): unknown {
+function errorView(error: unknown, depth = 1): unknown {
   if (!(error instanceof Error)) return error
   const { code, statusCode, reason } = error as ErrorFields
   return {

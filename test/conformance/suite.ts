@@ -27,7 +27,7 @@ export interface SuiteTarget {
 const longestRunMs = 300_000
 
 /** Runs the conformance program with `args` and leaves its output in `log`. Throws when it cannot be run at all. */
-export async function runProgram(
+async function runProgram(
   args: string[],
   log: string,
   env: NodeJS.ProcessEnv = {},
@@ -108,7 +108,7 @@ export async function runClientScenarios(
 }
 
 /** Reads every `<scenario>-<time>/checks.json` below `dir`. */
-export async function readChecks(dir: string): Promise<Checks> {
+async function readChecks(dir: string): Promise<Checks> {
   const checks: Checks = new Map()
   for (const entry of await readdir(dir, { withFileTypes: true })) {
     const scenario = /^(?:server-)?(.+)-\d{4}-\d\d-\d\dT[\d-]+Z$/.exec(entry.name)?.[1]

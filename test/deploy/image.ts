@@ -37,7 +37,7 @@ export function parseDockerfile(text: string): { args: Step[]; stages: Stage[] }
 }
 
 /** What a .dockerignore of the form "everything but these" lets through. Throws on any other form. */
-export function contextNames(text: string): string[] {
+function contextNames(text: string): string[] {
   const lines = text.split('\n').filter(line => line !== '' && !line.startsWith('#'))
   const [first, ...rest] = lines
   if (first !== '*' || rest.some(line => !/^![\w.-]+$/.test(line)))

@@ -35,7 +35,7 @@ function scopes(context: Context): Finding {
   }
   const known = context.facts.metadata!.document['scopes_supported']
   if (known === undefined) return skipped('the site publishes no scopes')
-  const published = strings(Object.values(known as object))
+  const published = strings(known)
   const missing = wanted.filter(scope => !published.includes(scope))
   if (missing.length === 0) return ok(wanted.join(' '))
   return failed(`the site has no ${missing.join(', ')}`)
