@@ -55,7 +55,7 @@ const oidcIsOff =
   'in Drupal, OpenID Connect is switched off in the settings of Simple OAuth. Switch it on, or set OAUTH_PUBLIC_KEY_FILE'
 
 /** A token is tried with every key that fits: a set of thousands would turn one bad token into work for all. */
-const maxKeys = 32
+export const maxKeys = 32
 
 /** Keeps the keys of every accepted issuer; throws at once when a pinned key file is not usable. */
 export function createKeys({ config, discovery, fetch, now, events = {} }: Options): Keys {

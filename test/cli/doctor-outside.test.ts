@@ -10,6 +10,8 @@ t.test('from outside', async t => {
   const file = (content: string) => `${t.testdir({ token: content })}/token`
   const signedIn = () => ['--token-file', file(chain.token())]
   const faults = drupal.faults
+  const ed = generateKeyPairSync('ed25519')
+  const ed25519 = ed.publicKey.export({ format: 'jwk' })
 
   await t.test('a healthy chain is well from name to tool', async t => {
     const { code, checks, text } = await chain.diagnose({ args: [...signedIn(), '--strict'] })
@@ -108,6 +110,7 @@ t.test('from outside', async t => {
     ['advertised and 404', 'keys', () => void (faults.jwks404 = true), 'failed', /404/, /disable_openid_connect 0/],
     ['down', 'keys', () => void (faults.jwksDown = true), 'failed', /503/, /generate-keys/],
     ['no jwks_uri', 'keys', metadata({ jwks_uri: undefined }), 'failed', /nothing/, /OAUTH_PUBLIC_KEY_FILE/],
+    ['more than the gateway takes', 'keys', () => void (faults.publishedKeys = Array.from({ length: 33 }, () => ed25519)), 'failed', /holds 33 keys/, /32 at the most/],
     ['no key', 'keys', () => void (faults.publishedKeys = []), 'failed', /no keys/, /generate-keys/],
     ['a short key', 'keys', () => void (faults.publishedKeys = [jwk(1024)]), 'failed', /RSA of 1024 bits/, /generate-keys/],
     ['a private key', 'keys', () => void (faults.publishedKeys = [{ ...jwk(2048), d: 'AQ' }]), 'failed', /private key is published/, /off the network/],
@@ -248,8 +251,6 @@ t.test('from outside', async t => {
       )
     }
     const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 })
-    const ed = generateKeyPairSync('ed25519')
-    const ed25519 = ed.publicKey.export({ format: 'jwk' })
     await signing('PS256', rsa, { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 })
     await signing('ES256', generateKeyPairSync('ec', { namedCurve: 'P-256' }), {
       dsaEncoding: 'ieee-p1363'

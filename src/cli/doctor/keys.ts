@@ -1,5 +1,6 @@
 // Can the keys that sign tokens be had, and are they strong enough? It verifies nothing with them (token.ts does).
 import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto'
+import { maxKeys } from '../../auth/jwks.ts'
 import { readPinnedKey } from '../../auth/pinned-key.ts'
 import { brief, documentOf } from './ask.ts'
 import {
@@ -34,6 +35,12 @@ async function keys({ config, facts, askDrupal }: Context): Promise<Finding> {
   }
   const list = document['keys']
   if (!Array.isArray(list) || list.length === 0) return failed(`${uri} holds no keys`, NEW_KEYS)
+  if (list.length > maxKeys) {
+    return failed(
+      `${uri} holds ${list.length} keys`,
+      `The gateway takes a set of ${maxKeys} at the most: remove those that sign nothing any more.`
+    )
+  }
   const read = list.map(readKey)
   const problems = read.flatMap(({ finding }) => finding ?? [])
   facts.keys = list.filter((_, index) => read[index]!.key !== undefined)
