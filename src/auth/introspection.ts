@@ -21,7 +21,7 @@ export interface Introspection {
   ask(token: string, tokenId: string | undefined): Promise<IntrospectionAnswer>
   /** Whether the server is shown the whole token (RFC 7662) or its jti only (Drupal). Rejects with the same. */
   seesToken(): Promise<boolean>
-  /** Rejects with the same where the server refuses the gateway's own client; its hint is for the operator. Asks only where the last question had no answer. */
+  /** Rejects with the same where the server refuses the gateway's own client; its hint is for the operator. Asks only before the first answer, and where the last question had none. */
   ready(): Promise<void>
 }
 
@@ -49,7 +49,7 @@ export function createIntrospection(options: Options): Introspection {
   const timeoutMs = oauth.timeoutSeconds * 1000
   const pending = new Roster<Asking>()
   const ownToken = createOwnToken({ config, discovery, fetch, now, events })
-  let answered = false
+  let last: 'answered' | 'failed' | undefined
 
   async function post(
     url: string,
@@ -122,11 +122,11 @@ export function createIntrospection(options: Options): Introspection {
       const detail = tokenId === undefined ? unaskable(server) : undefined
       if (detail !== undefined) return { active: false as const, detail }
       const answer = await question(server, token, tokenId)
-      answered = true
+      last = 'answered'
       events.introspection?.(now() - start, answer.active ? 'active' : 'inactive')
       return answer
     } catch (error) {
-      answered = false
+      last = 'failed'
       events.introspection?.(now() - start, 'failed')
       events.asFailure?.('introspection')
       throw isGatewayError(error) ? error : unavailable(explain(error as FetchFailure), error)
@@ -154,10 +154,14 @@ export function createIntrospection(options: Options): Introspection {
 
   /** An outage is no refusal: what is remembered goes on being served. */
   async function ready(): Promise<void> {
-    if (answered) return
+    if (last === 'answered') return
+    const isStandard = await seesToken()
     // Drupal answers 400 to a wrong secret; others may do so to a token that is none of theirs.
-    const refusals = (await seesToken()) ? [401, 403] : [400, 401, 403]
-    await ask('readiness', 'readiness').catch(({ code, reason = '', cause }: GatewayError) => {
+    const refusals = isStandard ? [401, 403] : [400, 401, 403]
+    // Drupal gives the gateway a token of its own, or not; of others nothing is known without a question.
+    const asking: Promise<unknown> =
+      isStandard || last === 'failed' ? ask('readiness', 'readiness') : ownToken.get()
+    await asking.catch(({ code, reason = '', cause }: GatewayError) => {
       if (!(cause instanceof FetchFailure) || !refusals.includes(cause.status ?? 0)) return
       const hint = 'It refuses the client of this gateway; the log says why.'
       throw gatewayError(code, { reason, hint })

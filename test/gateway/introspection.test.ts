@@ -193,21 +193,26 @@ t.test('a client that the server refuses is told at /readyz and in the log, once
   }
 })
 
-t.test('/readyz asks the introspection endpoint once, and an outage is no refusal', async t => {
+t.test('/readyz asks about no token while all is well, and an outage is no refusal', async t => {
   const gateway = await startGateway(t, {
     env: { ...introspects, OAUTH_VALIDATION: 'introspection' }
   })
   const ready = async () => (await read(await fetch(`${gateway.origin}/readyz`))).json.status
   const next = () => new Promise(resolve => setTimeout(resolve, 1010))
+  const questions = () => asked(gateway, '/oauth/introspect').length
+  t.equal(await ready(), 'ready')
+  t.equal(questions(), 0, 'a token of its own says enough')
   gateway.drupal.faults.introspectionDown = true
+  t.equal((await gateway.post(rpc('ping'), bearer(gateway.token()))).status, 503)
+  await next()
   t.equal(await ready(), 'ready', 'known tokens are served')
+  t.equal(questions(), 2, 'whether it is back')
   gateway.drupal.clearFaults()
   await next()
   t.equal(await ready(), 'ready')
-  const questions = asked(gateway, '/oauth/introspect').length
   await next()
   t.equal(await ready(), 'ready')
-  t.equal(asked(gateway, '/oauth/introspect').length, questions, 'no more once it has answered')
+  t.equal(questions(), 3, 'no more once it has answered')
 })
 
 t.test('the lag of a revocation, by mode', async t => {
