@@ -1,14 +1,12 @@
 // Do the pages in docs/ say what is there? Links, anchors, files, cited tests, names of variables, codes and metrics, and the
 // commands: each block is run, or says that it is not.
 import { execFile } from 'node:child_process'
-import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { parse } from 'yaml'
+import { freePort } from './fixtures/ports.ts'
 import { buildGateway } from '../src/app.ts'
 import { run as doctor } from '../src/cli/doctor.ts'
 import { main } from '../src/cli/main.ts'
@@ -148,15 +146,6 @@ t.test('docs/clients.md and the page for people say the same', async t => {
   t.ok(page.includes(connectConfiguration(site)))
 })
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, 'localhost')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
 /** Runs a command line of ours in this process: loading the sources anew costs many seconds. */
 async function program(t: Test, args: string[], env: Record<string, string>) {
   const [name, ...rest] = args
@@ -202,7 +191,7 @@ t.test(
   async t => {
     const drupal = await startDrupal()
     t.teardown(() => drupal.close())
-    const ports = [await freePort(), await freePort()] as const
+    const ports = [await freePort('localhost'), await freePort('localhost')] as const
     const publicUrl = `http://localhost:${ports[0]}`
     const env = {
       DRUPAL_URL: drupal.url,

@@ -1,6 +1,6 @@
 // How is a gateway started for a test that knocks from outside? On a free port, with everything off that would slow a test
 // down. The conformance run and the tests with real clients both come through here.
-import { createServer, type AddressInfo } from 'node:net'
+import { freePort } from '../fixtures/ports.ts'
 import { buildGateway } from '../../src/app.ts'
 import { listen } from '../../src/cli/serve.ts'
 import { loadConfig } from '../../src/config/load.ts'
@@ -13,7 +13,8 @@ export interface RunningGateway {
 
 /** Starts a gateway configured by `env` (DRUPAL_URL at least), listening on localhost without budgets. */
 export async function startGateway(env: Record<string, string>): Promise<RunningGateway> {
-  const port = await freePort()
+  // The gateway must know its public URL, port included, before it listens.
+  const port = await freePort('localhost')
   const config = loadConfig({
     env: {
       GATEWAY_PUBLIC_URL: `http://localhost:${port}`,
@@ -29,13 +30,4 @@ export async function startGateway(env: Record<string, string>): Promise<Running
   const gateway = await buildGateway(config, { audit: () => {} })
   await listen(gateway, config)
   return { url: config.derived.resource, close: () => gateway.stop() }
-}
-
-// The gateway must know its public URL, port included, before it listens.
-async function freePort(): Promise<number> {
-  const probe = createServer()
-  await new Promise<void>(resolve => probe.listen(0, 'localhost', resolve))
-  const { port } = probe.address() as AddressInfo
-  await new Promise(resolve => probe.close(resolve))
-  return port
 }

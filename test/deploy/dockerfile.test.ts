@@ -18,7 +18,8 @@ import { join } from 'node:path'
 import t from 'tap'
 import { builtProgram } from '../fixtures/program.ts'
 import { buildImage, isolationProblem, parseDockerfile, runImage } from './image.ts'
-import { freePort, needs, root, tools } from './tools.ts'
+import { freePort } from '../fixtures/ports.ts'
+import { needs, root, tools } from './tools.ts'
 
 const dockerfile = join(root, 'Dockerfile')
 

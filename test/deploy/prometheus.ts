@@ -7,7 +7,8 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Test } from 'tap'
 import { parse } from 'yaml'
-import { freePort, root } from './tools.ts'
+import { freePort } from '../fixtures/ports.ts'
+import { root } from './tools.ts'
 
 export const alertsFile = join(root, 'deploy/prometheus/alerts.yaml')
 

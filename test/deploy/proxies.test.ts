@@ -13,7 +13,8 @@ import { EventRelay } from '../../src/mcp/sse.ts'
 import { redisMissing, startRedis } from '../fixtures/redis.ts'
 import { modern } from '../gateway/fixtures/mcp.ts'
 import { startGateway } from '../gateway/fixtures/start.ts'
-import { freePort, has, needs, root, tools } from './tools.ts'
+import { freePort } from '../fixtures/ports.ts'
+import { has, needs, root, tools } from './tools.ts'
 
 const HOST = 'mcp.example.org'
 /** The proxies' longest silence in the tests; 150 seconds in the files. */

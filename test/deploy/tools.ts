@@ -1,8 +1,6 @@
 // Where are the tools of these tests, and what happens without them: a visible skip on somebody's machine, a failure in CI.
 import { spawnSync } from 'node:child_process'
-import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
 
 // From build/test/deploy as well as from test/deploy.
@@ -44,13 +42,4 @@ export function needs(...tools: string[]): { skip?: string } {
     tool.startsWith(modules) ? 'run `npm ci --prefix test/deploy`' : `install ${tool}`
   )
   return { skip: [...new Set(hints)].join(', ') }
-}
-
-/** A port that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as AddressInfo
-  probe.close()
-  return port
 }

@@ -3,7 +3,7 @@
 import { Agent, request } from 'node:http'
 import t from 'tap'
 import { startDrupal } from '../../src/demo/double.ts'
-import { freePort } from '../fixtures/redis.ts'
+import { freePort } from '../fixtures/ports.ts'
 import { echo } from '../faults/fixtures/load.ts'
 import { type GatewayProcess, gatewayProcess } from './fixtures/process.ts'
 

@@ -1,10 +1,9 @@
 // The gateway as a process: start without Drupal, health, signals, logs, ports that are taken, configuration that is wrong.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import fastify from 'fastify'
 import t, { type Test } from 'tap'
+import { freePort } from '../fixtures/ports.ts'
 import { startDrupal } from '../../src/demo/double.ts'
 import { commands } from '../../src/cli/commands.ts'
 import { main } from '../../src/cli/main.ts'
@@ -21,15 +20,6 @@ const INITIALIZE = {
     capabilities: {},
     clientInfo: { name: 't', version: '1' }
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 interface Run {
