@@ -181,6 +181,16 @@ t.test('the Helm chart', needs(chartTool, tools.kubernetesModels), async t => {
     t.equal(unknownFields(numbers, t.testdir()), '')
   })
 
+  t.test('lets the pods out to where Drupal and the store listen, and nowhere else', async t => {
+    const portsOf = (more: object) => {
+      const networkPolicy = { ...(defaultValues['networkPolicy'] as object), ...more }
+      const { spec } = one(renderChart({ networkPolicy }), 'NetworkPolicy')
+      return spec.egress.at(-1).ports.map(({ port }: { port: number }) => port)
+    }
+    t.strictSame(portsOf({}), [443, 80, 6379])
+    t.strictSame(portsOf({ drupalPorts: [8080], redisPort: 6380 }), [8080, 6380])
+  })
+
   t.test('runs the same pod as kustomize', needs(tools.kubectl), async t => {
     const plain = ({ spec }: Manifest) => {
       const {
