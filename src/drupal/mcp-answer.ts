@@ -143,7 +143,8 @@ function isUsual(body: Buffer, idText: string): boolean {
 
 const hasNoId = ({ id }: Params) => id === null || id === undefined
 
-function parse(text: string): unknown {
+/** The value of a JSON text; undefined where it is none. */
+export function parse(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {

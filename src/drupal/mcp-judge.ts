@@ -4,7 +4,7 @@ import { isGatewayError } from '../errors.ts'
 import type { RpcRequest } from '../mcp/call.ts'
 import { bytesOf } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
-import { errorFor, type Expected, findRequest } from './mcp-answer.ts'
+import { errorFor, type Expected, findRequest, parse } from './mcp-answer.ts'
 import { isSameId } from './mcp-read.ts'
 import type { Edit } from './mcp-shown.ts'
 
@@ -51,7 +51,7 @@ export function createJudge(expected: Expected, dropped: (reason: string) => voi
 
   /** The answers to a batch come one by one or together. */
   function shownOfBatch(data: Buffer): Buffer | string | undefined {
-    const value = parse(data)
+    const value = parse(data.toString())
     if (!Array.isArray(value)) return shown(data, ownerOf(value))
     const messages = value.map(message => Buffer.from(JSON.stringify(message)))
     const all = messages.map((message, index) => shown(message, ownerOf(value[index])))
@@ -88,14 +88,6 @@ export function createReplayJudge(edit: Edit): Judge {
       return shown === text ? event : bytesOf(writeEvent(shown))
     },
     lost: () => []
-  }
-}
-
-function parse(data: Buffer): unknown {
-  try {
-    return JSON.parse(data.toString())
-  } catch {
-    return undefined
   }
 }
 

@@ -7,7 +7,7 @@ import { isObject, type Params, type RpcRequest } from '../mcp/call.ts'
 import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
 import { isListed } from '../policy/authorize.ts'
 import { readAuthAnnotation, type ToolPolicy } from '../policy/tools.ts'
-import type { Expected } from './mcp-answer.ts'
+import { type Expected, parse } from './mcp-answer.ts'
 
 /** What the answer to this request must be; `requests`: other ones than the client's own. */
 export type ExpectedOf = (request: FastifyRequest, requests?: readonly RpcRequest[]) => Expected
@@ -52,14 +52,6 @@ export function createReplayEdit(
       const shown = texts.map(editOne)
       return shown.every((each, index) => each === texts[index]) ? text : `[${shown.join(',')}]`
     }
-  }
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
   }
 }
 
