@@ -86,8 +86,8 @@ export function createSessions(options: SessionOptions): Sessions {
     }
     // The upstream's own session is bound to whom it was opened for.
     if (state.upstream !== undefined) return undefined
-    await store.put(owner, principalKey, remainingMs(state))
-    return state
+    const first = await store.claim(owner, principalKey, remainingMs(state))
+    return first === principalKey ? state : undefined
   }
 
   return {

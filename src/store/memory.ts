@@ -14,6 +14,7 @@ export interface MemoryStoreOptions {
 export interface MemoryStore extends Store {
   take(key: string, cost: number, windowMs: number): Taken
   put(key: string, value: string, ttlMs: number): void
+  claim(key: string, value: string, ttlMs: number): string
   get(key: string): string | undefined
 }
 
@@ -23,6 +24,18 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): MemoryStore
   // Two caches: budget keys come with every caller, and a flood of them must not push out a tombstone.
   const budgets = new LRUCache<string, { used: number; endsAt: number }>({ max: maxEntries })
   const values = new LRUCache<string, { value: string; endsAt: number }>({ max: maxEntries })
+
+  function put(key: string, value: string, ttlMs: number) {
+    values.set(key, { value, endsAt: now() + ttlMs })
+  }
+
+  function get(key: string) {
+    const entry = values.get(key)
+    if (entry === undefined) return undefined
+    if (entry.endsAt > now()) return entry.value
+    values.delete(key)
+    return undefined
+  }
 
   return {
     take(key, cost, windowMs) {
@@ -35,16 +48,13 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): MemoryStore
       if (cost > 0) budgets.set(key, { used: cost, endsAt: time + windowMs })
       return { used: cost, resetMs: windowMs }
     },
-    put(key, value, ttlMs) {
-      values.set(key, { value, endsAt: now() + ttlMs })
+    put,
+    claim(key, value, ttlMs) {
+      const known = get(key)
+      if (known === undefined) put(key, value, ttlMs)
+      return known ?? value
     },
-    get(key) {
-      const entry = values.get(key)
-      if (entry === undefined) return undefined
-      if (entry.endsAt > now()) return entry.value
-      values.delete(key)
-      return undefined
-    },
+    get,
     async check() {},
     async close() {
       budgets.clear()

@@ -63,9 +63,9 @@ type Scripted = Redis & { ask(keys: number, ...args: (string | number)[]): Promi
  * Connects, and resolves also when Redis is away: the store then begins in outage and heals by itself. Rejects only for a URL
  * that is no Redis URL.
  *
- * During an outage `take` answers from memory at once, `get` and `put` reject with GW_STORE_UNAVAILABLE. A tombstone that this
- * process has written is still answered: it can only refuse. That one was absent a moment ago is never believed, because
- * another replica may have written it since.
+ * During an outage `take` answers from memory at once, the others reject with GW_STORE_UNAVAILABLE. A value that this process has
+ * written is still answered: a tombstone can only refuse. That one was absent a moment ago is never believed, because another
+ * replica may have written it since.
  */
 export async function createRedisStore(options: RedisStoreOptions): Promise<Store> {
   const { url, log, events = {}, timeoutMs = 50, probeMs = 250 } = options
@@ -204,14 +204,27 @@ export async function createRedisStore(options: RedisStoreOptions): Promise<Stor
       }
       local.put(key, value, ttlMs)
     },
+    async claim(key, value, ttlMs) {
+      if (ttlMs <= 0) return value
+      try {
+        const args = [`value:${key}`, value, 'PX', Math.ceil(ttlMs), 'NX', 'GET'] as const
+        const known = (await ask(() => redis.set(...args))) ?? value
+        local.put(key, known, ttlMs)
+        return known
+      } catch (error) {
+        throw refuse('put', error)
+      }
+    },
     async get(key) {
+      // What Redis says comes first: another replica may have written since.
       const own = local.get(key)
-      if (own !== undefined) return own
       try {
         const [value] = await askBatched({ key: `value:${key}`, cost: -1, windowMs: 0 })
-        return value === null ? undefined : String(value)
+        return value === null ? own : String(value)
       } catch (error) {
-        throw refuse('get', error)
+        if (own === undefined) throw refuse('get', error)
+        fail(error)
+        return own
       }
     },
     check,

@@ -1,4 +1,4 @@
-// The contract of what must outlive a request and may be shared by replicas: budgets and tombstones. Five methods, so that
+// The contract of what must outlive a request and may be shared by replicas: budgets and tombstones. Six methods, so that
 // memory and Redis are held to one suite (test/store/contract.test.ts).
 
 /** The state of a budget after a draw. */
@@ -14,6 +14,11 @@ export interface Store {
   take(key: string, cost: number, windowMs: number): Taken | Promise<Taken>
   /** Remembers `value` under `key` for `ttlMs`. */
   put(key: string, value: string, ttlMs: number): void | Promise<void>
+  /**
+   * Remembers `value` under `key` for `ttlMs` where nothing is remembered yet, and answers what is remembered then: of several who
+   * claim at the same moment, on whichever replica, all are told the same one. Rejects with GW_STORE_UNAVAILABLE.
+   */
+  claim(key: string, value: string, ttlMs: number): string | Promise<string>
   /** The value, or undefined. Rejects with GW_STORE_UNAVAILABLE when it cannot be known: callers fail closed. */
   get(key: string): string | undefined | Promise<string | undefined>
   /** Resolves when the store answers; rejects with the reason when not. */

@@ -2,35 +2,34 @@ import t from 'tap'
 import fc from 'fast-check'
 import { gatewayError } from '../../src/errors.ts'
 import { createSessions } from '../../src/mcp/session.ts'
+import { createMemoryStore } from '../../src/store/memory.ts'
 import type { Store } from '../../src/store/store.ts'
 
 const fields = { principal: 'alice-key', version: '2025-11-25', upstream: 'up-1' }
 const secret = 'a secret of more than thirty-two bytes'
 const lifetimeSeconds = 3600
 
-function mapStore(now: () => number): Store & { ttls: number[] } {
-  const values = new Map<string, { value: string; until: number }>()
+function recordingStore(now: () => number): Store & { ttls: number[] } {
+  const store = createMemoryStore({ now })
   const ttls: number[] = []
   return {
+    ...store,
     ttls,
-    take: () => ({ used: 0, resetMs: 0 }),
     put(key, value, ttlMs) {
       ttls.push(ttlMs)
-      values.set(key, { value, until: now() + ttlMs })
+      store.put(key, value, ttlMs)
     },
-    get(key) {
-      const entry = values.get(key)
-      return entry && entry.until > now() ? entry.value : undefined
-    },
-    check: async () => {},
-    close: async () => {}
+    claim(key, value, ttlMs) {
+      ttls.push(ttlMs)
+      return store.claim(key, value, ttlMs)
+    }
   }
 }
 
 function harness(secrets = [secret]) {
   const clock = { ms: 1_800_000_000_000 }
   const now = () => clock.ms
-  const store = mapStore(now)
+  const store = recordingStore(now)
   const another = (others = secrets) =>
     createSessions({ secrets: others, lifetimeSeconds, store, now, cacheSize: 10 })
   return { clock, store, sessions: another(), another }
@@ -81,9 +80,14 @@ t.test('R27 R93 a session begun without a token becomes that of who signs in on 
     t.equal(await replica.open(sealed, 'mallory-key'), undefined)
     t.equal(await replica.open(sealed, ''), undefined)
   }
-  t.same(store.ttls, [(lifetimeSeconds + 60) * 1000], 'written once, for as long as it can live')
+  t.same(store.ttls, [(lifetimeSeconds + 60) * 1000], 'claimed once, for as long as it can live')
   await sessions.end(state)
   t.equal(await sessions.open(sealed, 'alice-key'), undefined, 'R28')
+
+  const wanted = begin()
+  const signedIn = ['alice-key', 'mallory-key']
+  const both = signedIn.map(async key => sessions.open(wanted.sealed, key))
+  t.same(await Promise.all(both), [wanted.state, undefined], 'two at the same moment: one has it')
 
   const upstream = begin('up-1')
   t.equal(await sessions.open(upstream.sealed, 'alice-key'), undefined, 'Drupal has one for it')
@@ -102,7 +106,7 @@ t.test('R27 R93 a session begun without a token becomes that of who signs in on 
     lifetimeSeconds,
     store: {
       ...store,
-      put: () => Promise.reject(gatewayError('GW_STORE_UNAVAILABLE', { reason: 'away' }))
+      claim: () => Promise.reject(gatewayError('GW_STORE_UNAVAILABLE', { reason: 'away' }))
     },
     now: () => clock.ms
   })
@@ -227,7 +231,9 @@ t.test(
     t.ok(sessions.seal({ ...fields, upstream: 'x'.repeat(600) }))
     t.throws(() => another([]), { message: 'createSessions needs at least one secret' })
     t.ok(
-      createSessions({ secrets: [secret], lifetimeSeconds, store: mapStore(Date.now) }).seal(fields)
+      createSessions({ secrets: [secret], lifetimeSeconds, store: recordingStore(Date.now) }).seal(
+        fields
+      )
     )
   }
 )

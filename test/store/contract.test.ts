@@ -92,6 +92,27 @@ for (const [name, { skip = false, make }] of Object.entries(subjects)) {
       t.equal(await other.get('v'), 'two ü')
     })
 
+    t.test('of many who claim a key at once all are told the same one', async t => {
+      const claimed = await Promise.all(
+        ['alice', 'bob', 'carol'].map(async (who, i) =>
+          (i % 2 ? other : store).claim('c', who, 400)
+        )
+      )
+      t.equal(new Set(claimed).size, 1, claimed.join())
+      t.equal(await other.get('c'), claimed[0])
+      t.equal(await other.claim('c', 'dave', 60_000), claimed[0], 'nor does it live longer')
+      await pass(450)
+      t.equal(await other.claim('c', 'dave', 60_000), 'dave')
+      t.equal(await store.claim('dead', 'x', 0), 'x')
+      t.equal(await other.get('dead'), undefined)
+    })
+
+    t.test('what another replica wrote last is what is read', async t => {
+      await store.put('moved', 'here', 60_000)
+      await other.put('moved', 'there', 60_000)
+      t.equal(await store.get('moved'), 'there')
+    })
+
     t.test('a value without time is not kept', async t => {
       await store.put('dead', 'x', 0)
       await store.put('dead', 'x', -5)

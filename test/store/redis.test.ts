@@ -64,9 +64,10 @@ t.test('Redis is killed and started again', { skip }, async t => {
   t.test('what cannot be known is refused, never guessed', async t => {
     await t.rejects(async () => store.get('never written'), unavailable)
     await t.rejects(async () => store.put('other', 'x', 60_000), unavailable)
+    await t.rejects(async () => store.claim('other', 'x', 60_000), unavailable)
     await t.rejects(async () => store.get('other'), unavailable, 'a put that failed leaves nothing')
     await t.rejects(store.check(), unavailable)
-    t.match(unanswered, { get: 2, put: 1 })
+    t.match(unanswered, { get: 2, put: 2 })
   })
 
   t.test('a tombstone of this process still refuses', async t => {
@@ -121,7 +122,8 @@ t.test('Redis hangs', { skip }, async t => {
 t.test('a command that hangs alone refuses get and put within its bound', { skip }, async t => {
   for (const [name, run] of [
     ['get', (store: Store) => store.get('x')],
-    ['put', (store: Store) => store.put('x', 'y', 1000)]
+    ['put', (store: Store) => store.put('x', 'y', 1000)],
+    ['claim', (store: Store) => store.claim('x', 'y', 1000)]
   ] as const) {
     const redis = await startRedis(t)
     const { store } = await openStore(t, redis.url)
