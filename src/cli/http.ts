@@ -4,6 +4,7 @@ import {
   Agent,
   EnvHttpProxyAgent,
   fetch as undiciFetch,
+  Pool,
   type RequestInit,
   type Response as Answer
 } from 'undici'
@@ -31,7 +32,7 @@ export function openHttp(): Http {
     name => process.env[name]
   )
   const direct = new Agent(options)
-  const outward = proxied ? new EnvHttpProxyAgent(options) : direct
+  const outward = proxied ? new EnvHttpProxyAgent({ ...options, factory: tunnelledOnce }) : direct
   return {
     fetch: (url, init) => {
       const headers = new Headers(init?.headers as ConstructorParameters<typeof Headers>[0])
@@ -44,6 +45,20 @@ export function openHttp(): Http {
       await Promise.all([direct.destroy(), outward.destroy()])
     }
   }
+}
+
+/** A proxy that ends the connection instead of answering CONNECT is a failure. undici alone asks it again, without a pause or an end. */
+function tunnelledOnce(origin: string | URL, options: object) {
+  const { connect } = options as Pool.Options
+  if (typeof connect !== 'function') return new Pool(origin, options)
+  return new Pool(origin, {
+    ...options,
+    connect: (to, done) =>
+      connect(to, (...[error, socket]) => {
+        if (error === null) done(error, socket)
+        else done(new Error('the proxy opened no tunnel', { cause: error }), null)
+      })
+  })
 }
 
 /** Whether only this machine can read what is sent there. */

@@ -994,9 +994,13 @@ t.test('what is sent, and to whom', async t => {
   t.equal((await ask(cliFetch, `${origin}/hop`)).status, 302, 'redirects are not followed')
   await t.rejects(ask(cliFetch, `${origin}/large`), { message: /more than 262144 bytes/ })
   let tunnel: string | undefined
+  let silent = 0
   const proxy = createServer().on('connect', (request, socket) => {
     tunnel = request.url
-    socket.end('HTTP/1.1 502 No\r\n\r\n')
+    if (tunnel === 'silent.example.org:443') {
+      silent++
+      socket.end()
+    } else socket.end('HTTP/1.1 502 No\r\n\r\n')
   })
   await new Promise<void>(resolve => proxy.listen(0, '127.0.0.1', resolve))
   t.teardown(() => proxy.close())
@@ -1007,6 +1011,9 @@ t.test('what is sent, and to whom', async t => {
   for (const name of names) delete process.env[name]
   await t.rejects(ask(proxied.fetch, 'https://cms.example.org/'), { message: /cannot be reached/ })
   t.equal(tunnel, 'cms.example.org:443', 'proxies are obeyed')
+  const unanswered = ask(proxied.fetch, 'https://silent.example.org/')
+  await t.rejects(unanswered, { message: /cannot be reached \(no connection\)/ })
+  t.equal(silent, 1, 'a proxy that does not answer is asked once')
   tunnel = undefined
   t.equal((await ask(proxied.fetch, origin)).status, 200, 'what is for this machine')
   t.equal(tunnel, undefined, 'goes through no proxy')
