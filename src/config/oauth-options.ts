@@ -22,7 +22,7 @@ export const oauthOptions = group('Tokens and the authorization server.', {
     {
       env: 'OAUTH_ISSUER',
       description:
-        'Exact issuers that are accepted, byte for byte (a slash at the end counts); the first is published. Empty: discovered from drupal.url.',
+        'Exact issuers that are accepted, byte for byte (a slash at the end counts); the first is published, and asked where tokens are introspected. Empty: discovered from drupal.url.',
       risk: 'Every issuer listed can sign in anybody.'
     },
     {
