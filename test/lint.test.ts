@@ -16,6 +16,7 @@ const planted: [file: string, line: string][] = [
   ['src/store/x.ts', "import { loadConfig } from '../config/load.ts'"],
   ['src/config/x.ts', "import { run } from '../cli/serve.ts'"],
   ['src/errors.ts', "import { loadConfig } from './config/load.ts'"],
+  ['src/package.ts', "import { gatewayError } from './errors.ts'"],
   ['src/roster.ts', "import { gatewayError } from './errors.ts'"],
   ['src/end-of-turn.ts', "import { Roster } from './roster.ts'"],
   ['src/app.ts', "import { startDrupal } from './demo/double.ts'"],

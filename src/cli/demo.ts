@@ -9,7 +9,7 @@ import { buildGateway, type Gateway } from '../app.ts'
 import { loadConfig } from '../config/load.ts'
 import { type DrupalDouble, startDrupal } from '../demo/double.ts'
 import { runTrip } from '../demo/trip.ts'
-import { packageRoot } from './package-root.ts'
+import { packageRoot } from '../package.ts'
 import { listen } from './serve.ts'
 
 const help = `Usage: drupal-mcp-gateway demo [options]
@@ -81,7 +81,7 @@ async function openGateway(
       SESSION_SECRET: randomBytes(32).toString('hex'),
       LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'error'
     },
-    file: fileURLToPath(new URL('config/demo.yaml', packageRoot()))
+    file: fileURLToPath(new URL('config/demo.yaml', packageRoot))
   })
   const gateway = await buildGateway(config, { audit })
   try {

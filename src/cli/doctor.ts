@@ -3,7 +3,7 @@
 import { parseArgs } from 'node:util'
 import { urlProblem } from '../config/address.ts'
 import { type LoadOptions, loadConfig } from '../config/load.ts'
-import { gatewayVersion } from '../drupal/headers.ts'
+import { version } from '../package.ts'
 import { type Ask, createAsk } from './doctor/ask.ts'
 import type { Check, Context } from './doctor/check.ts'
 import { checksFor } from './doctor/checks.ts'
@@ -170,7 +170,7 @@ async function report(
   const results = await runChecks(checks, context, result => {
     if (!json) out.write(`${renderLine(result, colour)}\n`)
   })
-  if (json) out.write(`${renderJson(results, { version: gatewayVersion, url: context.url })}\n`)
+  if (json) out.write(`${renderJson(results, { version, url: context.url })}\n`)
   else out.write(`\n${renderSummary(results)}\n`)
   return exitCode(results, strict)
 }

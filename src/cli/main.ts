@@ -1,16 +1,10 @@
 #!/usr/bin/env node
 // The command line: one word says which program runs; each is loaded only when it is asked for.
-import { readFileSync, realpathSync } from 'node:fs'
+import { realpathSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
+import { version } from '../package.ts'
 import { commands } from './commands.ts'
-import { packageRoot } from './package-root.ts'
 import { harmless, type World } from './terminal.ts'
-
-/** The version of this package. */
-export function version(): string {
-  const manifest = readFileSync(new URL('package.json', packageRoot()), 'utf8')
-  return (JSON.parse(manifest) as { version: string }).version
-}
 
 function usage(): string {
   const lines = Object.entries(commands).map(
@@ -42,7 +36,7 @@ export async function main(args: string[], world: World = process): Promise<numb
   const { stdout, stderr } = world
   const [name = '--help', ...rest] = args
   if (name === '--version' || name === '-v') {
-    stdout.write(`${version()}\n`)
+    stdout.write(`${version}\n`)
     return 0
   }
   if (name === 'help' && Object.hasOwn(commands, rest[0] ?? '')) {

@@ -1,17 +1,9 @@
 // Which headers cross the hop to Drupal: what is not named here does not pass, so no client can speak as somebody else
 // (X-Consumer-ID, X-Forwarded-*, Cookie). None of Drupal's comes back by itself: whoever sends an answer writes its headers.
-import { existsSync, readFileSync } from 'node:fs'
-
-const packageFile = ['../../package.json', '../../../package.json']
-  .map(path => new URL(path, import.meta.url))
-  .find(path => existsSync(path)) as URL
-
-/** The gateway's version, from package.json. */
-export const gatewayVersion = (JSON.parse(readFileSync(packageFile, 'utf8')) as { version: string })
-  .version
+import { version } from '../package.ts'
 
 /** The gateway's own User-Agent. A client's is never forwarded: Drupal blocks some of them by name (drupal-wire §5). */
-export const userAgent = `drupal-mcp-gateway/${gatewayVersion}`
+export const userAgent = `drupal-mcp-gateway/${version}`
 
 export interface UpstreamHeaderOptions {
   /** Drupal's canonical host, as in drupal.url: its issuer and trusted host patterns depend on it (drupal-wire §10). */

@@ -19,7 +19,6 @@ import { traceHeaders } from '../telemetry/tracing.ts'
 import { createArgumentsText } from './arguments-text.ts'
 import type { GetCatalogue } from './catalogue.ts'
 import type { Signal } from './exchange.ts'
-import { gatewayVersion } from './headers.ts'
 import { cancelled, type InFlight, untilGone } from './in-flight.ts'
 import type { DrupalPool } from './pool.ts'
 import { createCallTool } from './tool-call.ts'
@@ -70,7 +69,7 @@ export function createMethods(options: MethodOptions): AnswerRequest {
   const { missingScope } = config.policy
   const callTool = createCallTool(options)
   const server = {
-    info: { ...gatewayInfo(gatewayVersion), title: config.siteName },
+    info: { ...gatewayInfo, title: config.siteName },
     capabilities: toolsCapabilities(options.listChanged),
     instructions: undefined
   }

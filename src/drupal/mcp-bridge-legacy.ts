@@ -10,7 +10,6 @@ import { gatewayInfo, initializeResult } from '../mcp/server-info.ts'
 import type { Sessions } from '../mcp/session.ts'
 import { MODERN_VERSIONS } from '../mcp/version.ts'
 import type { Answer } from './exchange.ts'
-import { gatewayVersion } from './headers.ts'
 import { cancelled, createInFlight } from './in-flight.ts'
 import { checkWhole, errorFor } from './mcp-answer.ts'
 import { type Ask, refuseOrPass } from './mcp-ask.ts'
@@ -52,7 +51,6 @@ const unbridged: ReadonlySet<string> = new Set([
   'subscriptions/listen'
 ])
 
-const own = gatewayInfo(gatewayVersion)
 const version = MODERN_VERSIONS[0]
 
 const isNews = (message: Message) =>
@@ -77,7 +75,7 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
   ): Promise<Answer> {
     if (unbridged.has(message.method)) throw gatewayError('GW_METHOD_NOT_FOUND')
     const caller = callerOf(request)
-    const { body, headers } = toModernRequest(text, message, { version, info: own })
+    const { body, headers } = toModernRequest(text, message, { version, info: gatewayInfo })
     if (message.method === 'tools/call') {
       const { mirrored } = await catalogues.get(request.principal, request.token)
       const declared = mirrored.get(String(message.params?.['name'])) ?? []
@@ -161,7 +159,7 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
   return {
     initialize(request, reply, discovered) {
       const { idText, params = {} } = request.call.messages[0] as RpcRequest
-      const description = describeUpstream(discovered, own, { tools: listening.isOffered })
+      const description = describeUpstream(discovered, gatewayInfo, { tools: listening.isOffered })
       const result = initializeResult(description, params['protocolVersion'])
       const { sealed } = sessions.seal({
         principal: request.principal?.key ?? '',

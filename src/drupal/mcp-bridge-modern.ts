@@ -15,7 +15,6 @@ import { rpcErrorBody, rpcResult } from '../mcp/rpc-error.ts'
 import { discoverResult, gatewayInfo, type ServerDescription } from '../mcp/server-info.ts'
 import { LEGACY_VERSIONS } from '../mcp/version.ts'
 import type { Answer, Signal } from './exchange.ts'
-import { gatewayVersion } from './headers.ts'
 import { untilGone } from './in-flight.ts'
 import { type Caller, refuseOrPass, unusable } from './mcp-ask.ts'
 import { callerOf } from './mcp-legacy.ts'
@@ -85,7 +84,7 @@ const hello = JSON.stringify({
   protocolVersion: LEGACY_VERSIONS[0],
   // What the upstream would ask back has no way to the client.
   capabilities: {},
-  clientInfo: gatewayInfo(gatewayVersion)
+  clientInfo: gatewayInfo
 })
 
 export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
@@ -110,7 +109,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
     let current: UpstreamSession = session
     const watches = { tools: listening.isOffered }
     return {
-      description: describeUpstream(result, gatewayInfo(gatewayVersion), watches),
+      description: describeUpstream(result, gatewayInfo, watches),
       holder: {
         key: `principal ${key}`,
         get: () => current,

@@ -5,7 +5,6 @@ import { metaKey } from '../mcp/envelope.ts'
 import { gatewayInfo } from '../mcp/server-info.ts'
 import { isSupportedModern, MODERN_VERSIONS } from '../mcp/version.ts'
 import type { Answer } from './exchange.ts'
-import { gatewayVersion } from './headers.ts'
 import { type Ask, type Caller, refuseOrPass, rpcCode } from './mcp-ask.ts'
 import { type ReadAnswer, type ReadBounds, readAnswer } from './mcp-read.ts'
 
@@ -49,7 +48,7 @@ const version = MODERN_VERSIONS[0]
 const ownEnvelope = {
   [metaKey.protocolVersion]: version,
   [metaKey.clientCapabilities]: {},
-  [metaKey.clientInfo]: gatewayInfo(gatewayVersion)
+  [metaKey.clientInfo]: gatewayInfo
 }
 
 /** A request of the gateway's own, in the modern era. */

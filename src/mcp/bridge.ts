@@ -6,7 +6,7 @@ import { metaKey } from './envelope.ts'
 import { keepMembers, setMembers } from './json-members.ts'
 import { encodeHeaderValue, mirroredName } from './mirrored-headers.ts'
 import { resultFrames, rpcErrorBody, rpcResult } from './rpc-error.ts'
-import type { ServerDescription, ServerInfo } from './server-info.ts'
+import type { ServerDescription } from './server-info.ts'
 
 /** A JSON-RPC answer and the HTTP status that goes with it. */
 export interface Answer {
@@ -22,7 +22,7 @@ export interface Watches {
 /** What an upstream of the other era is said to offer, from its `initialize` result or its `server/discover` result. */
 export function describeUpstream(
   result: Params,
-  fallback: ServerInfo,
+  fallback: Params,
   watches: Watches
 ): ServerDescription {
   const named = result['serverInfo'] ?? asObject(result['_meta'])[metaKey.serverInfo]
@@ -72,7 +72,7 @@ const cacheable: ReadonlySet<string> = new Set([
 export interface ModernAnswerOptions {
   /** The method of the request that is answered. */
   method: string
-  info: Params | ServerInfo
+  info: Params
   /** Milliseconds for which a list may be kept by the client. */
   ttlMs: number
   /** Where the client's own id is not the one under which the upstream was asked. */
@@ -159,7 +159,7 @@ export function mayReachModernClient(message: Message, request: RpcRequest): boo
 
 export interface ModernEnvelopeOptions {
   version: string
-  info: ServerInfo
+  info: Params
 }
 
 /**

@@ -1,20 +1,12 @@
 // What does the gateway say about itself? Its name, and the answers to `initialize` and `server/discover` where it is the MCP
 // server (upstream `jsonrpc`) or speaks for one of the other era.
+import { version } from '../package.ts'
 import type { Params } from './call.ts'
 import { metaKey } from './envelope.ts'
 import { MODERN_VERSIONS, negotiate } from './version.ts'
 
-/** `Implementation` of the protocol. */
-export interface ServerInfo {
-  name: string
-  title?: string
-  version: string
-}
-
-/** The gateway as it introduces itself, to clients and to an upstream. */
-export function gatewayInfo(version: string): ServerInfo {
-  return { name: 'drupal-mcp-gateway', title: 'Drupal MCP Gateway', version }
-}
+/** The gateway as it introduces itself, to clients and to an upstream: `Implementation` of the protocol. */
+export const gatewayInfo = { name: 'drupal-mcp-gateway', title: 'Drupal MCP Gateway', version }
 
 /** What the gateway offers for an upstream that is a list of tools. `listChanged` only while it really watches the list. */
 export function toolsCapabilities(listChanged: boolean): Params {
@@ -22,7 +14,7 @@ export function toolsCapabilities(listChanged: boolean): Params {
 }
 
 export interface ServerDescription {
-  info: Params | ServerInfo
+  info: Params
   capabilities: Params
   /** Undefined when there is nothing to say. */
   instructions: string | undefined

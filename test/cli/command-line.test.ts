@@ -12,7 +12,7 @@ import { commands } from '../../src/cli/commands.ts'
 import { listen } from '../../src/cli/serve.ts'
 import { buildGateway } from '../../src/app.ts'
 import { loadConfig } from '../../src/config/load.ts'
-import { version } from '../../src/cli/main.ts'
+import { version } from '../../src/package.ts'
 import { keptTokens } from '../../src/cli/tokens.ts'
 import { builtProgram } from '../fixtures/program.ts'
 import { openHttp } from '../../src/cli/http.ts'
@@ -92,7 +92,7 @@ t.test('started through a link, as npm does it', async t => {
   await symlink(script, path)
   const { exit, stdout } = start(t, ['--version'], {}, { path })
   t.equal(await exit, 0)
-  t.equal(stdout(), `${version()}\n`)
+  t.equal(stdout(), `${version}\n`)
 })
 
 t.test('connect ends cleanly', async t => {

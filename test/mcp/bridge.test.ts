@@ -29,7 +29,7 @@ import {
 } from '../../src/mcp/server-info.ts'
 import { acknowledged, changed, ended, honoured } from '../../src/mcp/subscription.ts'
 
-const info = gatewayInfo('1.2.3')
+const info = { ...gatewayInfo, version: '1.2.3' }
 const parse = (text: string) => JSON.parse(text) as Record<string, unknown>
 function request(text: string): RpcRequest {
   const reading = readMessage(Buffer.from(text), { maxBatch: 1 })
