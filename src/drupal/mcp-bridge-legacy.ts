@@ -6,9 +6,8 @@ import { describeUpstream, toLegacyAnswer, toModernRequest } from '../mcp/bridge
 import type { Message, Params, RpcRequest, SessionState } from '../mcp/call.ts'
 import { paramHeaders } from '../mcp/mirrored-headers.ts'
 import { rpcResult } from '../mcp/rpc-error.ts'
-import { gatewayInfo, initializeResult } from '../mcp/server-info.ts'
+import { initializeResult } from '../mcp/server-info.ts'
 import type { Sessions } from '../mcp/session.ts'
-import { MODERN_VERSIONS } from '../mcp/version.ts'
 import type { Answer } from './exchange.ts'
 import { cancelled, createInFlight } from './in-flight.ts'
 import { checkWhole, errorFor } from './mcp-answer.ts'
@@ -51,8 +50,6 @@ const unbridged: ReadonlySet<string> = new Set([
   'subscriptions/listen'
 ])
 
-const version = MODERN_VERSIONS[0]
-
 const isNews = (message: Message) =>
   message.kind === 'notification' &&
   (message.method === 'notifications/progress' || message.method === 'notifications/message')
@@ -75,7 +72,7 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
   ): Promise<Answer> {
     if (unbridged.has(message.method)) throw gatewayError('GW_METHOD_NOT_FOUND')
     const caller = callerOf(request)
-    const { body, headers } = toModernRequest(text, message, { version, info: gatewayInfo })
+    const { body, headers } = toModernRequest(text, message)
     if (message.method === 'tools/call') {
       const { mirrored } = await catalogues.get(request.principal, request.token)
       const declared = mirrored.get(String(message.params?.['name'])) ?? []
@@ -159,7 +156,7 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
   return {
     initialize(request, reply, discovered) {
       const { idText, params = {} } = request.call.messages[0] as RpcRequest
-      const description = describeUpstream(discovered, gatewayInfo, { tools: listening.isOffered })
+      const description = describeUpstream(discovered, { tools: listening.isOffered })
       const result = initializeResult(description, params['protocolVersion'])
       const { sealed } = sessions.seal({
         principal: request.principal?.key ?? '',

@@ -109,7 +109,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
     let current: UpstreamSession = session
     const watches = { tools: listening.isOffered }
     return {
-      description: describeUpstream(result, gatewayInfo, watches),
+      description: describeUpstream(result, watches),
       holder: {
         key: `principal ${key}`,
         get: () => current,

@@ -6,7 +6,8 @@ import { metaKey } from './envelope.ts'
 import { keepMembers, setMembers } from './json-members.ts'
 import { encodeHeaderValue, mirroredName } from './mirrored-headers.ts'
 import { resultFrames, rpcErrorBody, rpcResult } from './rpc-error.ts'
-import type { ServerDescription } from './server-info.ts'
+import { gatewayInfo, type ServerDescription } from './server-info.ts'
+import { MODERN_VERSIONS } from './version.ts'
 
 /** A JSON-RPC answer and the HTTP status that goes with it. */
 export interface Answer {
@@ -20,15 +21,11 @@ export interface Watches {
 }
 
 /** What an upstream of the other era is said to offer, from its `initialize` result or its `server/discover` result. */
-export function describeUpstream(
-  result: Params,
-  fallback: Params,
-  watches: Watches
-): ServerDescription {
+export function describeUpstream(result: Params, watches: Watches): ServerDescription {
   const named = result['serverInfo'] ?? asObject(result['_meta'])[metaKey.serverInfo]
   const instructions = result['instructions']
   return {
-    info: isObject(named) ? named : fallback,
+    info: isObject(named) ? named : gatewayInfo,
     capabilities: bridgeable(asObject(result['capabilities']), watches),
     instructions: typeof instructions === 'string' ? instructions : undefined
   }
@@ -157,24 +154,18 @@ export function mayReachModernClient(message: Message, request: RpcRequest): boo
   return message.method === 'notifications/progress'
 }
 
-export interface ModernEnvelopeOptions {
-  version: string
-  info: Params
-}
-
 /**
  * Legacy request → modern upstream: with the envelope in `_meta`, and the headers that repeat it (R55–R58). No client capability is
  * declared: what the upstream would then ask back has no way to the client.
  */
 export function toModernRequest(
   text: string,
-  request: RpcRequest,
-  { version, info }: ModernEnvelopeOptions
+  request: RpcRequest
 ): { body: string; headers: Record<string, string> } {
   const envelope = {
-    [metaKey.protocolVersion]: JSON.stringify(version),
+    [metaKey.protocolVersion]: JSON.stringify(MODERN_VERSIONS[0]),
     [metaKey.clientCapabilities]: '{}',
-    [metaKey.clientInfo]: JSON.stringify(info)
+    [metaKey.clientInfo]: JSON.stringify(gatewayInfo)
   }
   const isKept = isObject(request.params?.['_meta'])
   const withEnvelope = (meta = '{}') => setMembers(isKept ? meta : '{}', envelope)
@@ -184,7 +175,7 @@ export function toModernRequest(
       params: (params = '{}') => setMembers(params, { _meta: withEnvelope })
     }),
     headers: {
-      'mcp-protocol-version': version,
+      'mcp-protocol-version': MODERN_VERSIONS[0],
       'mcp-method': request.method,
       ...(name !== undefined && { 'mcp-name': encodeHeaderValue(name) })
     }

@@ -117,21 +117,21 @@ t.test('§A14 advertises of an upstream only what can be bridged', async t => {
       tasks: {}
     }
   }
-  t.strictSame(describeUpstream(upstream, info, { tools: false }), {
+  t.strictSame(describeUpstream(upstream, { tools: false }), {
     info: { name: 'drupal', version: '11' },
     capabilities: { tools: {}, resources: {}, completions: {} },
     instructions: 'Search first.'
   })
-  t.match(describeUpstream(upstream, info, { tools: true }), {
+  t.match(describeUpstream(upstream, { tools: true }), {
     capabilities: { tools: { listChanged: true }, resources: {} }
   })
   const modern = { _meta: { 'io.modelcontextprotocol/serverInfo': { name: 'm', version: '1' } } }
-  t.strictSame(describeUpstream(modern, info, { tools: true }), {
+  t.strictSame(describeUpstream(modern, { tools: true }), {
     info: { name: 'm', version: '1' },
     capabilities: {},
     instructions: undefined
   })
-  t.strictSame(describeUpstream({}, info, { tools: true }).info, info)
+  t.strictSame(describeUpstream({}, { tools: true }).info, gatewayInfo)
 })
 
 t.test(
@@ -306,7 +306,7 @@ t.test('R55 R57 R58 a legacy request becomes a modern one that passes our own ch
     '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"x"}}}'
   ]
   for (const text of texts) {
-    const { body, headers } = toModernRequest(text, request(text), { version: '2026-07-28', info })
+    const { body, headers } = toModernRequest(text, request(text))
     const envelope = classify({
       messages: [request(body)],
       batch: false,
@@ -318,7 +318,7 @@ t.test('R55 R57 R58 a legacy request becomes a modern one that passes our own ch
     })
     t.match(envelope, { era: 'modern', version: '2026-07-28' }, text)
   }
-  const { body } = toModernRequest(texts[1]!, request(texts[1]!), { version: '2026-07-28', info })
+  const { body } = toModernRequest(texts[1]!, request(texts[1]!))
   t.match(parse(body), { params: { _meta: { progressToken: 5 } } })
 })
 
