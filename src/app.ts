@@ -124,7 +124,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
     toolPolicy,
     catalogue: createCatalogue({ config, pool, log, learned })
   })
-  const shared = { config, pool, toolPolicy, sessions, verifier, events: metrics }
+  const shared = { config, pool, toolPolicy, sessions, events: metrics }
   const upstream =
     config.drupal.upstream === 'mcp'
       ? createMcpUpstream({ ...shared, learned })

@@ -2,7 +2,6 @@
 // out, 202 where there is nothing to say. It refuses to know what the methods answer (jsonrpc-methods.ts).
 import type { OutgoingHttpHeaders } from 'node:http'
 import type { FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify'
-import type { Verifier } from '../auth/verdict.ts'
 import type { Config } from '../config/schema.ts'
 import { errorTable, gatewayError, isGatewayError } from '../errors.ts'
 import type { RpcNotification, RpcRequest } from '../mcp/call.ts'
@@ -26,7 +25,6 @@ export interface JsonrpcOptions {
   catalogue: GetCatalogue
   toolPolicy: ToolPolicy
   sessions: Pick<Sessions, 'seal' | 'end'>
-  verifier: Pick<Verifier, 'refuse'>
   log?: { warn(details: object, text: string): void }
   events?: StreamEvents
   /** Milliseconds since epoch. */
@@ -71,7 +69,7 @@ function sendBytes(reply: FastifyReply, idText: string, { before, bytes }: Resul
 
 /** The upstream for jsonrpc_mcp. */
 export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
-  const { config, pool, sessions, verifier } = options
+  const { config, pool, sessions } = options
   const inFlight = createInFlight()
   const streams = createStreams(config, options.now, options.events)
   const listening = createListening({
@@ -80,13 +78,6 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
     watchSeconds: config.streams.watchSeconds
   })
   const answer = createMethods({ ...options, inFlight, listChanged: listening.isOffered })
-
-  /** Drupal has the last word on a token: from now on it is refused here. */
-  function refuseToken(error: unknown, token: string | undefined): void {
-    if (isGatewayError(error) && error.code === 'GW_INVALID_TOKEN' && token !== undefined) {
-      verifier.refuse(token)
-    }
-  }
 
   function notice(request: FastifyRequest, message: RpcNotification): void {
     const { session } = request.call
@@ -147,7 +138,6 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
           request.outcome = 'aborted'
           return reply.code(499).send()
         }
-        refuseToken(error, request.token)
         throw error
       }
     })
@@ -185,14 +175,7 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
       ? new Set([...modernMethods, 'subscriptions/listen'])
       : modernMethods,
     plugin,
-    catalogue(principal, token) {
-      const mine = options.catalogue(principal, token)
-      if (!(mine instanceof Promise)) return mine
-      return mine.catch((error: unknown) => {
-        refuseToken(error, token)
-        throw error
-      })
-    },
+    catalogue: options.catalogue,
     check: signal => checkSite(pool.fetch, config.drupal.url, signal)
   }
 }

@@ -2,9 +2,8 @@
 // agree and by translation where not. It refuses to know how either is done.
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { Principal } from '../auth/principal.ts'
-import type { Verifier } from '../auth/verdict.ts'
 import type { Config } from '../config/schema.ts'
-import { gatewayError, isGatewayError } from '../errors.ts'
+import { gatewayError } from '../errors.ts'
 import type { Params, RpcRequest } from '../mcp/call.ts'
 import type { Sessions } from '../mcp/session.ts'
 import type { ToolPolicy } from '../policy/tools.ts'
@@ -31,7 +30,6 @@ export interface McpOptions {
   pool: DrupalPool
   sessions: Sessions
   toolPolicy: ToolPolicy
-  verifier: Pick<Verifier, 'refuse'>
   /** Told of every list of tools that came from Drupal. */
   learned?: (catalogue: Catalogue) => void
   events?: StreamEvents
@@ -41,15 +39,7 @@ export interface McpOptions {
 
 /** The upstream for a Drupal that speaks MCP Streamable HTTP. */
 export function createMcpUpstream(options: McpOptions): Upstream {
-  const {
-    config,
-    pool,
-    sessions,
-    toolPolicy,
-    verifier,
-    learned = () => {},
-    now = Date.now
-  } = options
+  const { config, pool, sessions, toolPolicy, learned = () => {}, now = Date.now } = options
   const ask = createAsk(config, pool)
   const bounds = readBounds(config)
   const streams = createStreams(config, now, options.events)
@@ -99,13 +89,6 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     return message['result'] as Params | undefined
   }
 
-  /** Drupal has the last word on a token: from now on it is refused here. */
-  function refuseToken(error: unknown, token: string | undefined): void {
-    if (isGatewayError(error) && error.code === 'GW_INVALID_TOKEN' && token !== undefined) {
-      verifier.refuse(token)
-    }
-  }
-
   async function modernPost(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const caller = callerOf(request)
     const { bytes: body, messages } = request.call
@@ -153,7 +136,6 @@ export function createMcpUpstream(options: McpOptions): Upstream {
           request.outcome = 'aborted'
           return reply.code(499).send()
         }
-        refuseToken(error, request.token)
         throw error
       }
     })
@@ -186,7 +168,6 @@ export function createMcpUpstream(options: McpOptions): Upstream {
         legacy,
         upstreamSessions,
         replayEdit: createReplayEdit(config, toolPolicy),
-        refused: refuseToken,
         own(request, reply) {
           if (listening.isOffered && request.principal !== undefined) listening.open(request, reply)
           else throw gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'POST, DELETE' })
@@ -200,14 +181,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     modernMethods: undefined,
     allowsUnlisted: true,
     plugin,
-    catalogue(principal, token) {
-      const mine = catalogues.get(principal, token)
-      if (!(mine instanceof Promise)) return mine
-      return mine.catch((error: unknown) => {
-        refuseToken(error, token)
-        throw error
-      })
-    },
+    catalogue: catalogues.get,
     check: signal => checkSite(pool.fetch, config.drupal.url, signal)
   }
 }

@@ -23,8 +23,6 @@ export interface ProxyOptions {
   replayEdit: ReturnType<typeof createReplayEdit>
   /** Answers GET where the upstream has no stream for this client. */
   own: (request: FastifyRequest, reply: FastifyReply) => Promise<void> | void
-  /** Told of every refusal, before it is answered. */
-  refused: (error: unknown, token: string | undefined) => void
   /** Milliseconds since epoch. */
   now: () => number
 }
@@ -131,7 +129,6 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     reply.raw.once('close', () => worker.release())
     const refuse = (error: unknown) => {
       place()
-      options.refused(error, request.token)
       void reply.send(error)
     }
 

@@ -68,6 +68,12 @@ const plugin: FastifyPluginCallback<Options> = function authenticate(app, option
       }
     }
   })
+
+  // Drupal has the last word on a token: from now on it is refused here.
+  app.addHook('onError', function refuse({ token }, _reply, error, next) {
+    if (error.code === 'GW_INVALID_TOKEN' && token !== undefined) verifier.refuse(token)
+    next()
+  })
   done()
 }
 

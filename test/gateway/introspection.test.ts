@@ -246,7 +246,7 @@ t.test('the lag of a revocation, by mode', async t => {
   }
 })
 
-t.test('Drupal has the last word', async t => {
+t.test('Drupal has the last word: a revoked token is 401, and refused from then on', async t => {
   const gateway = await startGateway(t)
   const session = await revoked(t, gateway)
   isInvalidToken(t, await gateway.post(SEARCH, session), 'an upstream 401 ends the call')
@@ -255,6 +255,12 @@ t.test('Drupal has the last word', async t => {
     isInvalidToken(t, await gateway.post(message, session), 'from then on')
   }
   t.equal(gateway.drupal.requests.length, count, 'nobody is asked again')
+  const { token, jti } = gateway.drupal.mint({ uid: 3 })
+  const unknown = await gateway.initialize(token)
+  gateway.drupal.revoke(jti)
+  for (const message of [SEARCH, rpc('ping')]) {
+    isInvalidToken(t, await gateway.post(message, unknown), 'also where the tools were asked for')
+  }
   const fresh = bearer(gateway.token())
   t.equal(
     (await gateway.post(SEARCH, { ...session, ...fresh })).status,
