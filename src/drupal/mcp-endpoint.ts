@@ -80,7 +80,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
   ): Promise<Params | undefined> {
     const { key: principalKey, scopes } = principal ?? {}
     const caller: Caller = { principalKey, scopes, token, requestId: undefined }
-    if ((await eras.discovered(caller)) === undefined) return modernBridge.listTools(caller, cursor)
+    if (!(await eras.isModern(caller))) return modernBridge.listTools(caller, cursor)
     const question = modernRequest('tools/list', cursor === undefined ? {} : { cursor })
     const { body, headers } = question
     const answer = await ask(caller, { method: 'POST', body, headers })
@@ -104,14 +104,14 @@ export function createMcpUpstream(options: McpOptions): Upstream {
         return
       }
     }
-    if ((await eras.discovered(caller)) === undefined) await modernBridge.post(request, reply)
-    else await modern(request, reply)
+    if (await eras.isModern(caller)) await modern(request, reply)
+    else await modernBridge.post(request, reply)
   }
 
   async function initialize(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const refused = await legacy.initialize(request, reply)
     if (refused === undefined) return
-    const discovered = await eras.discovered(callerOf(request))
+    const discovered = await eras.discover(callerOf(request))
     if (discovered === undefined) sendWhole(request, reply, refused, expectedOf(request))
     else legacyBridge.initialize(request, reply, discovered)
   }

@@ -17,10 +17,15 @@ export interface Probed {
 }
 
 export interface Eras {
-  /** What the upstream says of itself where it speaks 2026-07-28; undefined where it does not. Asks when nobody knows. */
-  discovered(caller: Caller): Promise<Params | undefined>
-  /** Whether `discovered` would have to ask. */
+  /** Whether the upstream speaks 2026-07-28. Asks when nobody knows. */
+  isModern(caller: Caller): Promise<boolean>
+  /** Whether `isModern` would have to ask. */
   isUnknown(): boolean
+  /**
+   * What the upstream says of itself to this caller; undefined where it does not speak 2026-07-28. Always asks: it may say
+   * something else to the next one (R65).
+   */
+  discover(caller: Caller): Promise<Params | undefined>
   /**
    * Asks with a client's own server/discover, so that a modern upstream is asked once. The answer is that client's: a refusal
    * may be for what that client sent, and leaves the era unknown.
@@ -68,13 +73,13 @@ export function modernRequest(method: string, params: Params = {}) {
 
 export function createEras(options: { ask: Ask; bounds: ReadBounds; now: () => number }): Eras {
   const { ask, bounds, now } = options
-  let verdict: { found: Params | undefined; until: number } | undefined
-  let asking: Promise<Params | undefined> | undefined
+  let verdict: { isModern: boolean; until: number } | undefined
+  let asking: Promise<boolean> | undefined
 
   const isUnknown = () => verdict === undefined || performance.now() >= verdict.until
 
-  function keep(found: Params | undefined): void {
-    verdict = { found, until: performance.now() + trustMs }
+  function keep(isModern: boolean): void {
+    verdict = { isModern, until: performance.now() + trustMs }
   }
 
   async function probe(
@@ -93,7 +98,7 @@ export function createEras(options: { ask: Ask; bounds: ReadBounds; now: () => n
     const { message } = read
     const result = message['result'] as Params | undefined
     if (lists(result?.['supportedVersions'])) {
-      keep(result)
+      keep(true)
       return { isModern: true, found: result, answer, read }
     }
     // Such a refusal is itself of the modern era: whoever asked may try again (R56).
@@ -107,18 +112,21 @@ export function createEras(options: { ask: Ask; bounds: ReadBounds; now: () => n
     let { isModern, found } = await probe(caller, question)
     if (isModern && found === undefined) ({ isModern, found } = await probe(caller, question))
     // Said to the gateway's own question only: what one client sends must not decide the era of all.
-    if (!isModern) keep(undefined)
+    if (!isModern) keep(false)
     return found
   }
+
+  const findsModern = async (caller: Caller) => (await discover(caller)) !== undefined
 
   return {
     isUnknown,
     probe,
-    discovered(caller) {
-      if (verdict !== undefined && !isUnknown()) return Promise.resolve(verdict.found)
+    discover,
+    isModern(caller) {
+      if (verdict !== undefined && !isUnknown()) return Promise.resolve(verdict.isModern)
       // A refusal may be for the token of who asked: whoever waited for it asks for himself.
-      if (asking !== undefined) return asking.catch(() => discover(caller))
-      asking = discover(caller).finally(() => {
+      if (asking !== undefined) return asking.catch(() => findsModern(caller))
+      asking = findsModern(caller).finally(() => {
         asking = undefined
       })
       return asking

@@ -647,6 +647,34 @@ t.test('legacy on modern (§A14)', async t => {
   })
 })
 
+t.test('R65 legacy on modern: what the upstream says of itself is for who asked', async t => {
+  const site = await startSite(t)
+  const gateway = await startBefore(t, `${site.url}/mcp`)
+  site.answer = ({ body, headers }, response) => {
+    const { id, params } = JSON.parse(body) as Message
+    const result = {
+      resultType: 'complete',
+      supportedVersions: ['2026-07-28'],
+      capabilities: {},
+      instructions: headers.authorization,
+      ttlMs: 300_000,
+      cacheScope: 'private'
+    }
+    if (params._meta !== undefined) json(response, { jsonrpc: '2.0', id, result })
+    else json(response, { jsonrpc: '2.0', id, error: { code: -32022, message: 'no' } }, 400)
+  }
+  const callers = [2, 3].map(uid => gateway.authorization({ uid }))
+  await ask(gateway, callers[0] as string, 'server/discover')
+  const greeted = async (authorization: string) => {
+    const { json: answer } = await gateway.post(
+      rpc('initialize', { protocolVersion: '2025-11-25', capabilities: {} }),
+      { authorization }
+    )
+    return answer.result.instructions as string
+  }
+  t.same(await Promise.all(callers.map(greeted)), callers)
+})
+
 t.test('legacy on modern without news: no stream', async t => {
   const server = await startModernServer(t)
   const gateway = await startBefore(t, server.endpoint, { STREAM_WATCH: '0' })
