@@ -26,13 +26,15 @@ export function watchConnections(server: Server): Roster<OpenConnection> {
     closeIdleConnections()
     for (const socket of leaving) Reflect.deleteProperty(socket, 'destroy')
   }
-  const isTls = 'setSecureContext' in server
-  server.on(isTls ? 'secureConnection' : 'connection', (socket: Socket) => {
+  function watch(socket: Socket): void {
     const connection = open.enter({ at: -1, socket })
     socket.once('close', () => open.leave(connection))
     // A client that has said all it has to say still waits for the answer; Node's listener to this ends the connection.
     socket.prependListener('end', sendAll)
-  })
+  }
+  server.on('connection', watch)
+  // TLS: the one above is what a handshake runs on, and may never come to its end.
+  server.on('secureConnection', watch)
   // Nobody is connected to anywhere, and Node would cut the connection at once.
   server.on('connect', (_request, socket: Socket) => {
     sendAll()
@@ -64,7 +66,8 @@ export async function stopGracefully(
   const closed = app.close().then(() => 'closed')
   if ((await Promise.race([closed, bound])) === 'late') {
     app.log.warn('calls in flight did not finish in time: closing their connections')
-    app.server.closeAllConnections()
+    // Not Node's closeAllConnections(): it knows none that is still in its TLS handshake.
+    for (const { socket } of open.all()) socket.destroy()
     await closed
   }
   clearInterval(sweep)

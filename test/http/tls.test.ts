@@ -4,6 +4,7 @@ import { EventEmitter, once } from 'node:events'
 import { cpSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage } from 'node:http'
 import { Agent, request } from 'node:https'
+import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
@@ -224,6 +225,33 @@ t.test(
     await stopped
   }
 )
+
+t.test('shutdown: nobody who has not come through the handshake keeps the process', async t => {
+  const { cert, key } = pair(t.testdir(), 'only')
+  const { gateway, origin } = await startGateway(t, {
+    env: {
+      GATEWAY_PUBLIC_URL: 'https://localhost:3999',
+      TLS_CERT_FILE: cert,
+      TLS_KEY_FILE: key,
+      SHUTDOWN_TIMEOUT: '1'
+    }
+  })
+  const { hostname, port } = new URL(origin)
+  async function open(bytes: number[]) {
+    const accepted = once(gateway.app.server, 'connection') as Promise<[Socket]>
+    const socket = connect(Number(port), hostname)
+    const [seen] = await accepted
+    socket.on('error', () => {}).write(Buffer.from(bytes))
+    while (seen.bytesRead < bytes.length) await new Promise(resolve => setTimeout(resolve, 10))
+    return { closed: once(socket.resume(), 'close').then(() => performance.now()) }
+  }
+  const silent = await open([])
+  const midst = await open([0x16, 3, 1, 2, 0, 1])
+  const begun = performance.now()
+  await gateway.stop()
+  t.ok((await silent.closed) - begun < 900, 'one that has sent nothing is ended at once')
+  t.ok((await midst.closed) - begun > 900, 'one that has begun to send has SHUTDOWN_TIMEOUT')
+})
 
 t.test('a pair that does not belong together: the gateway does not start and says why', async t => {
   const folder = t.testdir()
