@@ -12,8 +12,26 @@ const MAX_DEPTH = 32
 /** Routes of jsonrpc_mcp itself at the place of a tool's name. */
 const reserved = new Set(['list', 'describe', 'invoke'])
 
-/** Members of a schema that hold schemas by name: `[]` there is PHP for `{}`. */
+/** Members of a schema that hold schemas by name. */
 const schemaMaps = new Set(['properties', 'patternProperties', '$defs', 'definitions'])
+
+/** Members of a schema that are a schema themselves. */
+const schemaMembers = new Set([
+  'additionalProperties',
+  'unevaluatedProperties',
+  'propertyNames',
+  'items',
+  'additionalItems',
+  'unevaluatedItems',
+  'contains',
+  'not',
+  'if',
+  'then',
+  'else'
+])
+
+/** Members of a schema that hold values: what looks like a schema there is none. */
+const valueMembers = new Set(['default', 'const', 'enum', 'examples'])
 
 const hints = new Set(['readOnlyHint', 'destructiveHint', 'idempotentHint', 'openWorldHint'])
 
@@ -30,32 +48,41 @@ export function isToolName(name: unknown): name is string {
   )
 }
 
-/** A JSON schema with PHP's empty arrays made objects, and without `x-mcp-header`: no header mirrors an argument here (R60). */
-function cleanSchema(schema: unknown, depth = 0): unknown {
-  if (Array.isArray(schema)) {
+/**
+ * A JSON schema, a map of them or a value, with PHP's `[]` made `{}` where a schema is due, and without `x-mcp-header`: no header
+ * mirrors an argument here (R60).
+ */
+function clean(json: unknown, as: 'schema' | 'map' | 'value', depth = 0): unknown {
+  if (Array.isArray(json)) {
     // A member of the last object that is kept stands whole.
-    return depth > MAX_DEPTH + 1 ? [] : schema.map(item => cleanSchema(item, depth + 1))
+    return depth > MAX_DEPTH + 1 ? [] : json.map(item => clean(item, as, depth + 1))
   }
-  if (!isObject(schema)) return schema
+  if (!isObject(json)) return json
   if (depth > MAX_DEPTH) return {}
-  const clean: Json = {}
-  for (const [key, value] of Object.entries(schema)) {
+  const cleaned: Json = {}
+  for (const [key, value] of Object.entries(json)) {
     if (key === 'x-mcp-header' || key === '__proto__') continue
-    clean[key] = schemaMaps.has(key) && !isObject(value) ? {} : cleanSchema(value, depth + 1)
+    const isMap = as === 'schema' && schemaMaps.has(key)
+    const isSchema = as === 'map' || (as === 'schema' && schemaMembers.has(key))
+    const isNothing = value === null || (Array.isArray(value) && value.length === 0)
+    if ((isMap && !isObject(value)) || (isSchema && isNothing)) cleaned[key] = {}
+    else if (as === 'value' || (as === 'schema' && valueMembers.has(key))) {
+      cleaned[key] = clean(value, 'value', depth + 1)
+    } else cleaned[key] = clean(value, isMap ? 'map' : 'schema', depth + 1)
   }
-  return clean
+  return cleaned
 }
 
 function inputSchema(schema: unknown): Json {
   if (!isObject(schema) || (schema['type'] ?? 'object') !== 'object') {
     return { type: 'object', properties: {} }
   }
-  return { ...(cleanSchema(schema) as Json), type: 'object' }
+  return { ...(clean(schema, 'schema') as Json), type: 'object' }
 }
 
 function annotationsOf(annotations: unknown): Json | undefined {
   if (!isObject(annotations)) return undefined
-  const kept = Object.entries(cleanSchema(annotations) as Json).filter(
+  const kept = Object.entries(clean(annotations, 'value') as Json).filter(
     ([key, value]) =>
       (!hints.has(key) || typeof value === 'boolean') &&
       (key !== 'title' || typeof value === 'string')
@@ -74,7 +101,7 @@ export function readTool(tool: unknown): CatalogueTool | undefined {
   listing['inputSchema'] = inputSchema(tool['inputSchema'])
   // MCP allows objects only. A result of another type goes as text, so its schema would be a broken promise.
   if (isObject(outputSchema) && outputSchema['type'] === 'object') {
-    listing['outputSchema'] = cleanSchema(outputSchema)
+    listing['outputSchema'] = clean(outputSchema, 'schema')
   }
   if (annotations !== undefined) listing['annotations'] = annotations
   return { name, listing, auth: readAuthAnnotation(annotations) }

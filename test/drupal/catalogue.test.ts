@@ -1,3 +1,4 @@
+import { Ajv2020 } from 'ajv/dist/2020.js'
 import t, { type Test } from 'tap'
 import type { Principal } from '../../src/auth/principal.ts'
 import { type CatalogueOptions, createCatalogue } from '../../src/drupal/catalogue.ts'
@@ -254,6 +255,33 @@ t.test('a tool is made fit for MCP', async t => {
       })
     }
   )
+
+  t.test("PHP's empty arrays are schemas where a schema is due, and values stay", async t => {
+    const schema = (one: unknown) => ({
+      type: 'object',
+      properties: {
+        any: one,
+        items: one,
+        list: { type: 'array', items: one },
+        map: { type: 'object', additionalProperties: one },
+        preset: { type: 'object', default: { items: [], properties: [] } }
+      },
+      $defs: { any: one },
+      required: [],
+      allOf: [{ not: { enum: [] }, if: one }]
+    })
+    for (const written of [[], null]) {
+      const tool = { name: 'a', inputSchema: schema(written), outputSchema: schema(written) }
+      const { inputSchema, outputSchema } = read(tool)?.listing ?? {}
+      t.same([inputSchema, outputSchema], [schema({}), schema({})])
+      t.ok(new Ajv2020().validateSchema(inputSchema as object))
+    }
+    t.same(read({ name: 'a', annotations: { items: [], auth: { not: [] } } })?.listing, {
+      name: 'a',
+      inputSchema: { type: 'object', properties: {} },
+      annotations: { items: [], auth: { not: [] } }
+    })
+  })
 
   t.test('what no client could use is replaced or left out', async t => {
     const empty = { type: 'object', properties: {} }
