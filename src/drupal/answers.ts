@@ -6,6 +6,7 @@ import { type GatewayError, gatewayError } from '../errors.ts'
 import { isObject } from '../mcp/call.ts'
 import { memberText } from '../mcp/json-members.ts'
 import { sortScopes } from '../policy/tools.ts'
+import { mayHaveRun } from './exchange-failure.ts'
 import type { Answer } from './exchange.ts'
 import { failureText } from './tool-failure.ts'
 
@@ -13,8 +14,8 @@ import { failureText } from './tool-failure.ts'
 export interface Asked {
   /** The scopes of the token; undefined: the caller is anonymous. */
   scopes: readonly string[] | undefined
-  /** What a 404 means there: a listed tool without a route, or a site without the module. */
-  missing: 'tool' | 'list'
+  /** A 404 is a listed tool without a route, or else a site without the module. All but `list` may have run when the site broke down. */
+  what: 'tool' | 'list' | 'endpoint'
   /** Milliseconds, for a Retry-After that is a date. */
   now: number
 }
@@ -111,17 +112,18 @@ export function refusal(answer: Answer, asked: Asked): GatewayError | undefined 
     return gatewayError('GW_INVALID_TOKEN', { reason: 'Drupal refused the token' })
   }
   if (status === 403) return forbidden(answer, asked)
-  if (status === 404 && asked.missing === 'tool')
-    return gatewayError('GW_TOOL_UNREACHABLE', details)
+  if (status === 404 && asked.what === 'tool') return gatewayError('GW_TOOL_UNREACHABLE', details)
   if (status === 429) return gatewayError('GW_UPSTREAM_RATE_LIMITED', details)
-  if (status === 502) return gatewayError('GW_UPSTREAM_UNAVAILABLE', details)
   if (status === 503) return gatewayError('GW_UPSTREAM_MAINTENANCE', details)
+  // Said by PHP that failed half-way, or by a proxy that gave up on it while it works on.
+  if (status >= 500 && asked.what !== 'list') Object.assign(details, mayHaveRun)
+  if (status === 502) return gatewayError('GW_UPSTREAM_UNAVAILABLE', details)
   if (status === 504) return gatewayError('GW_UPSTREAM_TIMEOUT', details)
   // Drupal's JSON-RPC errors come with 400.
   if (status === 400 && isJson(answer)) return undefined
   if (status >= 300 && status < 400) details.reason += ', a redirect: not followed'
   if (status === 400) details.reason += ': is the host in trusted_host_patterns?'
-  if (status === 404) details.reason += ': is jsonrpc_mcp installed, is drupal.mcpPath right?'
+  if (status === 404) details.reason += ': is the MCP module installed, is drupal.mcpPath right?'
   return gatewayError('GW_UPSTREAM_INVALID', details)
 }
 
@@ -129,6 +131,8 @@ export function refusal(answer: Answer, asked: Asked): GatewayError | undefined 
 const said = (value: unknown) => (typeof value === 'string' ? value : typeof value)
 
 const invalid = (reason: string) => gatewayError('GW_UPSTREAM_INVALID', { reason })
+/** Of a call: there was an answer, so the site has done something. */
+const unread = (reason: string) => gatewayError('GW_UPSTREAM_INVALID', { reason, ...mayHaveRun })
 
 /** A 200 with a JSON object, as the list of tools is. Throws the GatewayError of everything else. */
 export function readObject(answer: Answer, asked: Asked): Record<string, unknown> {
@@ -162,25 +166,25 @@ function cutResult(body: Buffer, text: string, prefix: string): ToolAnswer | und
 export function readToolAnswer(answer: Answer, id: string, asked: Asked): ToolAnswer {
   const refused = refusal(answer, asked)
   if (refused !== undefined) throw refused
-  if (!isJson(answer)) throw invalid('Drupal: 200, but no JSON')
+  if (!isJson(answer)) throw unread('Drupal: 200, but no JSON')
   const text = answer.body.toString('utf8')
   const cut = cutResult(answer.body, text, `{"jsonrpc":"2.0","id":"${id}","result":`)
   if (cut !== undefined && answer.status === 200) return cut
 
   const body = parseJson(answer)
-  if (!isObject(body)) throw invalid('Drupal: the JSON is broken or no object')
+  if (!isObject(body)) throw unread('Drupal: the JSON is broken or no object')
   const { error, result } = body
   if (body['jsonrpc'] !== '2.0' || (error === undefined) === (result === undefined)) {
-    throw invalid('Drupal: JSON, but no JSON-RPC answer')
+    throw unread('Drupal: JSON, but no JSON-RPC answer')
   }
   if (result !== undefined) {
-    if (body['id'] !== id) throw invalid('Drupal: an answer for another id')
+    if (body['id'] !== id) throw unread('Drupal: an answer for another id')
     return { ok: true, raw: Buffer.from(memberText(text, 'result') as string), value: result }
   }
   // Drupal loses the id of a request that it refuses.
-  if (body['id'] !== id && body['id'] !== null) throw invalid('Drupal: an answer for another id')
+  if (body['id'] !== id && body['id'] !== null) throw unread('Drupal: an answer for another id')
   if (!isObject(error) || !Number.isInteger(error['code'])) {
-    throw invalid('Drupal: an error that is none of JSON-RPC')
+    throw unread('Drupal: an error that is none of JSON-RPC')
   }
   const { code, message, data } = error
   const reason = `Drupal: ${String(code)} ${said(message)}: ${said(data)}`.slice(0, MAX_REASON)

@@ -62,7 +62,7 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
       principalKey: principal?.key
     })
     // Retry-After may be a date.
-    return readObject(answer, { scopes: principal?.scopes, missing: 'list', now: Date.now() })
+    return readObject(answer, { scopes: principal?.scopes, what: 'list', now: Date.now() })
   }
 
   async function ask(

@@ -37,5 +37,5 @@ export function failure(
   if (connectionCodes.test(code) || /CERT|TLS|SSL/.test(code)) {
     return gatewayError('GW_UPSTREAM_UNAVAILABLE', { reason: `connection failed: ${code}` })
   }
-  return gatewayError('GW_UPSTREAM_INVALID', { reason: `not an HTTP answer: ${code}` })
+  return gatewayError('GW_UPSTREAM_INVALID', { reason: `not an HTTP answer: ${code}`, ...sent })
 }

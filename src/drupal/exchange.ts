@@ -181,8 +181,11 @@ class Exchange implements RequestHandler {
   }
 
   #tooLarge(): void {
-    const reason = `more than ${this.#options.maxBytes} bytes`
-    this.#fail(gatewayError('GW_UPSTREAM_TOO_LARGE', { reason }))
+    const { maxBytes, method } = this.#options
+    const reason = `more than ${maxBytes} bytes`
+    this.#fail(
+      gatewayError('GW_UPSTREAM_TOO_LARGE', { reason, ...(method === 'POST' && mayHaveRun) })
+    )
   }
 
   onComplete(): void {

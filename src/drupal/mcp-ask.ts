@@ -5,6 +5,7 @@ import { type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
 import { isObject, type Params } from '../mcp/call.ts'
 import { type Asked, refusal } from './answers.ts'
 import { type Answer, exchange, type Signal } from './exchange.ts'
+import { mayHaveRun } from './exchange-failure.ts'
 import { upstreamHeaders } from './headers.ts'
 import { type DrupalPool, isDown, type Outcome, type Place, type Timing } from './pool.ts'
 
@@ -141,10 +142,11 @@ export function refuseOrPass(answer: Answer, caller: Caller, nowMs: number): voi
   if (status >= 200 && status < 300) return
   const isProtocol = status >= 400 && status < 500 && !translated.has(status)
   if (isProtocol && rpcCode(answer) !== undefined) return
-  const asked: Asked = { scopes: caller.scopes, missing: 'list', now: nowMs }
+  const asked: Asked = { scopes: caller.scopes, what: 'endpoint', now: nowMs }
   throw refusal(answer, asked) ?? unusable(`Drupal: status ${status}`)
 }
 
+/** There was an answer, so the upstream has done something. */
 export function unusable(reason: string): GatewayError {
-  return gatewayError('GW_UPSTREAM_INVALID', { reason })
+  return gatewayError('GW_UPSTREAM_INVALID', { reason, ...mayHaveRun })
 }

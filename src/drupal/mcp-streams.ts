@@ -152,7 +152,8 @@ export function createStreams(
             exceeded: () =>
               source.destroy(
                 gatewayError('GW_UPSTREAM_TOO_LARGE', {
-                  reason: `an event of more than ${maxBytes} bytes`
+                  reason: `an event of more than ${maxBytes} bytes`,
+                  ...mayHaveRun
                 })
               )
           }

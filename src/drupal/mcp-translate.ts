@@ -8,6 +8,7 @@ import type { Message, RpcRequest } from '../mcp/call.ts'
 import { readMessage } from '../mcp/message.ts'
 import { readEvents, writeEvent } from '../mcp/sse-events.ts'
 import type { Answer } from './exchange.ts'
+import { mayHaveRun } from './exchange-failure.ts'
 import { checkWhole, type Expected, findRequest } from './mcp-answer.ts'
 import { typeOf, unusable } from './mcp-ask.ts'
 import type { Streams } from './mcp-streams.ts'
@@ -31,7 +32,8 @@ async function* read(
   bounds: ReadBounds
 ) {
   for await (const { data } of readEvents(answer.stream as Readable, {
-    maxLength: bounds.maxBytes
+    maxLength: bounds.maxBytes,
+    details: mayHaveRun
   })) {
     if (data === '') continue
     const found = findRequest(Buffer.from(data), expected)
@@ -74,7 +76,8 @@ export async function sendTranslated(
   }
   const messages = read(answer, options, bounds)
   const late = setTimeout(() => {
-    stream.destroy(gatewayError('GW_UPSTREAM_TIMEOUT', { reason: 'no event on the stream' }))
+    const reason = 'no event on the stream'
+    stream.destroy(gatewayError('GW_UPSTREAM_TIMEOUT', { reason, ...mayHaveRun }))
   }, bounds.timeoutMs)
   const { value: first } = await messages.next().finally(() => clearTimeout(late))
   if (first === undefined) throw unusable('the stream ended without an answer')

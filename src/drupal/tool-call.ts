@@ -75,7 +75,7 @@ export function createCallTool(options: CallToolOptions): CallTool {
     })
     const read = readToolAnswer(answer, id, {
       scopes: principal?.scopes,
-      missing: 'tool',
+      what: 'tool',
       now: now()
     })
     if (read.ok) {

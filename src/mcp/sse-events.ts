@@ -1,6 +1,6 @@
 // What do the events of a stream say, and how is an event written? For whoever has to understand a stream: the era bridge and
 // the command line. Relaying does not: sse.ts.
-import { gatewayError } from '../errors.ts'
+import { type ErrorDetails, gatewayError } from '../errors.ts'
 
 export interface ServerSentEvent {
   /** 'message' where the stream names none. */
@@ -14,11 +14,11 @@ export interface ServerSentEvent {
 
 /**
  * The events of an SSE body, as they come; comments are skipped and an unfinished last event is dropped, as the standard says.
- * Throws GW_UPSTREAM_TOO_LARGE when one event is longer than `maxLength` characters. Ending the loop ends the body.
+ * Throws GW_UPSTREAM_TOO_LARGE, with `details`, when one event is longer than `maxLength` characters. Ending the loop ends the body.
  */
 export async function* readEvents(
   body: AsyncIterable<Uint8Array>,
-  { maxLength }: { maxLength: number }
+  { maxLength, details }: { maxLength: number; details?: ErrorDetails }
 ): AsyncGenerator<ServerSentEvent, void, undefined> {
   const decoder = new TextDecoder()
   const block: string[] = []
@@ -35,7 +35,7 @@ export async function* readEvents(
     for (const [index, piece] of pieces.entries()) {
       length += piece.length
       if (length > maxLength)
-        throw gatewayError('GW_UPSTREAM_TOO_LARGE', { reason: 'an event is too long' })
+        throw gatewayError('GW_UPSTREAM_TOO_LARGE', { reason: 'an event is too long', ...details })
       if (piece !== '') line.push(piece)
       if (index === pieces.length - 1) break
       if (line.length > 0) block.push(line.join(''))

@@ -12,7 +12,7 @@ import type { Answer } from '../../src/drupal/pool.ts'
 import { failureText } from '../../src/drupal/tool-failure.ts'
 
 const HTML = '<!DOCTYPE html><html><body>Secret internals</body></html>'
-const asked: Asked = { scopes: ['content:read'], missing: 'tool', now: 0 }
+const asked: Asked = { scopes: ['content:read'], what: 'tool', now: 0 }
 const anonymous: Asked = { ...asked, scopes: undefined }
 
 function html(status: number, headers: Answer['headers'] = {}): Answer {
@@ -284,7 +284,7 @@ t.test("a tool's own failure", async t => {
 })
 
 t.test('other objects', async t => {
-  const list: Asked = { ...asked, missing: 'list' }
+  const list: Asked = { ...asked, what: 'list' }
   t.same(readObject(json({ tools: [] }), list), { tools: [] })
   for (const answer of [
     html(404),

@@ -685,13 +685,13 @@ t.test('every fault of the site has one answer (issue rows)', async t => {
       'truncated body',
       () => (drupal.faults.halfBody = true),
       502,
-      { error: { message: /may have been carried out/ } }
+      { error: { code: 'GW_UPSTREAM_INVALID' } }
     ],
     [
       'slow headers',
       () => (drupal.faults.slowHeadersMs = 2000),
       504,
-      { error: { code: 'GW_UPSTREAM_TIMEOUT', message: /may have been carried out/ } }
+      { error: { code: 'GW_UPSTREAM_TIMEOUT' } }
     ],
     [
       'slow body',
@@ -736,6 +736,8 @@ t.test('every fault of the site has one answer (issue rows)', async t => {
       { reason: /another id/ }
     ]
   ]
+  // Whoever answers this has done nothing.
+  const undone = new Set(['login redirect', 'redirect to another host'])
   await b.post(rpc('tools/list'))
   for (const [name, fault, status, expected] of rows) {
     fault()
@@ -747,6 +749,9 @@ t.test('every fault of the site has one answer (issue rows)', async t => {
       /<|secret|127\.0\.0\.1/i,
       `${name}: nothing leaks`
     )
+    const isLost = [502, 504].includes(status) && !undone.has(name)
+    const { message } = answer.body.error as { message: string }
+    t.equal(/may have been carried out/.test(message), isLost, `${name}: says what is unsure`)
     drupal.clearFaults()
     t.match((await b.call('site.info')).body, { result: {} }, `${name}: healed`)
   }

@@ -88,6 +88,9 @@ const half = (response: ServerResponse, wait: boolean) => {
   })
 }
 
+/** Whoever answers this has done nothing. */
+const undone = new Set(['login redirect', 'redirect elsewhere', 'missing route'])
+
 /** What the upstream does; the status and the JSON-RPC code that the client gets; Retry-After. */
 const rows: [string, Answer, number, number, string?][] = [
   ['maintenance mode', r => html(r, 503, { 'retry-after': '300' }), 503, -32603, '300'],
@@ -223,6 +226,8 @@ for (const [era, other, start] of combinations) {
         t.equal(got.status, status, name)
         t.match(got.json, { id: 'mine', error: { code, message: /\w/ } }, `${name}: for its id`)
         t.notMatch(got.text, /secret|<|127\.0\.0\.1/i, `${name}: nothing leaks`)
+        const isLost = [502, 504].includes(status) && !undone.has(name)
+        t.equal(/may have been carried out/.test(got.text), isLost, `${name}: says what is unsure`)
         if (retryAfter !== undefined) t.equal(got.headers.get('retry-after'), retryAfter, name)
       }
       upstream.misbehave((response, id) => json(response, good(id)))
@@ -237,6 +242,8 @@ for (const [era, other, start] of combinations) {
         t.equal(got.status, 200, name)
         t.match(got.json, { id: 'mine', error: { code, message: /\w/ } }, `${name}: for its id`)
         t.equal(answers.length, 1, `${name}: once`)
+        const isLost = code === -32603
+        t.equal(/may have been carried out/.test(got.text), isLost, `${name}: says what is unsure`)
         t.notMatch(got.text, /secret|</i, `${name}: nothing leaks`)
       }
       upstream.misbehave((response, id) => {
