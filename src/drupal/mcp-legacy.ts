@@ -179,6 +179,11 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     }
   }
 
+  /** Not the upstream's: it may not know it (drupal/mcp 1.x), or let it wait for the call that holds the session (R51). */
+  async function pong(reply: FastifyReply, { idText }: RpcRequest): Promise<void> {
+    void reply.header('content-type', 'application/json').send(rpcResult(idText, '{}'))
+  }
+
   /** Notifications, responses and batches. */
   async function others(
     request: FastifyRequest,
@@ -206,9 +211,10 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
       const { messages, batch } = request.call
       const session = request.call.session as SessionState
       const [message] = messages as [Message]
-      return message.kind === 'request' && !batch
-        ? call(request, reply, session, message)
-        : others(request, reply, session)
+      if (message.kind !== 'request' || batch) return others(request, reply, session)
+      return message.method === 'ping'
+        ? pong(reply, message)
+        : call(request, reply, session, message)
     },
 
     async end(session, caller) {

@@ -208,7 +208,7 @@ t.test('R31 R38 the session of the upstream is mapped and never shown', async t 
   const gateway = await startBefore(t, server.endpoint)
   const session = await gateway.initialize(gateway.token(), '2025-11-25')
   t.equal(session['mcp-protocol-version'], '2025-06-18', 'R32 what the upstream negotiated')
-  const { headers } = await gateway.post(rpc('ping'), {
+  const { headers } = await gateway.post(rpc('tools/list'), {
     ...session,
     cookie: 'a=b',
     'x-forwarded-for': '1.2.3.4',
@@ -260,7 +260,7 @@ t.test('an upstream of a version that is not spoken here', async t => {
   const gateway = await startBefore(t, server.endpoint)
   const session = await gateway.initialize(gateway.token(), '2025-03-26')
   t.equal(session['mcp-protocol-version'], '2025-03-26', 'the client gets what it may send')
-  t.equal((await gateway.post(rpc('ping'), session)).status, 200)
+  t.equal((await gateway.post(rpc('tools/list'), session)).status, 200)
   t.equal(server.seen.at(-1)?.headers['mcp-protocol-version'], '2024-11-05', 'R38')
 })
 
@@ -324,12 +324,16 @@ t.test('R24 R31 what cannot name a session is not kept for one', async t => {
     })
   for (const bad of ['two words', '2025-06-18\r\nx: y']) {
     if (bad !== id) [id, protocolVersion] = ['word', bad]
-    const reopened = await gateway.post(rpc('ping'), session)
+    const reopened = await gateway.post(rpc('tools/list'), session)
     t.match([reopened.status, reopened.json.error.code], [502, -32603])
     t.equal((await initialize()).status, 502)
   }
   protocolVersion = '2025-06-18'
-  t.equal((await gateway.post(rpc('ping'), session)).status, 200, 'the session was not touched')
+  t.equal(
+    (await gateway.post(rpc('tools/list'), session)).status,
+    200,
+    'the session was not touched'
+  )
 })
 
 t.test('a client with long capabilities gets a session all the same', async t => {
@@ -347,7 +351,7 @@ t.test('a client with long capabilities gets a session all the same', async t =>
   t.equal(status, 200)
   server.sessions.clear()
   const session = { authorization, 'mcp-session-id': headers.get('mcp-session-id') ?? '' }
-  t.equal((await gateway.post(rpc('ping'), session)).status, 200)
+  t.equal((await gateway.post(rpc('tools/list'), session)).status, 200)
   const { params } = server.messages.findLast(({ method }) => method === 'initialize') as Message
   t.same(params.capabilities, { roots: {} }, 'kept by name')
 })
@@ -444,6 +448,19 @@ t.test('mcp_server: one request at a time in a session', async t => {
   t.equal(refused, 1, 'nobody runs into it again')
   t.ok(most > 1, 'other sessions do not wait')
 })
+
+t.test(
+  'R51 a ping is answered here: it waits for no call and costs the upstream nothing',
+  async t => {
+    const server = await startLegacyServer(t)
+    const gateway = await startBefore(t, server.endpoint)
+    const session = await gateway.initialize(gateway.token())
+    const { length } = server.seen
+    const { json: pong } = await gateway.post(rpc('ping', undefined, 'p'), session)
+    t.same(pong, { jsonrpc: '2.0', id: 'p', result: {} })
+    t.equal(server.seen.length, length)
+  }
+)
 
 t.test('mcp_server: a lock is waited for as long as a call may last, and no longer', async t => {
   const server = await startLegacyServer(t)
@@ -1260,7 +1277,7 @@ t.test('R90 a certificate that nobody vouches for gets no token, by no verb', as
     const response = await fetch(`${origin}/mcp`, {
       method,
       headers: { ...session, accept: 'text/event-stream', 'content-type': 'application/json' },
-      ...(method === 'POST' && { body: JSON.stringify(rpc('ping')) })
+      ...(method === 'POST' && { body: JSON.stringify(rpc('tools/list')) })
     })
     // The client's session is over whatever the upstream says.
     t.equal(response.status, method === 'DELETE' ? 204 : 502, method)
