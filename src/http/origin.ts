@@ -67,12 +67,15 @@ function answerPreflight(request: FastifyRequest, reply: FastifyReply): void {
 
 const plugin: FastifyPluginCallback<{ config: Config }> = function origin(app, { config }, done) {
   const allowed = allowLists(config)
+  const isServed = (host: string | undefined) => allowed.hosts.has(hostName(host) ?? '')
 
   app.addHook('onRequest', function origin(request, reply, next) {
     const { anyHost = false, anyOrigin = false } = request.routeOptions.config
     if (!anyHost) {
-      const host = hostName(request.headers.host)
-      if (host === undefined || !allowed.hosts.has(host)) {
+      // The host of a target that is a whole URL counts before the Host field (RFC 9112 §3.2.2), which must name one all the same.
+      const target = /^https?:\/\/([^/?#]*)/i.exec(request.url)?.[1]
+      if (!isServed(request.headers.host) || (target !== undefined && !isServed(target))) {
+        const host = hostName(target ?? request.headers.host)
         next(
           gatewayError('GW_FORBIDDEN_HOST', { reason: `Host ${host ?? 'missing or malformed'}` })
         )

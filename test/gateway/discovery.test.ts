@@ -259,6 +259,24 @@ t.test('Host, Origin and CORS', async t => {
       socket.destroy()
     }
   })
+  t.test('R7 a whole URL as the target: its host counts too', async t => {
+    const { hostname, port } = new URL(origin)
+    const own = 'mcp.example.org'
+    for (const [target, host, status] of [
+      [`http://${own}`, own, 401],
+      [`HTTPS://${own.toUpperCase()}:443`, own, 401],
+      ['http://evil.example', own, 403],
+      [`http://${own}@evil.example`, own, 403],
+      [`http://evil.example@${own}`, own, 403],
+      [`http://${own}`, 'evil.example', 403]
+    ] as const) {
+      const socket = connect(Number(port), hostname)
+      socket.write(`POST ${target}/mcp HTTP/1.1\r\nHost: ${host}\r\nContent-Length: 0\r\n\r\n`)
+      const [answer] = (await once(socket, 'data')) as [Buffer]
+      t.match(answer.toString(), new RegExp(`^HTTP/1.1 ${status} `), `${target}, Host: ${host}`)
+      socket.destroy()
+    }
+  })
   t.test('what can be read by GET can be asked for by HEAD', async t => {
     for (const path of [
       '/livez',
