@@ -173,10 +173,14 @@ export function clients({ resource, siteName, isPublic }: Site): readonly Client
       kind: 'terminal',
       steps: [`Run the command, start gemini, and sign in with /mcp auth ${name}.`],
       snippets: [
-        { label: 'Command', text: `gemini mcp add --transport http ${name} ${url}` },
+        // Without the scope Gemini CLI says "added" and keeps nothing where the current folder is the home folder.
+        {
+          label: 'Command',
+          text: `gemini mcp add --scope user --transport http ${name} ${url}`
+        },
         {
           label: 'Or in ~/.gemini/settings.json',
-          text: json({ mcpServers: { [name]: { httpUrl: resource } } })
+          text: json({ mcpServers: { [name]: { url: resource, type: 'http' } } })
         }
       ]
     },
