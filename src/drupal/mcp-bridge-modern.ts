@@ -22,6 +22,7 @@ import type { Listening } from './mcp-listening.ts'
 import type { Streams } from './mcp-streams.ts'
 import { sendJson, sendTranslated } from './mcp-translate.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
+import { isLost } from './mcp-session-told.ts'
 import type { ExpectedOf } from './mcp-shown.ts'
 import type { Holder, Sent, UpstreamSession, UpstreamSessions } from './mcp-upstream-session.ts'
 
@@ -140,8 +141,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
     // Once there is a head, the signal does not end it any more.
     signal?.addEventListener('abort', () => answer.stream?.destroy())
     refuseOrPass(answer, caller, now())
-    if (answer.status === 404)
-      throw unusable('the upstream has lost a session that was just opened')
+    if (isLost(answer)) throw unusable('the upstream has lost a session that was just opened')
     return { answer, id, idText }
   }
 

@@ -9,6 +9,7 @@ import type { SessionState } from '../mcp/call.ts'
 import { refuseOrPass, requestHeaders, rpcCode, typeOf } from './mcp-ask.ts'
 import type { Answer } from './exchange.ts'
 import { callerOf, type LegacyRelay } from './mcp-legacy.ts'
+import { isLost } from './mcp-session-told.ts'
 import type { createReplayEdit } from './mcp-shown.ts'
 import type { Streams } from './mcp-streams.ts'
 import { sessionHeaders, type UpstreamSessions } from './mcp-upstream-session.ts'
@@ -134,8 +135,8 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
 
     async function refused(answer: Answer, stream: Readable): Promise<void> {
       answer.body = await readAll(stream, requestable.headersTimeout)
-      const isLost = answer.status === 404 && (hasStreams || rpcCode(answer) !== undefined)
-      if (isLost && current.id !== '' && !isReopened) {
+      const isRoute = answer.status !== 404 || hasStreams || rpcCode(answer) !== undefined
+      if (isRoute && isLost(answer) && current.id !== '' && !isReopened) {
         await upstreamSessions.reopen(holder, caller, current)
         await follow(request, reply, dest, proxyOptions, session, place, true)
         return

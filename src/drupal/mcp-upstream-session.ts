@@ -8,6 +8,7 @@ import { retryAfterSeconds } from './answers.ts'
 import type { Answer, Signal } from './exchange.ts'
 import { type Ask, type Caller, type Question, refuseOrPass, unusable } from './mcp-ask.ts'
 import { readAnswer, readBounds } from './mcp-read.ts'
+import { isLocked, isLost } from './mcp-session-told.ts'
 import { createFairQueue, type FairQueue } from './queue.ts'
 
 /** What must be known to use a session of the upstream, and to open it anew. */
@@ -104,10 +105,6 @@ export interface UpstreamSessions {
 
 const initializeId = 'gateway-initialize'
 const maxWaiting = 64
-
-function isLocked(answer: Answer): boolean {
-  return answer.status === 503 && /\block/i.test(answer.body.subarray(0, 4096).toString())
-}
 
 export function createUpstreamSessions(options: {
   ask: Ask
@@ -239,7 +236,7 @@ export function createUpstreamSessions(options: {
           await sleep(waitMs)
           continue
         }
-        if (answer.status !== 404 || session.id === '' || isReopened) return answer
+        if (!isLost(answer) || session.id === '' || isReopened) return answer
         isReopened = true
         await reopen(holder, caller, session)
       }

@@ -22,6 +22,7 @@ import {
   events,
   type Message,
   messagesOf,
+  modern,
   rpc,
   startBefore,
   startLegacyServer
@@ -302,6 +303,49 @@ t.test('R31 a session that the upstream has forgotten is opened anew, once', asy
     ['tools/call'],
     'the move is remembered'
   )
+})
+
+t.test('R31 a lost session may be told by 400 and a text, as servers of the SDKs do', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const { body: bridged, headers } = modern('tools/call', { name: 'echo', arguments: {} })
+  const inModern = () => gateway.post(bridged, { ...session, ...headers })
+  t.equal((await inModern()).status, 200)
+  const { answer } = server
+  let tell = (_response: ServerResponse) => {}
+  server.answer = (seen, response, turn) => {
+    const id = String(seen.headers['mcp-session-id'])
+    const isIn = seen.method !== 'POST' || !/"initialize"|\/discover"/.test(seen.body)
+    if (isIn && !server.sessions.has(id)) tell(response)
+    else if (seen.method === 'GET') events(response)({ jsonrpc: '2.0', method: 'x' })
+    else answer(seen, response, turn)
+  }
+  const error = (code: number, message: string) => (response: ServerResponse) =>
+    json(response, { jsonrpc: '2.0', error: { code, message }, id: null }, 400)
+  for (const lost of [
+    error(-32000, 'Bad Request: No valid session ID provided'),
+    error(-32000, 'Bad Request: Server not initialized'),
+    (response: ServerResponse) => response.writeHead(400).end('Invalid or missing session ID')
+  ]) {
+    tell = lost
+    for (const ask of [
+      () => gateway.post(call(), session),
+      inModern,
+      () => gateway.listen(session)
+    ]) {
+      server.sessions.clear()
+      const again = await ask()
+      t.equal(again.status, 200)
+      if (again instanceof Response) await again.body?.cancel()
+    }
+  }
+  t.test('and a 400 about something else leaves it as it is', async t => {
+    const [known] = server.sessions
+    server.onRequest = (_message, response) => error(-32602, 'no such argument')(response)
+    t.equal((await gateway.post(call(), session)).status, 400)
+    t.same([...server.sessions], [known])
+  })
 })
 
 t.test('R24 R31 what cannot name a session is not kept for one', async t => {
