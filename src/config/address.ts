@@ -16,7 +16,9 @@ export function urlProblem(text: string): string | undefined {
 export function redisUrlProblem(text: string): string | undefined {
   if (!/^rediss?:\/\/[^/]/.test(text) || !URL.canParse(text))
     return 'must be a URL that begins with redis:// or rediss://, such as redis://valkey:6379'
-  const { username, password, hash } = new URL(text)
+  const { username, password, pathname, hash } = new URL(text)
+  if (!/^(\/\d*)?$/.test(pathname))
+    return 'must hold nothing but the number of a database after its host, such as redis://valkey:6379/1'
   try {
     decodeURIComponent(username + password)
   } catch {

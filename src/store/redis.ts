@@ -173,8 +173,12 @@ export async function createRedisStore(options: RedisStoreOptions): Promise<Stor
     return draws.map((_, i) => flat.slice(2 * i, 2 * i + 2) as Answer)
   })
 
-  redis.on('error', error => {
+  redis.on('error', (error: Error & { command?: { name: string } }) => {
     lastError = error
+    if (error.command?.name !== 'select') return
+    // ioredis would go on in database 0.
+    fail(error)
+    redis.disconnect(true)
   })
   redis.on('close', () => fail(new Error('the connection was closed')))
   // No probe here: a Redis that refuses writes is connected to anew after each, and the two would chase each other.

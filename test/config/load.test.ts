@@ -695,6 +695,15 @@ t.test('options that contradict each other are refused', async t => {
     ])
 })
 
+t.test('REDIS_URL names a database by its number', async t => {
+  for (const path of ['', '/', '/15'])
+    t.equal(load({ ...minimal, REDIS_URL: `redis://h${path}` }).redisUrl, `redis://h${path}`)
+  for (const path of ['/cache', '/0/1', '/-1', '/1.5'])
+    only(t, refused(t, { ...minimal, REDIS_URL: `redis://h${path}` }), [
+      /^redisUrl .*: must hold nothing but the number of a database/
+    ])
+})
+
 t.test('a password in REDIS_URL that is not escaped is named, with what to write', async t => {
   for (const [url, problem] of [
     ['redis://:hunter2%zz@valkey:6379', /%25/],

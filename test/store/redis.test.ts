@@ -212,6 +212,21 @@ t.test('a Redis that only reads is an outage, until it takes writes', { skip }, 
   t.equal(await healed, false)
 })
 
+t.test('a database that is not there is an outage, not database 0', { skip }, async t => {
+  const redis = await startRedis(t, '--databases', '2')
+  const { store, lines } = await openStore(t, `${redis.url}/2`)
+  t.match(lines[0], /DB index is out of range/)
+  await t.rejects(async () => store.put('x', 'y', 60_000), unavailable)
+  await delay(400)
+  t.equal(lines.length, 1, 'several probes later it is still an outage')
+  const zero = await openStore(t, redis.url)
+  t.equal(await zero.store.get('x'), undefined)
+  const one = await openStore(t, `${redis.url}/1`)
+  await one.store.put('x', 'y', 60_000)
+  t.equal(await zero.store.get('x'), undefined)
+  t.same(one.lines, [])
+})
+
 t.test('the password never reaches the log', { skip }, async t => {
   // Without the commands HELLO and AUTH Redis quotes what it was sent in its error.
   const cases: [string, RegExp, string[]][] = [
