@@ -38,10 +38,14 @@ function textList(value: unknown): string[] | undefined {
     : undefined
 }
 
-/** `scope` (array: Drupal; string: RFC 9068), `scopes`, `scp`: the first that is there counts. Undefined: none of them; null: not readable. */
+/** `scope` (array: Drupal; string: RFC 9068), `scopes`, `scp`: the first that is there counts. */
+const statedScope = (claims: JsonObject) =>
+  claims['scope'] ?? claims['scopes'] ?? claims['scp'] ?? undefined
+
+/** Undefined: none stated; null: not readable. */
 function scopesOf(claims: JsonObject): readonly string[] | undefined | null {
-  const value = claims['scope'] ?? claims['scopes'] ?? claims['scp']
-  if (value === undefined || value === null) return undefined
+  const value = statedScope(claims)
+  if (value === undefined) return undefined
   const list = typeof value === 'string' ? value.split(' ').filter(s => s !== '') : textList(value)
   return list === undefined ? null : [...new Set(list)]
 }
@@ -62,8 +66,7 @@ function wrongKind(
   if (claims['at_hash'] !== undefined || claims['c_hash'] !== undefined) return 'id_token'
   // Drupal's id_token is an access token without scope and jti: same key, same typ, aud = client id. What names the resource is
   // no id_token: many servers write neither claim nor at+jwt into access tokens.
-  const bare = claims['scope'] ?? claims['scopes'] ?? claims['scp'] ?? undefined
-  if (type !== 'at+jwt' && bare === undefined) {
+  if (type !== 'at+jwt' && statedScope(claims) === undefined) {
     const isForUs = [claims['aud']].flat().includes(resource)
     if (claims['nonce'] !== undefined || (claims['jti'] === undefined && !isForUs)) {
       return 'id_token'
