@@ -80,6 +80,7 @@ export function sortScopes(scopes: Iterable<string>): string[] {
  */
 export function createToolPolicy(policy: Config['policy']): ToolPolicy {
   const rules = Object.entries(policy.tools)
+    // Of two that match, a name has as many literals as it is long, and no star.
     .sort(([a], [b]) => literals(b) - literals(a) || a.length - b.length || (a < b ? -1 : 1))
     .map(([pattern, override]) => ({ pattern, override, matches: matcher(pattern) }))
   const memo = new Map<string, Overrides>()
@@ -144,9 +145,9 @@ function saysTheSame(one: AuthAnnotation, other: AuthAnnotation): boolean {
   )
 }
 
-/** Length without stars; a name without any star beats every pattern. */
+/** Length without stars. */
 function literals(pattern: string): number {
-  return pattern.includes('*') ? pattern.replaceAll('*', '').length : Number.MAX_SAFE_INTEGER
+  return pattern.replaceAll('*', '').length
 }
 
 /** No regular expression: tool names are a stranger's input, and several stars would backtrack. */

@@ -17,6 +17,7 @@ t.test('the annotation', async t => {
     ['auth that is a string', { auth: 'required' }, undefined],
     ['auth that only describes', { auth: { description: 'x', level: null } }, undefined],
     ['an empty list of scopes', { auth: { scopes: [] } }, undefined],
+    ['scopes without a name', { auth: { scopes: ['', ' '] } }, undefined],
     [
       'scopes without level mean required',
       { auth: { scopes: ['b', 'a', 'b'] } },
@@ -67,12 +68,20 @@ t.test('the rule of a tool', async t => {
     t.match(policy.rule('x', { level: 'optional', scopes: ['a'] }), { level: 'optional' })
     t.same(policy.rule('x', { level: 'optional', scopes: ['b'] }).scopes, ['b'])
     t.same(policy.rule('x', { level: 'optional', scopes: ['b', 'c'] }).scopes, ['b', 'c'])
+    t.same(policy.rule('x', { level: 'optional', scopes: ['b', 'd'] }).scopes, ['b', 'd'])
   })
 
-  t.test('made-up names end no rule', async t => {
+  t.test('made-up names end no rule, and are not kept for good', async t => {
     const policy = policyOf({ 'a*': { weight: 3 } })
-    for (let n = 0; n < 2001; n++) policy.rule(`made-up-${n}`, undefined)
-    t.equal(policy.rule('a1', undefined).weight, 3)
+    const kept = policy.rule('a1', undefined)
+    for (let n = 0; n < 1999; n++) policy.rule(`made-up-${n}`, undefined)
+    t.equal(policy.rule('a1', undefined), kept)
+    policy.rule('one more', undefined)
+    t.not(policy.rule('a1', undefined), kept)
+    t.same(policy.rule('a1', undefined), kept)
+    const [longest, longer] = ['a'.repeat(128), 'a'.repeat(129)]
+    t.equal(policy.rule(longest, undefined), policy.rule(longest, undefined))
+    t.not(policy.rule(longer, undefined), policy.rule(longer, undefined))
   })
 
   t.test('level none asks for no scope', async t => {
@@ -128,6 +137,10 @@ t.test('the rule of a tool', async t => {
     const two = policyOf({ 'a*b*': { weight: 4 }, '*ab': { weight: 3 }, 'ab*': { weight: 2 } })
     t.equal(one.rule('abab', undefined).weight, 3)
     t.equal(two.rule('abab', undefined).weight, 3)
+    const stars = policyOf({ '*a*b': { weight: 2 }, 'ab*': { weight: 3 } })
+    t.equal(stars.rule('ab', undefined).weight, 3, 'fewer stars are more exact')
+    const named = policyOf({ '*ab': { weight: 2 }, ab: { weight: 3 }, 'ab*': { weight: 4 } })
+    t.equal(named.rule('ab', undefined).weight, 3, 'a name is the most exact')
   })
 
   t.test('"*" matches any run of characters, also none', async t => {
@@ -137,6 +150,7 @@ t.test('the rule of a tool', async t => {
       ['a*a', ['aa', 'aba'], ['a', 'ab']],
       ['a*b*c', ['abc', 'axbxc', 'abbc'], ['acb', 'ac', 'abcd']],
       ['a*bc*c', ['abcc', 'abcbcc'], ['abc']],
+      ['*a*', ['a', 'ab', 'ba', 'bab'], ['b', '']],
       ['a.b', ['a.b'], ['axb', 'a.bc']]
     ]
     for (const [pattern, matches, not] of cases) {
