@@ -1,10 +1,10 @@
-// Which tools does Drupal show this caller? Asked with the caller's own token, kept per principal and scopes for a short time,
-// one request at a time for the same question. One caller's tools are never another's (R65).
+// Which tools does Drupal show this caller? Asked with the caller's own token. One caller's tools are never another's (R65).
 import { LRUCache } from 'lru-cache'
 import type { Principal } from '../auth/principal.ts'
 import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
 import { readObject } from './answers.ts'
+import { type CallerMemory, createCallerMemory } from './caller-memory.ts'
 import { upstreamHeaders } from './headers.ts'
 import type { DrupalPool } from './pool.ts'
 import { readTool } from './tool-listing.ts'
@@ -12,7 +12,6 @@ import type { Catalogue, CatalogueTool } from './upstream.ts'
 
 const MAX_PAGES = 100
 const MAX_TOOLS = 5000
-const MAX_CALLERS = 10_000
 const MAX_DISTINCT = 256
 
 export interface CatalogueOptions {
@@ -25,12 +24,7 @@ export interface CatalogueOptions {
   now?: () => number
 }
 
-/** `isFresh`: Drupal is asked whatever is kept. */
-export type GetCatalogue = (
-  principal: Principal | undefined,
-  token: string | undefined,
-  isFresh?: boolean
-) => Catalogue | Promise<Catalogue>
+export type GetCatalogue = CallerMemory<Catalogue>['get']
 
 /**
  * Makes the question. It rejects with the GatewayErrors of answers.ts; GW_UPSTREAM_FORBIDDEN means that the token lacks Drupal's
@@ -38,17 +32,9 @@ export type GetCatalogue = (
  */
 export function createCatalogue(options: CatalogueOptions): GetCatalogue {
   const { pool, config, log, now = () => performance.now() } = options
-  const ttlMs = config.drupal.catalogueTtlSeconds * 1000
   const listPath = `${config.drupal.mcpPath}/list`
-  // Values and not promises: each call looks twice, and waiting for what is there costs it 5 % (measured).
-  const kept = new LRUCache<string, { answer: Catalogue; until: number }>({
-    max: MAX_CALLERS
-  })
   // Most callers see the same tools: lists of the same content are one value in memory. Each caller's was asked for all the same.
   const distinct = new LRUCache<string, Catalogue>({ max: MAX_DISTINCT })
-  // The verifier hands out the same Principal for the same token.
-  const keys = new WeakMap<Principal, string>()
-  const asking = new Map<string, Promise<Catalogue>>()
 
   async function page(
     principal: Principal | undefined,
@@ -103,36 +89,5 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
     return catalogue
   }
 
-  function keyOf(principal: Principal | undefined): string {
-    if (principal === undefined) return ''
-    let key = keys.get(principal)
-    if (key === undefined) {
-      key = `${principal.key} ${[...principal.scopes].sort().join(' ')}`
-      keys.set(principal, key)
-    }
-    return key
-  }
-
-  return function catalogue(principal, token, isFresh = false) {
-    const key = keyOf(principal)
-    const entry = kept.get(key)
-    if (!isFresh && entry !== undefined && now() < entry.until) return entry.answer
-
-    // By token: should one token be revoked, its refusal is not the answer to another token of the same principal.
-    const question = `${key} ${token ?? ''}`
-    let answer = asking.get(question)
-    if (answer === undefined) {
-      const asked = ask(principal, token)
-      asking.set(question, asked)
-      asked.then(
-        answer => {
-          asking.delete(question)
-          if (ttlMs > 0) kept.set(key, { answer, until: now() + ttlMs })
-        },
-        () => asking.delete(question)
-      )
-      answer = asked
-    }
-    return answer
-  }
+  return createCallerMemory({ ask, ttlSeconds: config.drupal.catalogueTtlSeconds, now }).get
 }

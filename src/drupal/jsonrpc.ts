@@ -74,7 +74,7 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
   const streams = createStreams(config, options.now, options.events)
   const listening = createListening({
     streams,
-    fresh: (principal, token) => options.catalogue(principal, token, true),
+    catalogue: options.catalogue,
     watchSeconds: config.streams.watchSeconds
   })
   const answer = createMethods({ ...options, inFlight, listChanged: listening.isOffered })

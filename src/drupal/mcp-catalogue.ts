@@ -1,16 +1,15 @@
 // The tools of a caller, for an upstream that speaks MCP: read from the lists that pass by, else asked for with the caller's own
 // token. For policy only: clients are shown the upstream's own list. One caller's tools are never another's (R65).
-import { LRUCache } from 'lru-cache'
 import type { Principal } from '../auth/principal.ts'
 import { isGatewayError } from '../errors.ts'
 import type { Params } from '../mcp/call.ts'
 import { type MirroredParam, mirroredParams } from '../mcp/mirrored-headers.ts'
+import { type CallerMemory, createCallerMemory } from './caller-memory.ts'
 import { readTool } from './tool-listing.ts'
 import type { Catalogue, CatalogueTool } from './upstream.ts'
 
 const MAX_PAGES = 100
 const MAX_TOOLS = 5000
-const MAX_CALLERS = 10_000
 
 /** A catalogue that also knows which arguments a tool wants mirrored in headers (R60). */
 export interface McpCatalogue extends Catalogue {
@@ -25,12 +24,7 @@ export type ListTools = (
 ) => Promise<Params | undefined>
 
 export interface McpCatalogues {
-  get(
-    principal: Principal | undefined,
-    token: string | undefined
-  ): McpCatalogue | Promise<McpCatalogue>
-  /** Asks the upstream whatever is known. */
-  fresh(principal: Principal | undefined, token: string | undefined): Promise<McpCatalogue>
+  get: CallerMemory<McpCatalogue>['get']
   /** A whole list that passed by on its way to this caller. */
   learn(principal: Principal | undefined, result: Params): void
 }
@@ -60,27 +54,12 @@ export function createMcpCatalogues(options: {
   /** Milliseconds; only differences count. */
   now: () => number
 }): McpCatalogues {
-  const { list, learned, now } = options
-  const ttlMs = options.ttlSeconds * 1000
-  const kept = new LRUCache<string, { catalogue: McpCatalogue; until: number }>({
-    max: MAX_CALLERS
-  })
-  const asking = new Map<string, Promise<McpCatalogue>>()
-  const keys = new WeakMap<Principal, string>()
+  const { list, learned } = options
+  const { get, keep } = createCallerMemory({ ...options, ask })
 
-  function keyOf(principal: Principal | undefined): string {
-    if (principal === undefined) return ''
-    let key = keys.get(principal)
-    if (key === undefined) {
-      key = `${principal.key} ${[...principal.scopes].sort().join(' ')}`
-      keys.set(principal, key)
-    }
-    return key
-  }
-
-  function keep(key: string, catalogue: McpCatalogue): McpCatalogue {
+  function learn(tools: readonly unknown[]): McpCatalogue {
+    const catalogue = read(tools)
     learned(catalogue)
-    if (ttlMs > 0) kept.set(key, { catalogue, until: now() + ttlMs })
     return catalogue
   }
 
@@ -103,35 +82,14 @@ export function createMcpCatalogues(options: {
       seen.add(nextCursor)
       cursor = nextCursor
     }
-    return read(all)
-  }
-
-  function fresh(
-    principal: Principal | undefined,
-    token: string | undefined
-  ): Promise<McpCatalogue> {
-    const key = keyOf(principal)
-    // By token: one token's refusal is not the answer to another of the same principal.
-    const question = `${key} ${token ?? ''}`
-    let answer = asking.get(question)
-    if (answer === undefined) {
-      answer = ask(principal, token)
-        .then(catalogue => keep(key, catalogue))
-        .finally(() => asking.delete(question))
-      asking.set(question, answer)
-    }
-    return answer
+    return learn(all)
   }
 
   return {
-    fresh,
-    get(principal, token) {
-      const entry = kept.get(keyOf(principal))
-      return entry !== undefined && now() < entry.until ? entry.catalogue : fresh(principal, token)
-    },
+    get,
     learn(principal, result) {
       const { tools, nextCursor } = result
-      if (Array.isArray(tools) && nextCursor === undefined) keep(keyOf(principal), read(tools))
+      if (Array.isArray(tools) && nextCursor === undefined) keep(principal, learn(tools))
     }
   }
 }

@@ -53,7 +53,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     now: () => performance.now()
   })
   const { watchSeconds } = config.streams
-  const listening = createListening({ streams, fresh: catalogues.fresh, watchSeconds })
+  const listening = createListening({ streams, catalogue: catalogues.get, watchSeconds })
   const expectedOf = createExpectedOf(config, toolPolicy)
   const parts = {
     config,

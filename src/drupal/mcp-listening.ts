@@ -7,16 +7,12 @@ import { isGatewayError } from '../errors.ts'
 import type { RpcRequest } from '../mcp/call.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
 import { acknowledged, changed, ended, honoured } from '../mcp/subscription.ts'
+import type { GetCatalogue } from './catalogue.ts'
 import type { Streams } from './mcp-streams.ts'
-import type { Catalogue } from './upstream.ts'
 
 export interface ListeningOptions {
   streams: Streams
-  /** Asks Drupal for a caller's tools, whatever is kept. */
-  fresh: (
-    principal: Principal | undefined,
-    token: string | undefined
-  ) => Catalogue | Promise<Catalogue>
+  catalogue: GetCatalogue
   /** 0: nobody is told anything. */
   watchSeconds: number
 }
@@ -59,12 +55,12 @@ function tellEach(listeners: Watch['listeners']): void {
   }
 }
 
-export function createListening({ streams, fresh, watchSeconds }: ListeningOptions): Listening {
+export function createListening({ streams, catalogue, watchSeconds }: ListeningOptions): Listening {
   const watches = new Map<string, Watch>()
 
   async function look(watch: Watch): Promise<void> {
     try {
-      const { tools } = await fresh(watch.principal, watch.token)
+      const { tools } = await catalogue(watch.principal, watch.token, true)
       const found = JSON.stringify(tools)
       const isNews = watch.last !== undefined && watch.last !== found
       watch.last = found
