@@ -11,8 +11,6 @@ export interface AuthStatusOptions {
   toolPolicy: ToolPolicy
   /** The site's tools. */
   catalogue: GetCatalogue
-  /** Milliseconds since epoch. */
-  now?: () => number
 }
 
 const description =
@@ -20,7 +18,7 @@ const description =
 
 /** The caller's tools with the status tool at their end; without it where it is switched off or the site has that name itself. */
 export function withAuthStatus(options: AuthStatusOptions): GetCatalogue {
-  const { config, toolPolicy, catalogue, now = Date.now } = options
+  const { config, toolPolicy, catalogue } = options
   const name = config.tools.authStatus
   if (name === 'off') return catalogue
 
@@ -47,7 +45,7 @@ export function withAuthStatus(options: AuthStatusOptions): GetCatalogue {
       [hasUser ? 'user' : 'service']: subject,
       client: clientId,
       scopes,
-      secondsLeft: Math.max(0, Math.floor(expiresAt - now() / 1000)),
+      secondsLeft: Math.max(0, Math.floor(expiresAt - Date.now() / 1000)),
       toolsThatNeedMore
     }
   }

@@ -34,7 +34,6 @@ export interface MethodOptions {
   /** Whether clients are told when their tools change. */
   listChanged: boolean
   log?: { warn(details: object, text: string): void }
-  now?: () => number
 }
 
 /** JSON text; in bytes where they are many: those stand behind the text. */

@@ -27,8 +27,6 @@ export interface JsonrpcOptions {
   sessions: Pick<Sessions, 'seal' | 'end'>
   log?: { warn(details: object, text: string): void }
   events?: StreamEvents
-  /** Milliseconds since epoch. */
-  now?: () => number
 }
 
 type ResultBytes = Exclude<Result, string>
@@ -71,7 +69,7 @@ function sendBytes(reply: FastifyReply, idText: string, { before, bytes }: Resul
 export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
   const { config, pool, sessions } = options
   const inFlight = createInFlight()
-  const streams = createStreams(config, options.now, options.events)
+  const streams = createStreams(config, options.events)
   const listening = createListening({
     streams,
     catalogue: options.catalogue,

@@ -137,12 +137,12 @@ const translated: ReadonlySet<number> = new Set([401, 403, 429])
  * Throws what an answer other than 2xx means to a client (architecture §5). A JSON-RPC error of MCP itself, such as 400 for a
  * bad header or 404 for a lost session, is no refusal of Drupal's: it passes.
  */
-export function refuseOrPass(answer: Answer, caller: Caller, nowMs: number): void {
+export function refuseOrPass(answer: Answer, caller: Caller): void {
   const { status } = answer
   if (status >= 200 && status < 300) return
   const isProtocol = status >= 400 && status < 500 && !translated.has(status)
   if (isProtocol && rpcCode(answer) !== undefined) return
-  const asked: Asked = { scopes: caller.scopes, what: 'endpoint', now: nowMs }
+  const asked: Asked = { scopes: caller.scopes, what: 'endpoint', now: Date.now() }
   throw refusal(answer, asked) ?? unusable(`Drupal: status ${status}`)
 }
 

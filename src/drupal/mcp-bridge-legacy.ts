@@ -30,8 +30,6 @@ export interface LegacyBridgeOptions {
   streams: Streams
   bounds: ReadBounds
   expectedOf: ExpectedOf
-  /** Milliseconds since epoch. */
-  now: () => number
 }
 
 export interface LegacyBridge {
@@ -61,7 +59,7 @@ function textOf({ idText, method, params }: RpcRequest): string {
 }
 
 export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
-  const { ask, eras, sessions, catalogues, listening, streams, bounds, expectedOf, now } = options
+  const { ask, eras, sessions, catalogues, listening, streams, bounds, expectedOf } = options
   const inFlight = createInFlight()
 
   /** The upstream's answer, or the refusal that it stands for. */
@@ -84,7 +82,7 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
     try {
       const answer = await ask(caller, { method: 'POST', body, headers, signal })
       eras.judge(answer)
-      refuseOrPass(answer, caller, now())
+      refuseOrPass(answer, caller)
       // A stream is at work until it ends.
       if (answer.stream !== undefined) {
         signal.addEventListener('abort', () => answer.stream?.destroy(cancelled))

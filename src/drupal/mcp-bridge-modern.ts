@@ -34,8 +34,6 @@ export interface ModernBridgeOptions {
   expectedOf: ExpectedOf
   /** Milliseconds for which clients may keep a list, and what discover says. */
   listTtlMs: number
-  /** Milliseconds since epoch. */
-  now: () => number
 }
 
 export interface ModernBridge {
@@ -89,7 +87,7 @@ const hello = JSON.stringify({
 })
 
 export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
-  const { upstreamSessions, listening, streams, bounds, expectedOf, listTtlMs, now } = options
+  const { upstreamSessions, listening, streams, bounds, expectedOf, listTtlMs } = options
   const kept = new LRUCache<string, Promise<Kept>>({ max: maxPrincipals })
   let count = 0
 
@@ -140,7 +138,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
       })
     // Once there is a head, the signal does not end it any more.
     signal?.addEventListener('abort', () => answer.stream?.destroy())
-    refuseOrPass(answer, caller, now())
+    refuseOrPass(answer, caller)
     if (isLost(answer)) throw unusable('the upstream has lost a session that was just opened')
     return { answer, id, idText }
   }

@@ -33,18 +33,16 @@ export interface McpOptions {
   /** Told of every list of tools that came from Drupal. */
   learned?: (catalogue: Catalogue) => void
   events?: StreamEvents
-  /** Milliseconds since epoch. */
-  now?: () => number
 }
 
 /** The upstream for a Drupal that speaks MCP Streamable HTTP. */
 export function createMcpUpstream(options: McpOptions): Upstream {
-  const { config, pool, sessions, toolPolicy, learned = () => {}, now = Date.now } = options
+  const { config, pool, sessions, toolPolicy, learned = () => {} } = options
   const ask = createAsk(config, pool)
   const bounds = readBounds(config)
-  const streams = createStreams(config, now, options.events)
-  const upstreamSessions = createUpstreamSessions({ ask, config, now })
-  const eras = createEras({ ask, bounds, now })
+  const streams = createStreams(config, options.events)
+  const upstreamSessions = createUpstreamSessions(ask, config)
+  const eras = createEras(ask, bounds)
   const ttlSeconds = config.drupal.catalogueTtlSeconds
   const catalogues = createMcpCatalogues({
     list: listTools,
@@ -64,8 +62,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     eras,
     catalogues,
     listening,
-    expectedOf,
-    now
+    expectedOf
   }
   const legacy = createLegacyRelay({ ...parts, sessions })
   const modern = createModernRelay(parts)
@@ -84,7 +81,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     const question = modernRequest('tools/list', cursor === undefined ? {} : { cursor })
     const { body, headers } = question
     const answer = await ask(caller, { method: 'POST', body, headers })
-    refuseOrPass(answer, caller, now())
+    refuseOrPass(answer, caller)
     const { message } = await readAnswer(answer, bounds, question.id)
     return message['result'] as Params | undefined
   }
@@ -171,8 +168,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
         own(request, reply) {
           if (listening.isOffered && request.principal !== undefined) listening.open(request, reply)
           else throw gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'POST, DELETE' })
-        },
-        now
+        }
       })
     )
   }

@@ -71,8 +71,7 @@ export function modernRequest(method: string, params: Params = {}) {
   }
 }
 
-export function createEras(options: { ask: Ask; bounds: ReadBounds; now: () => number }): Eras {
-  const { ask, bounds, now } = options
+export function createEras(ask: Ask, bounds: ReadBounds): Eras {
   let verdict: { isModern: boolean; until: number } | undefined
   let asking: Promise<boolean> | undefined
 
@@ -89,7 +88,7 @@ export function createEras(options: { ask: Ask; bounds: ReadBounds; now: () => n
     const { body, headers, id } = question
     const answer = await ask(caller, { method: 'POST', body, headers })
     // Only an answer about the protocol says anything about it.
-    refuseUnlessProtocol(answer, caller, now())
+    refuseUnlessProtocol(answer, caller)
     const read: ReadAnswer = await readAnswer(answer, bounds, id).catch(() => ({
       message: {},
       text: '',
@@ -142,8 +141,8 @@ const lists = (versions: unknown): boolean =>
   Array.isArray(versions) && versions.some(isSupportedModern)
 
 /** A 4xx is how an older server says that it does not understand, in whatever form; the rest is about something else. */
-function refuseUnlessProtocol(answer: Answer, caller: Caller, nowMs: number): void {
+function refuseUnlessProtocol(answer: Answer, caller: Caller): void {
   const { status } = answer
   const isAnswer = status < 300 || [400, 404, 405, 406, 415, 422].includes(status)
-  if (!isAnswer) refuseOrPass(answer, caller, nowMs)
+  if (!isAnswer) refuseOrPass(answer, caller)
 }

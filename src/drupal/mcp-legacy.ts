@@ -35,8 +35,6 @@ export interface LegacyOptions {
   catalogues: Pick<McpCatalogues, 'learn'>
   streams: Streams
   expectedOf: ExpectedOf
-  /** Milliseconds since epoch. */
-  now: () => number
 }
 
 export interface LegacyRelay {
@@ -74,7 +72,7 @@ export const isToolList = (message: Message | undefined): message is RpcRequest 
   message.params?.['cursor'] === undefined
 
 export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
-  const { config, ask, sessions, upstreamSessions, catalogues, streams, expectedOf, now } = options
+  const { config, ask, sessions, upstreamSessions, catalogues, streams, expectedOf } = options
   const bounds = readBounds(config)
   const inFlight = createInFlight()
 
@@ -100,7 +98,7 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     const caller = callerOf(request)
     const answer = await ask(caller, { method: 'POST', body })
     if (answer.status >= 400 && rpcCode(answer) !== undefined) return answer
-    refuseOrPass(answer, caller, now())
+    refuseOrPass(answer, caller)
     const read = await readAnswer(answer, bounds, message.id)
     const result = read.message['result'] as Params | undefined
     if (result === undefined) {
@@ -141,7 +139,7 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     })
     const { stream } = answer
     if (stream !== undefined) signal?.addEventListener('abort', () => stream.destroy(cancelled))
-    refuseOrPass(answer, caller, now())
+    refuseOrPass(answer, caller)
     const expected = expectedOf(request)
     const [first] = messages
     if (!batch && answer.status === 200 && isToolList(first)) {

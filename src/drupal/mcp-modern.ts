@@ -22,8 +22,6 @@ export interface ModernOptions {
   streams: Streams
   bounds: ReadBounds
   expectedOf: ExpectedOf
-  /** Milliseconds since epoch. */
-  now: () => number
 }
 
 /** The headers that mirror the body, as the client sent them: held against it by admit.ts (R58) and by checkParams (R60). */
@@ -53,7 +51,7 @@ async function checkParams(
 
 /** Sends a modern client's POST to a modern upstream and its answer back. */
 export function createModernRelay(options: ModernOptions) {
-  const { ask, eras, catalogues, streams, bounds, expectedOf, now } = options
+  const { ask, eras, catalogues, streams, bounds, expectedOf } = options
 
   return async function post(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const { messages, bytes } = request.call
@@ -72,7 +70,7 @@ export function createModernRelay(options: ModernOptions) {
       })
       const expected = expectedOf(request)
       eras.judge(answer)
-      refuseOrPass(answer, caller, now())
+      refuseOrPass(answer, caller)
       if (answer.status === 200 && isToolList(message)) {
         const read = await readAnswer(answer, bounds, message.id)
         const { result } = read.message

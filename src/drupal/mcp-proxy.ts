@@ -24,8 +24,6 @@ export interface ProxyOptions {
   replayEdit: ReturnType<typeof createReplayEdit>
   /** Answers GET where the upstream has no stream for this client. */
   own: (request: FastifyRequest, reply: FastifyReply) => Promise<void> | void
-  /** Milliseconds since epoch. */
-  now: () => number
 }
 
 type Requestable = Parameters<DrupalPool['dispatcher']['request']>
@@ -63,7 +61,7 @@ function failure(error: NodeJS.ErrnoException): Error {
 
 /** GET on '/'. */
 export function createProxy(options: ProxyOptions): FastifyPluginAsync {
-  const { config, pool, streams, legacy, upstreamSessions, now } = options
+  const { config, pool, streams, legacy, upstreamSessions } = options
   // Learned from the first stream. Until then a 404 that is no answer of MCP says that there is no route, and not that the session,
   // which all other requests go on in, is lost.
   let hasStreams = false
@@ -148,7 +146,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
           reason: `the upstream has no stream: status ${answer.status}`
         })
       }
-      refuseOrPass(answer, caller, now())
+      refuseOrPass(answer, caller)
       if (rpcCode(answer) === undefined) {
         throw gatewayError('GW_UPSTREAM_INVALID', {
           reason: 'the upstream answered GET with no events'

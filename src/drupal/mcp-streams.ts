@@ -71,11 +71,7 @@ interface OpenStream extends Member {
   end: (code: ErrorCode) => void
 }
 
-export function createStreams(
-  config: Config,
-  now: () => number = Date.now,
-  events: StreamEvents = {}
-): Streams {
+export function createStreams(config: Config, events: StreamEvents = {}): Streams {
   const { heartbeatSeconds, maxPerPrincipal, maxSeconds } = config.streams
   const longestMs = Math.min(maxSeconds * 1000, 2 ** 31 - 1)
   const open = new Roster<OpenStream>()
@@ -176,7 +172,7 @@ export function createStreams(
         clearTimeout(life)
         life = setTimeout(() => relay.end(), restMs)
       }
-      const tokenMs = until === undefined ? Infinity : Math.max(0, until * 1000 - now())
+      const tokenMs = until === undefined ? Infinity : Math.max(0, until * 1000 - Date.now())
       let life = setTimeout(() => end('GW_UPSTREAM_TIMEOUT'), Math.min(longestMs, tokenMs))
       const sessionId = request.call.session?.id
       const stream = open.enter({ at: -1, isCall: place === undefined, sessionId, end })

@@ -106,13 +106,7 @@ export interface UpstreamSessions {
 const initializeId = 'gateway-initialize'
 const maxWaiting = 64
 
-export function createUpstreamSessions(options: {
-  ask: Ask
-  config: Config
-  /** Milliseconds since epoch. */
-  now: () => number
-}): UpstreamSessions {
-  const { ask, config, now } = options
+export function createUpstreamSessions(ask: Ask, config: Config): UpstreamSessions {
   const longestMs = config.drupal.callTimeoutSeconds * 1000
   const reopening = new Map<string, { token: string | undefined; done: Promise<void> }>()
   // Learned from the first 503 that says so: from then on nobody runs into the lock.
@@ -166,7 +160,7 @@ export function createUpstreamSessions(options: {
       method: 'POST',
       body: `{"jsonrpc":"2.0","id":"${initializeId}","method":"initialize","params":${hello}}`
     })
-    refuseOrPass(answer, caller, now())
+    refuseOrPass(answer, caller)
     const { message } = await readAnswer(answer, readBounds(config), initializeId)
     const { result } = message
     if (!isObject(result)) throw unusable('the upstream refused to initialize a session')
@@ -229,7 +223,7 @@ export function createUpstreamSessions(options: {
         // Neither was carried out: these two are safe to send again.
         if (isLocked(answer)) {
           locks = true
-          const seconds = retryAfterSeconds(answer.headers['retry-after'], now()) ?? 1
+          const seconds = retryAfterSeconds(answer.headers['retry-after'], Date.now()) ?? 1
           const waitMs = Math.min(seconds, 5) * 1000
           // The call that holds the session may be as long as a call may be.
           if (performance.now() + waitMs > deadline) return answer

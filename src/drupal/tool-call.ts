@@ -31,7 +31,6 @@ export interface CallToolOptions {
   pool: DrupalPool
   config: Config
   log?: { warn(details: object, text: string): void }
-  now?: () => number
 }
 
 export interface ToolResult {
@@ -48,7 +47,7 @@ export type CallTool = (call: ToolCall) => Promise<ToolResult>
  * `isError`.
  */
 export function createCallTool(options: CallToolOptions): CallTool {
-  const { pool, config, log, now = Date.now } = options
+  const { pool, config, log } = options
   let calls = 0
 
   return async function callTool(call) {
@@ -76,7 +75,7 @@ export function createCallTool(options: CallToolOptions): CallTool {
     const read = readToolAnswer(answer, id, {
       scopes: principal?.scopes,
       what: 'tool',
-      now: now()
+      now: Date.now()
     })
     if (read.ok) {
       const members = resultMembers(read, tool.listing['outputSchema'] !== undefined)
