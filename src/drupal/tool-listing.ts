@@ -48,6 +48,8 @@ export function isToolName(name: unknown): name is string {
   )
 }
 
+const isEmpty = (value: unknown) => Array.isArray(value) && value.length === 0
+
 /**
  * A JSON schema, a map of them or a value, with PHP's `[]` made `{}` where a schema is due, and without `x-mcp-header`: no header
  * mirrors an argument here (R60).
@@ -55,7 +57,8 @@ export function isToolName(name: unknown): name is string {
 function clean(json: unknown, as: 'schema' | 'map' | 'value', depth = 0): unknown {
   if (Array.isArray(json)) {
     // A member of the last object that is kept stands whole.
-    return depth > MAX_DEPTH + 1 ? [] : json.map(item => clean(item, as, depth + 1))
+    if (depth > MAX_DEPTH + 1) return []
+    return json.map(item => (as === 'schema' && isEmpty(item) ? {} : clean(item, as, depth + 1)))
   }
   if (!isObject(json)) return json
   if (depth > MAX_DEPTH) return {}
@@ -64,8 +67,8 @@ function clean(json: unknown, as: 'schema' | 'map' | 'value', depth = 0): unknow
     if (key === 'x-mcp-header' || key === '__proto__') continue
     const isMap = as === 'schema' && schemaMaps.has(key)
     const isSchema = as === 'map' || (as === 'schema' && schemaMembers.has(key))
-    const isNothing = value === null || (Array.isArray(value) && value.length === 0)
-    if ((isMap && !isObject(value)) || (isSchema && isNothing)) cleaned[key] = {}
+    if ((isMap && !isObject(value)) || (isSchema && (value === null || isEmpty(value))))
+      cleaned[key] = {}
     else if (as === 'value' || (as === 'schema' && valueMembers.has(key))) {
       cleaned[key] = clean(value, 'value', depth + 1)
     } else cleaned[key] = clean(value, isMap ? 'map' : 'schema', depth + 1)

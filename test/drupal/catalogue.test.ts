@@ -276,6 +276,11 @@ t.test('a tool is made fit for MCP', async t => {
       t.same([inputSchema, outputSchema], [schema({}), schema({})])
       t.ok(new Ajv2020().validateSchema(inputSchema as object))
     }
+    const choice = (one: unknown) => ({
+      type: 'object',
+      properties: { a: { anyOf: [one, { enum: [[]] }] } }
+    })
+    t.same(read({ name: 'a', inputSchema: choice([]) })?.listing['inputSchema'], choice({}))
     t.same(read({ name: 'a', annotations: { items: [], auth: { not: [] } } })?.listing, {
       name: 'a',
       inputSchema: { type: 'object', properties: {} },
