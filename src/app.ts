@@ -7,8 +7,6 @@ import type { Principal } from './auth/principal.ts'
 import { publishedMetadata } from './auth/published-metadata.ts'
 import { createVerifier } from './auth/verifier.ts'
 import type { Config } from './config/schema.ts'
-import { withAuthStatus } from './drupal/auth-status.ts'
-import { createCatalogue } from './drupal/catalogue.ts'
 import { createJsonrpcUpstream } from './drupal/jsonrpc.ts'
 import { createMcpUpstream } from './drupal/mcp-endpoint.ts'
 import { createDrupalPool } from './drupal/pool.ts'
@@ -119,16 +117,17 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
 
   // What may be called.
   const toolPolicy = createToolPolicy(config.policy)
-  const catalogue = withAuthStatus({
+  const createUpstream =
+    config.drupal.upstream === 'mcp' ? createMcpUpstream : createJsonrpcUpstream
+  const upstream = createUpstream({
     config,
+    pool,
     toolPolicy,
-    catalogue: createCatalogue({ config, pool, log, learned })
+    sessions,
+    log,
+    learned,
+    events: metrics
   })
-  const shared = { config, pool, toolPolicy, sessions, events: metrics }
-  const upstream =
-    config.drupal.upstream === 'mcp'
-      ? createMcpUpstream({ ...shared, learned })
-      : createJsonrpcUpstream({ ...shared, catalogue, log })
   const publishedScopes = createPublishedScopes({ config, fetch, now })
   for (const { scopes: needed = [] } of Object.values(config.policy.tools)) scopes.add(needed)
 

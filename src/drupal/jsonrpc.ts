@@ -8,8 +8,9 @@ import type { RpcNotification, RpcRequest } from '../mcp/call.ts'
 import { rpcFrame, rpcResult } from '../mcp/rpc-error.ts'
 import type { Sessions } from '../mcp/session.ts'
 import type { ToolPolicy } from '../policy/tools.ts'
+import { withAuthStatus } from './auth-status.ts'
 import { giveMemoryBack } from './body-memory.ts'
-import type { GetCatalogue } from './catalogue.ts'
+import { createCatalogue } from './catalogue.ts'
 import { createInFlight } from './in-flight.ts'
 import { createMethods, modernMethods, type Result } from './jsonrpc-methods.ts'
 import { errorFor } from './mcp-answer.ts'
@@ -17,15 +18,16 @@ import { createListening } from './mcp-listening.ts'
 import { createStreams, type StreamEvents } from './mcp-streams.ts'
 import type { DrupalPool } from './pool.ts'
 import { checkSite } from './site-check.ts'
-import type { Upstream } from './upstream.ts'
+import type { Catalogue, Upstream } from './upstream.ts'
 
 export interface JsonrpcOptions {
   config: Config
   pool: DrupalPool
-  catalogue: GetCatalogue
   toolPolicy: ToolPolicy
   sessions: Pick<Sessions, 'seal' | 'end'>
   log?: { warn(details: object, text: string): void }
+  /** Told of every list of tools that came from Drupal. */
+  learned?: (catalogue: Catalogue) => void
   events?: StreamEvents
 }
 
@@ -68,14 +70,20 @@ function sendBytes(reply: FastifyReply, idText: string, { before, bytes }: Resul
 /** The upstream for jsonrpc_mcp. */
 export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
   const { config, pool, sessions } = options
+  const catalogue = withAuthStatus({ ...options, catalogue: createCatalogue(options) })
   const inFlight = createInFlight()
   const streams = createStreams(config, options.events)
   const listening = createListening({
     streams,
-    catalogue: options.catalogue,
+    catalogue,
     watchSeconds: config.streams.watchSeconds
   })
-  const answer = createMethods({ ...options, inFlight, listChanged: listening.isOffered })
+  const answer = createMethods({
+    ...options,
+    catalogue,
+    inFlight,
+    listChanged: listening.isOffered
+  })
 
   function notice(request: FastifyRequest, message: RpcNotification): void {
     const { session } = request.call
@@ -173,7 +181,7 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
       ? new Set([...modernMethods, 'subscriptions/listen'])
       : modernMethods,
     plugin,
-    catalogue: options.catalogue,
+    catalogue,
     check: signal => checkSite(pool.fetch, config.drupal.url, signal)
   }
 }

@@ -5,7 +5,6 @@ import fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import type { Principal } from '../../src/auth/principal.ts'
 import { type DrupalDouble, startDrupal } from '../../src/demo/double.ts'
-import { createCatalogue } from '../../src/drupal/catalogue.ts'
 import { createJsonrpcUpstream } from '../../src/drupal/jsonrpc.ts'
 import { createDrupalPool, type DrupalPool } from '../../src/drupal/pool.ts'
 import type { Upstream } from '../../src/drupal/upstream.ts'
@@ -51,17 +50,19 @@ interface Answered {
 const startTrace = createTraceStarter()
 
 async function bench(t: Test, url: string, overrides: Record<string, object> = {}): Promise<Bench> {
-  const config = configFor(url, { streams: { watchSeconds: 0 }, ...overrides })
+  const config = configFor(url, {
+    streams: { watchSeconds: 0 },
+    tools: { authStatus: 'off' },
+    ...overrides
+  })
   const pool = createDrupalPool(config)
   const store = createMemoryStore()
   const sessions = createSessions({ secrets: ['s'.repeat(32)], lifetimeSeconds: 60, store })
   const log = { warnings: [] as object[], warn: (details: object) => log.warnings.push(details) }
-  const catalogue = createCatalogue({ config, pool })
   const toolPolicy = createToolPolicy(config.policy)
   const upstream = createJsonrpcUpstream({
     config,
     pool,
-    catalogue,
     toolPolicy,
     sessions,
     log
