@@ -15,7 +15,7 @@ import { type Ask, type Caller, refuseOrPass, rpcCode } from './mcp-ask.ts'
 import type { McpCatalogues } from './mcp-catalogue.ts'
 import { readAnswer, readBounds } from './mcp-read.ts'
 import { sendRead, sendWhole } from './mcp-send.ts'
-import type { Streams } from './mcp-streams.ts'
+import type { Streams } from './streams.ts'
 import type { ExpectedOf } from './mcp-shown.ts'
 import {
   type Holder,

@@ -11,7 +11,7 @@ import type { McpCatalogues } from './mcp-catalogue.ts'
 import type { Eras } from './mcp-eras.ts'
 import { callerOf, isToolList } from './mcp-legacy.ts'
 import { sendRead, sendWhole } from './mcp-send.ts'
-import type { Streams } from './mcp-streams.ts'
+import type { Streams } from './streams.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
 import type { ExpectedOf } from './mcp-shown.ts'
 

@@ -11,7 +11,7 @@ import type { Answer } from './exchange.ts'
 import { callerOf, type LegacyRelay } from './mcp-legacy.ts'
 import { isLost } from './mcp-session-told.ts'
 import type { createReplayEdit } from './mcp-shown.ts'
-import type { Streams } from './mcp-streams.ts'
+import type { Streams } from './streams.ts'
 import { sessionHeaders, type UpstreamSessions } from './mcp-upstream-session.ts'
 import { type DrupalPool, isDown } from './pool.ts'
 

@@ -11,7 +11,7 @@ import type { Answer } from './exchange.ts'
 import { mayHaveRun } from './exchange-failure.ts'
 import { checkWhole, type Expected, findRequest } from './mcp-answer.ts'
 import { typeOf, unusable } from './mcp-ask.ts'
-import type { Streams } from './mcp-streams.ts'
+import type { Streams } from './streams.ts'
 import type { ReadBounds } from './mcp-read.ts'
 
 export interface Translation {

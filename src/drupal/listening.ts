@@ -8,7 +8,7 @@ import type { RpcRequest } from '../mcp/call.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
 import { acknowledged, changed, ended, honoured } from '../mcp/subscription.ts'
 import type { GetCatalogue } from './catalogue.ts'
-import type { Streams } from './mcp-streams.ts'
+import type { Streams } from './streams.ts'
 
 export interface ListeningOptions {
   streams: Streams
