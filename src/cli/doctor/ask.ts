@@ -4,7 +4,9 @@ import { request as httpsRequest } from 'node:https'
 import { isIP } from 'node:net'
 import { userAgent } from '../../drupal/headers.ts'
 import { internalUrl } from '../../drupal/internal-url.ts'
-import type { Json } from './check.ts'
+
+/** A JSON object, of which nothing is known. */
+export type Json = Readonly<Record<string, unknown>>
 
 export interface Question {
   method?: string

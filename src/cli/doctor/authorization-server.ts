@@ -1,13 +1,12 @@
 // Does the authorization server describe itself so that clients can use it (RFC 8414, R98–R103)?
 import { reach } from '../../config/address.ts'
 import { issuersOf, metadataLocations } from '../../auth/metadata-location.ts'
-import { type Answer, type Ask, brief, documentOf, type Unreachable } from './ask.ts'
+import { type Answer, type Ask, brief, documentOf, type Json, type Unreachable } from './ask.ts'
 import {
   type Check,
   type Context,
   failed,
   type Finding,
-  type Json,
   ok,
   quote,
   strings,

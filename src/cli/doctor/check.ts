@@ -1,6 +1,6 @@
 // What a check of the doctor is, and what it may say. It knows no particular check.
 import type { Config } from '../../config/schema.ts'
-import type { Answer, Ask } from './ask.ts'
+import type { Answer, Ask, Json } from './ask.ts'
 
 export type Status = 'ok' | 'warning' | 'failed' | 'skipped'
 
@@ -82,8 +82,6 @@ export interface Context {
   /** Texts that no line may show. */
   secrets: string[]
 }
-
-export type Json = Readonly<Record<string, unknown>>
 
 export const ok = (seen: string): Finding => ({ status: 'ok', seen })
 export const skipped = (seen: string): Finding => ({ status: 'skipped', seen })

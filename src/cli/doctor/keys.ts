@@ -2,13 +2,12 @@
 import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto'
 import { maxKeys } from '../../auth/jwks.ts'
 import { readPinnedKey } from '../../auth/pinned-key.ts'
-import { brief, documentOf } from './ask.ts'
+import { brief, documentOf, type Json } from './ask.ts'
 import {
   type Check,
   type Context,
   failed,
   type Finding,
-  type Json,
   ok,
   quote,
   warning,

@@ -1,11 +1,10 @@
 // Does the gateway say correctly what it is and where to sign in: resource metadata (RFC 9728) and other well-known addresses?
-import { type Answer, brief, documentOf, fieldsOf } from './ask.ts'
+import { type Answer, brief, documentOf, fieldsOf, type Json } from './ask.ts'
 import {
   type Check,
   type Context,
   failed,
   type Finding,
-  type Json,
   ok,
   PROBE_HOST,
   quote,

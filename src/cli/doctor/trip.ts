@@ -1,12 +1,11 @@
 // Signed in: a whole trip through the gateway, and what the tools ask of the site. Only a read-only tool is ever called.
-import { type Answer, brief, objectOf } from './ask.ts'
+import { type Answer, brief, objectOf, type Json } from './ask.ts'
 import { bearerChallenge, INITIALIZE, MCP_HEADERS } from './challenge.ts'
 import {
   type Check,
   type Context,
   failed,
   type Finding,
-  type Json,
   ok,
   quote,
   skipped,
