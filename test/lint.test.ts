@@ -27,6 +27,7 @@ const planted: [file: string, line: string][] = [
   ['src/http/x.ts', "import { jwtVerify } from 'jose'"],
   ['src/http/x.ts', "import { Redis } from 'ioredis'"],
   ['src/auth/x.ts', "import { Client } from '@modelcontextprotocol/sdk/client/index.js'"],
+  ['src/mcp/x.ts', "import { Client } from '@modelcontextprotocol/sdk/client/index.js'"],
   ['src/drupal/x.ts', "import { Registry } from 'prom-client'"],
   ['src/cli/x.ts', "import { jwtVerify } from 'jose'"],
   ['src/demo/x.ts', "import { SignJWT } from 'jose'"]
