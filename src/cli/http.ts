@@ -14,7 +14,7 @@ export type { Answer }
 export type Fetch = (url: string, init?: RequestInit) => Promise<Answer>
 
 /** Drupal refuses agents that look like an embedded browser; this one does not. */
-export const userAgent = 'drupal-mcp-gateway-cli'
+const userAgent = 'drupal-mcp-gateway-cli'
 const maxBytes = 262_144
 const timeoutMs = 15_000
 

@@ -97,7 +97,7 @@ function removeSecrets(tree: Tree, problems: string[]): void {
   }
 }
 
-export function valueAt(tree: Tree, option: Option): unknown {
+function valueAt(tree: Tree, option: Option): unknown {
   return option.keys.reduce<unknown>(
     (node, key) => (isTree(node) && Object.hasOwn(node, key) ? node[key] : undefined),
     tree

@@ -68,7 +68,7 @@ export function scenariosOf({ otherwise }: Row): string[] {
 }
 
 /** Writes the test files of every requirement into the table; a row that was open and is cited now, is open no more. */
-export async function fillIn(): Promise<void> {
+async function fillIn(): Promise<void> {
   const citations = await readCitations()
   const text = await readFile(readme, 'utf8')
   const filled = text.replace(rowPattern, (_row, id: string, what: string, _tests, why: string) => {

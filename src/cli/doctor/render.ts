@@ -18,7 +18,7 @@ export function renderLine({ title, status, seen, advice }: Result, colour: bool
 }
 
 /** How many results have each status. */
-export function count(results: readonly Result[]): Record<Status, number> {
+function count(results: readonly Result[]): Record<Status, number> {
   const counts: Record<Status, number> = { ok: 0, warning: 0, failed: 0, skipped: 0 }
   for (const { status } of results) counts[status] += 1
   return counts

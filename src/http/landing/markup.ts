@@ -18,7 +18,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
 }
 
 /** Text as it may stand in an element or in a quoted attribute. Pure. */
-export function escape(text: string): string {
+function escape(text: string): string {
   return text.replace(/[&<>"']/g, character => ESCAPES[character] as string)
 }
 
