@@ -2,9 +2,9 @@
 // revoked token lives in each, who has the last word, and what a missing key set says.
 import t, { type Test } from 'tap'
 import { authorizationServer, privateJwk } from '../auth/fixtures/authorization-server.ts'
+import { rpc } from './fixtures/mcp.ts'
 import { type Answered, PUBLIC_URL, read, type Started, startGateway } from './fixtures/start.ts'
 
-const rpc = (method: string, params?: unknown) => ({ jsonrpc: '2.0', id: 1, method, params })
 const INFO = rpc('tools/call', { name: 'site.info', arguments: {} })
 const SEARCH = rpc('tools/call', { name: 'tutorials.search', arguments: {} })
 

@@ -1,13 +1,7 @@
 // The legacy eras end to end: sessions, negotiation, tools and batches, as a client sees them.
 import t from 'tap'
+import { rpc } from './fixtures/mcp.ts'
 import { read, startGateway } from './fixtures/start.ts'
-
-const rpc = (method: string, params?: unknown, id: unknown = 1) => ({
-  jsonrpc: '2.0',
-  id,
-  method,
-  ...(params === undefined ? {} : { params })
-})
 
 t.test('R32 initialize negotiates', async t => {
   const { post, token } = await startGateway(t)

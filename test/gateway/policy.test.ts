@@ -1,17 +1,12 @@
 // Who may call which tool, how often, and what a refusal says: the policy on the whole gateway, with its configuration file.
 import t, { type Test } from 'tap'
 import type { Tool } from '../../src/demo/site.ts'
+import { rpc } from './fixtures/mcp.ts'
 import { type Answered, read, type Started, startGateway } from './fixtures/start.ts'
 
 const READ = 'read:tutorials'
 const WRITE = 'write:tutorials'
 
-const rpc = (method: string, params?: unknown, id: unknown = 1) => ({
-  jsonrpc: '2.0',
-  id,
-  method,
-  ...(params === undefined ? {} : { params })
-})
 const call = (name: string, args: object = {}) => rpc('tools/call', { name, arguments: args })
 
 const modern = (method: string, params: object = {}) => ({
