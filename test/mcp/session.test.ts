@@ -54,6 +54,16 @@ t.test(
   }
 )
 
+t.test('R22 replicas of two releases share sessions: what one sealed the next opens', async t => {
+  const sealed =
+    '9ElZXw0GJgXvHNgiSsvDk3vC84jtWLM9Yunvmj_rePJrHHKtOZsv8RYLEV4StctyIEEQHF81527ogxVmdoNypQTBMmdmqqLu5K-DhrJdYEswGH36a6KlWGjAfLqwbT_vvg'
+  t.strictSame(harness().sessions.open(sealed, 'alice-key'), {
+    ...fields,
+    id: '4rghbQi9hFyJSYpPSPmRig',
+    issuedAt: 1_800_000_000
+  })
+})
+
 t.test('R23 R94 two sessions of the same principal are never equal', async t => {
   const { sessions } = harness()
   const ids = new Set(Array.from({ length: 100 }, () => sessions.seal(fields).state.id))
