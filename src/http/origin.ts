@@ -37,14 +37,11 @@ interface Allowed {
 export function allowLists(config: Config): Allowed {
   const own = new URL(config.publicUrl)
   const loopback = LOOPBACK.includes(own.hostname)
-  const hosts = new Set(
-    config.server.allowedHosts.map(name => hostName(name) ?? name.toLowerCase())
-  )
-  hosts.add(own.hostname)
+  const hosts = new Set([own.hostname, ...config.server.allowedHosts])
   if (loopback) for (const name of LOOPBACK) hosts.add(name)
   const origins = config.server.allowedOrigins.includes('*')
     ? undefined
-    : new Set([own.origin, ...config.server.allowedOrigins.map(origin => origin.toLowerCase())])
+    : new Set([own.origin, ...config.server.allowedOrigins])
   return { hosts, origins, loopback }
 }
 

@@ -32,10 +32,11 @@ t.test('R4 the allow-lists follow the public URL', async t => {
   for (const host of ['localhost', '127.0.0.1', '[::1]']) t.ok(local.hosts.has(host))
   const far = lists({
     GATEWAY_PUBLIC_URL: 'https://mcp.example.org',
-    ALLOWED_HOSTS: 'other.example'
+    ALLOWED_HOSTS: 'Other.example,[::A]',
+    ALLOWED_ORIGINS: 'https://App.example'
   })
-  t.same([...far.hosts].sort(), ['mcp.example.org', 'other.example'])
-  t.same([...(far.origins ?? [])], ['https://mcp.example.org'])
+  t.same([...far.hosts].sort(), ['[::a]', 'mcp.example.org', 'other.example'])
+  t.same([...(far.origins ?? [])], ['https://mcp.example.org', 'https://app.example'])
   const open = lists({ GATEWAY_PUBLIC_URL: 'https://mcp.example.org', ALLOWED_ORIGINS: '*' })
   t.equal(open.origins, undefined)
 })
