@@ -4,7 +4,7 @@ import { METHODS } from 'node:http'
 import type { FastifyPluginCallback, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { gatewayError } from '../errors.ts'
-import type { Call, SessionState } from '../mcp/call.ts'
+import type { Call, RpcRequest, SessionState } from '../mcp/call.ts'
 import { classify } from '../mcp/envelope.ts'
 import { readMessage } from '../mcp/message.ts'
 import type { Sessions } from '../mcp/session.ts'
@@ -12,6 +12,7 @@ import {
   FIRST_LEGACY,
   isModernVersion,
   legacyVersion,
+  negotiate,
   supportedVersionsHint
 } from '../mcp/version.ts'
 import { after } from './after.ts'
@@ -92,7 +93,9 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
     if (request.headers['mcp-session-id'] !== undefined && (await isLive(request))) {
       throw gatewayError('GW_INVALID_MESSAGE', { hint: 'This session is initialized already.' })
     }
-    return { era: 'legacy', messages, batch, bytes, version: FIRST_LEGACY, session: undefined }
+    const [{ params }] = messages as [RpcRequest]
+    const version = negotiate(params?.['protocolVersion'])
+    return { era: 'legacy', messages, batch, bytes, version, session: undefined }
   }
 
   function legacyPost(request: FastifyRequest, bytes: Buffer): Call | Promise<Call> {

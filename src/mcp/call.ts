@@ -56,7 +56,7 @@ export interface Call {
   batch: boolean
   /** The bytes as received: these are what an upstream that speaks MCP is sent. */
   bytes: Buffer
-  /** Negotiated (legacy) or claimed and checked (modern). For `initialize`: the version asked for. */
+  /** Negotiated (legacy) or claimed and checked (modern). For `initialize`: what the one asked for comes to (R32). */
   version: string
   /** Undefined for `initialize` and for the modern era. */
   session: SessionState | undefined
