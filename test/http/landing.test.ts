@@ -197,6 +197,13 @@ t.test('what the page says', async t => {
     })
   })
 
+  t.test('Gemini CLI goes by the bridge: its own sign-in refuses that of Drupal', async t => {
+    const all = clients({ resource: RESOURCE, siteName: 'x', isPublic: true })
+    const texts = all.find(({ id }) => id === 'gemini-cli')?.snippets.map(({ text }) => text) ?? []
+    t.equal(texts.length, 1)
+    t.match(texts[0], /"args": \["-y", "mcp-remote", /)
+  })
+
   t.test('who connects from a cloud is told that a private address cannot be reached', async t => {
     const all = clients({ resource: RESOURCE, siteName: 'x', isPublic: false })
     t.same(

@@ -171,16 +171,13 @@ export function clients({ resource, siteName, isPublic }: Site): readonly Client
       id: 'gemini-cli',
       name: 'Gemini CLI',
       kind: 'terminal',
-      steps: [`Run the command, start gemini, and sign in with /mcp auth ${name}.`],
+      // Not its own sign-in: 0.61.0 refuses a redirect without iss (RFC 9207), which Drupal does not send, and asks for every
+      // scope that the site publishes, which Drupal refuses when one of them is not for people.
+      steps: ['Put this into the file and start gemini: the bridge opens the sign-in.'],
       snippets: [
-        // Without the scope Gemini CLI says "added" and keeps nothing where the current folder is the home folder.
         {
-          label: 'Command',
-          text: `gemini mcp add --scope user --transport http ${name} ${url}`
-        },
-        {
-          label: 'Or in ~/.gemini/settings.json',
-          text: json({ mcpServers: { [name]: { url: resource, type: 'http' } } })
+          label: 'In ~/.gemini/settings.json',
+          text: json({ mcpServers: { [name]: remote } })
         }
       ]
     },
