@@ -79,3 +79,27 @@ for (const adapter of ['jsonrpc', 'mcp'] as const) {
     }
   })
 }
+
+t.test(
+  'a client that refreshes where it should ask for a scope needs it among the base scopes',
+  async t => {
+    const site = await startDrupalSite('jsonrpc')
+    t.teardown(() => site.close())
+    const write = async (env: Record<string, string>) => {
+      const gateway = await startGateway({ ...site.env, ...env })
+      t.teardown(() => gateway.close())
+      return sdkV1({
+        url: gateway.url,
+        person: { user: 'editor', password: 'editor' },
+        trust: certificateFile,
+        tool: 'tutorials.create',
+        args: { title: 'Told at first', body: 'Text' },
+        dir: t.testdir()
+      })
+    }
+    await t.rejects(write({}), { message: /403 after trying upscoping/ }, 'SDK v1 does not step up')
+    const { text, signedInAt } = await write({ OAUTH_SCOPES: 'read:tutorials,write:tutorials' })
+    t.match(text, /Told at first/)
+    t.equal(signedInAt?.searchParams.get('scope'), 'read:tutorials write:tutorials')
+  }
+)
