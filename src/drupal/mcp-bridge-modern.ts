@@ -17,6 +17,7 @@ import { LEGACY_VERSIONS } from '../mcp/version.ts'
 import type { Answer, Signal } from './exchange.ts'
 import { untilGone } from './in-flight.ts'
 import { type Caller, refuseOrPass, unusable } from './mcp-ask.ts'
+import type { Eras } from './mcp-eras.ts'
 import { callerOf } from './mcp-legacy.ts'
 import type { Listening } from './listening.ts'
 import type { Streams } from './streams.ts'
@@ -27,6 +28,7 @@ import type { ExpectedOf } from './mcp-shown.ts'
 import type { Holder, Sent, UpstreamSession, UpstreamSessions } from './mcp-upstream-session.ts'
 
 export interface ModernBridgeOptions {
+  eras: Pick<Eras, 'judge' | 'doubt'>
   upstreamSessions: UpstreamSessions
   listening: Listening
   streams: Streams
@@ -87,7 +89,7 @@ const hello = JSON.stringify({
 })
 
 export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
-  const { upstreamSessions, listening, streams, bounds, expectedOf, listTtlMs } = options
+  const { eras, upstreamSessions, listening, streams, bounds, expectedOf, listTtlMs } = options
   const kept = new LRUCache<string, Promise<Kept>>({ max: maxPrincipals })
   let count = 0
 
@@ -99,7 +101,11 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
     if (shared !== undefined) return shared.catch(() => sessionOf(caller))
     const found = open(key, caller)
     kept.set(key, found)
-    found.catch(() => kept.delete(key))
+    found.catch((error: unknown) => {
+      kept.delete(key)
+      // It was found to be of this era in a bad moment, or is so no longer.
+      if (isGatewayError(error) && error.code === 'GW_UPSTREAM_INVALID') eras.doubt()
+    })
     return found
   }
 
@@ -138,6 +144,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
       })
     // Once there is a head, the signal does not end it any more.
     signal?.addEventListener('abort', () => answer.stream?.destroy())
+    eras.judge(answer)
     refuseOrPass(answer, caller)
     if (isLost(answer)) throw unusable('the upstream has lost a session that was just opened')
     return { answer, id, idText }

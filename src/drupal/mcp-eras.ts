@@ -36,6 +36,8 @@ export interface Eras {
   ): Promise<Probed>
   /** An answer in the modern era: after a refusal that the envelope cannot have earned, nobody knows until it is asked again. */
   judge(answer: Answer): void
+  /** The upstream refuses what its era has to take: nobody knows it until it is asked again. */
+  doubt(): void
 }
 
 /** How long a verdict is believed. */
@@ -115,6 +117,10 @@ export function createEras(ask: Ask, bounds: ReadBounds): Eras {
     return found
   }
 
+  function doubt(): void {
+    verdict = undefined
+  }
+
   const findsModern = async (caller: Caller) => (await discover(caller)) !== undefined
 
   return {
@@ -130,9 +136,10 @@ export function createEras(ask: Ask, bounds: ReadBounds): Eras {
       })
       return asking
     },
+    doubt,
     judge(answer) {
       const code = answer.status >= 400 ? rpcCode(answer) : undefined
-      if (code !== undefined && !earned.has(code)) verdict = undefined
+      if (code !== undefined && !earned.has(code)) doubt()
     }
   }
 }

@@ -8,7 +8,7 @@ import t, { type Test } from 'tap'
 import { z } from 'zod'
 import { startEverythingServer } from '../conformance/everything-server.ts'
 import { sendResponse, toRequest } from '../conformance/everything/web.ts'
-import { html, json, startSite } from '../drupal/site.ts'
+import { html, json, type Site, startSite } from '../drupal/site.ts'
 import {
   type Before,
   closed,
@@ -239,6 +239,34 @@ t.test('modern on modern: what a handwritten upstream shows', async t => {
       seen.slice(asked).some(({ method }) => method === 'server/discover'),
       'asked again'
     )
+  })
+  t.test('an upstream that was found legacy in a bad moment, or was so before', async t => {
+    const other = await startSite(t)
+    const legacy = await startLegacyServer(t)
+    const moments: Site['answer'][] = [
+      (_seen, response) => html(response, 404),
+      (_seen, response) => void events(response)({ jsonrpc: '2.0', method: 'x' }),
+      legacy.answer
+    ]
+    for (const [index, answer] of moments.entries()) {
+      const gateway = await startBefore(t, `${other.url}/mcp`, {
+        DRUPAL_CALL_TIMEOUT: '1',
+        DRUPAL_HEADERS_TIMEOUT: '1',
+        DRUPAL_CONNECT_TIMEOUT: '1'
+      })
+      const authorization = gateway.authorization()
+      const list = () => ask(gateway, authorization, 'prompts/list')
+      other.answer = answer
+      await list()
+      other.answer = (seen, response) => {
+        const { id, params } = JSON.parse(seen.body) as Message
+        const result = { resultType: 'complete', supportedVersions: ['2026-07-28'], prompts: [] }
+        if (params?._meta !== undefined) json(response, { jsonrpc: '2.0', id, result })
+        else json(response, { jsonrpc: '2.0', id, error: { code: -32022, message: 'no' } }, 400)
+      }
+      await list()
+      t.match((await list()).json, { result: { prompts: [] } }, `${index}`)
+    }
   })
   t.test('an upstream that is down is of no era', async t => {
     const other = await startSite(t, (_seen, response) => html(response, 503))
