@@ -78,6 +78,7 @@ const maxPrincipals = 10_000
 
 interface Kept {
   holder: Holder
+  /** What the upstream said when its session was opened, or opened anew. */
   description: ServerDescription
 }
 
@@ -90,17 +91,19 @@ const hello = JSON.stringify({
 
 export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
   const { eras, upstreamSessions, listening, streams, bounds, expectedOf, listTtlMs } = options
-  const kept = new LRUCache<string, Promise<Kept>>({ max: maxPrincipals })
+  const kept = new LRUCache<string, { since: number; found: Promise<Kept> }>({ max: maxPrincipals })
   let count = 0
 
-  /** One session of the upstream per principal, whoever of its clients asks. */
-  function sessionOf(caller: Caller): Promise<Kept> {
+  /** One session of the upstream per principal, whoever of its clients asks; another one where it is older than `longestMs`. */
+  function sessionOf(caller: Caller, longestMs = Infinity): Promise<Kept> {
     const key = caller.principalKey ?? ''
     const shared = kept.get(key)
-    // A refusal may be for the token of who asked: whoever waited for it asks for himself.
-    if (shared !== undefined) return shared.catch(() => sessionOf(caller))
+    if (shared !== undefined && performance.now() - shared.since < longestMs) {
+      // A refusal may be for the token of who asked: whoever waited for it asks for himself.
+      return shared.found.catch(() => sessionOf(caller, longestMs))
+    }
     const found = open(key, caller)
-    kept.set(key, found)
+    kept.set(key, { since: performance.now(), found })
     found.catch((error: unknown) => {
       kept.delete(key)
       // It was found to be of this era in a bad moment, or is so no longer.
@@ -113,16 +116,19 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
     const { session, result } = await upstreamSessions.open(hello, caller)
     let current: UpstreamSession = session
     const watches = { tools: listening.isOffered }
-    return {
-      description: describeUpstream(result, watches),
+    const describe = (said: Params) => describeUpstream(said, watches)
+    const opened: Kept = {
+      description: describe(result),
       holder: {
         key: `principal ${key}`,
         get: () => current,
-        move(moved) {
+        move(moved, said) {
           current = moved
+          opened.description = describe(said)
         }
       }
     }
+    return opened
   }
 
   /** Sends a request under an id of the gateway's own; a client that goes away has it cancelled there (R52, R69). */
@@ -181,7 +187,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
         // The era defines none that would concern the upstream (R16).
         void reply.code(202).send()
       } else if (message.method === 'server/discover') {
-        const { description } = await sessionOf(callerOf(request))
+        const { description } = await sessionOf(callerOf(request), discoverTtlMs)
         const result = JSON.stringify(discoverResult(description, discoverTtlMs))
         sendJson(request, reply, { status: 200, body: rpcResult(message.idText, result) })
       } else if (message.method === 'subscriptions/listen' && listening.isOffered) {

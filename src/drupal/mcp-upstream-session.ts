@@ -26,7 +26,8 @@ export interface Holder {
   /** Names the one who keeps it; one re-opening at a time. */
   key: string
   get(): UpstreamSession | Promise<UpstreamSession>
-  move(session: UpstreamSession): void | Promise<void>
+  /** `result`: what the upstream said to it. */
+  move(session: UpstreamSession, result: Params): void | Promise<void>
 }
 
 /** As one text, for the sealed session id: versions and ids have no blanks. */
@@ -178,8 +179,8 @@ export function createUpstreamSessions(ask: Ask, config: Config): UpstreamSessio
     // Another request of the same client may have done it already.
     const current = await holder.get()
     if (current.id !== lost.id) return
-    const { session } = await open(current.hello, caller)
-    await holder.move(session)
+    const { session, result } = await open(current.hello, caller)
+    await holder.move(session, result)
   }
 
   function reopen(holder: Holder, caller: Caller, lost: UpstreamSession): Promise<void> {

@@ -529,6 +529,40 @@ t.test('modern on legacy (§A14)', async t => {
   )
 })
 
+t.test('R62 modern on legacy: discover says what the upstream offers by now', async t => {
+  const { now } = performance
+  let stepMs = 0
+  performance.now = () => now.call(performance) + stepMs
+  t.teardown(() => (performance.now = now))
+  for (const isSessionful of [true, false]) {
+    const server = await startLegacyServer(t)
+    server.isSessionful = isSessionful
+    const gateway = await startBefore(t, server.endpoint)
+    const authorization = gateway.authorization()
+    const offered = async () => {
+      const { json: answer } = await ask(gateway, authorization, 'server/discover')
+      return Object.keys(answer.result.capabilities as object)
+    }
+    const offer = (...names: string[]) => {
+      const capabilities = Object.fromEntries(names.map(name => [name, {}]))
+      server.initializeResult = { ...server.initializeResult, capabilities }
+    }
+    t.same(await offered(), ['tools'])
+    offer('tools', 'prompts')
+    if (isSessionful) {
+      server.sessions.clear()
+      await ask(gateway, authorization, 'prompts/list')
+      t.same(await offered(), ['tools', 'prompts'], 'opened anew')
+    }
+    offer('prompts')
+    stepMs += 300_000
+    t.same(await offered(), ['prompts'], 'after the time for which it may be kept')
+    const asked = server.messages.length
+    await offered()
+    t.equal(server.messages.length, asked, 'not before')
+  }
+})
+
 t.test('a revoked token hears nothing any more', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint, {
