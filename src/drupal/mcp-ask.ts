@@ -1,7 +1,7 @@
 // One question to an upstream that speaks MCP, with a place in Drupal's queue for as long as it works on it: the whole answer, or
 // its events as they come. It refuses to know sessions, eras and what is asked.
 import type { Config } from '../config/schema.ts'
-import { type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
+import { errorTable, type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
 import { isObject, type Params } from '../mcp/call.ts'
 import { type Asked, refusal } from './answers.ts'
 import { type Answer, exchange, type Signal } from './exchange.ts'
@@ -129,6 +129,11 @@ export function readRpc(answer: Answer): Params | undefined {
 export function rpcCode(answer: Answer): number | undefined {
   const error = readRpc(answer)?.['error']
   return isObject(error) && Number.isInteger(error['code']) ? (error['code'] as number) : undefined
+}
+
+/** Whether an upstream says that it does not know the method: with 400 as drupal/mcp 1.x, or 404 as in the modern era. */
+export function isUnknownMethod(answer: Answer): boolean {
+  return answer.status >= 400 && rpcCode(answer) === errorTable.GW_METHOD_NOT_FOUND.rpc
 }
 
 const translated: ReadonlySet<number> = new Set([401, 403, 429])

@@ -138,9 +138,8 @@ export function createUpstreamSessions(ask: Ask, config: Config): UpstreamSessio
     caller: Caller,
     question: Question
   ): Promise<Answer> {
-    const { signal } = question
     const queue = queueOf(session.id)
-    await queue.enter('', signal)
+    await queue.enter('', question.signal)
     const leave = () => queue.leave('')
     try {
       const answer = await ask(caller, question)

@@ -134,7 +134,9 @@ function cutResult(answer: string, id: string): { text: string; result: Params }
 }
 
 function toModernError(answer: string, named: { id: string } | undefined, code: number): Answer {
-  const renamed = code === -32002 ? '-32602' : code === -32042 ? '-32603' : undefined
+  // Codes that the modern era keeps for itself: from a legacy server they mean something else, or nothing (R74).
+  const isReserved = code <= -32020 && code >= -32099
+  const renamed = code === -32002 ? '-32602' : isReserved ? '-32603' : undefined
   const rename = (error = '{}') => setMembers(error, { code: renamed })
   return {
     status: code === -32601 ? 404 : 200,

@@ -506,6 +506,29 @@ t.test(
   }
 )
 
+t.test(
+  'R61 an unknown method costs no session, whatever status the upstream says it with',
+  async t => {
+    const server = await startLegacyServer(t)
+    const gateway = await startBefore(t, server.endpoint)
+    const session = await gateway.initialize(gateway.token())
+    const { authorization } = session as { authorization: string }
+    const { body, headers } = modern('completion/complete')
+    for (const status of [400, 404]) {
+      server.onRequest = (message, response) => {
+        const error = { code: -32601, message: 'no' }
+        json(response, { jsonrpc: '2.0', id: message.id, error }, status)
+      }
+      const legacy = await gateway.post(rpc('completion/complete', undefined, 'u'), session)
+      t.same([legacy.status, legacy.json.id, legacy.json.error.code], [200, 'u', -32601])
+      const bridged = await gateway.post(body, { authorization, ...headers })
+      t.same([bridged.status, bridged.json.error.code], [404, -32601])
+    }
+    const opened = server.messages.filter(({ method }) => method === 'initialize')
+    t.equal(opened.length, 2, 'one for either era')
+  }
+)
+
 t.test('mcp_server: a lock is waited for as long as a call may last, and no longer', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint, {
