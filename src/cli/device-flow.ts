@@ -83,11 +83,13 @@ export async function deviceFlow(flow: DeviceFlow): Promise<Tokens> {
 
   let seconds = given.interval ?? defaultIntervalSeconds
   let toldLong = false
+  let isAway = false
   for (;;) {
     await sleep(Math.min(seconds * 1000 + graceMs, Math.max(0, code.expiresAt - now())))
-    if (now() >= code.expiresAt) throw expired()
+    if (now() >= code.expiresAt) throw expired(isAway)
     const verdict = await poll(flow, given.device_code)
     if (typeof verdict !== 'string') return verdict
+    isAway = verdict === 'unreachable'
     if (verdict !== 'authorization_pending') {
       // What the server asks for has no bound; the pause for one that is away has.
       if (verdict === 'slow_down' || seconds < maxIntervalSeconds) seconds += slowDownSeconds
@@ -138,11 +140,12 @@ async function poll(
   }
 }
 
-function expired(): Failure {
-  return new Failure(
-    'The code has expired: nobody entered it in time, or Deny was pressed (Drupal does not pass that on). Run login again for a new one.',
-    exitCodes.notSignedIn
-  )
+/** `isAway`: at the end the server could not be asked. */
+function expired(isAway = false): Failure {
+  const why = isAway
+    ? 'the server was in trouble and did not say whether anybody entered it. Run doctor with the same URL, then login again'
+    : 'nobody entered it in time, or Deny was pressed (Drupal does not pass that on). Run login again'
+  return new Failure(`The code has expired: ${why} for a new one.`, exitCodes.notSignedIn)
 }
 
 /** Only such a URL is shown and opened: it comes from a server. */

@@ -78,7 +78,8 @@ export async function register(
       : answer
   const made = await understood(
     oauth.processDynamicClientRegistrationResponse(created),
-    'registration'
+    'registration',
+    answer.status
   )
   const { registration_client_uri: uri, registration_access_token: token } = made
   return {
@@ -206,28 +207,27 @@ export class Refusal extends Failure {
   }
 }
 
-/** Waits for a processed answer and gives its refusal words. Never repeats a body: it may be a page, or hold a secret. */
-export async function understood<T>(processed: Promise<T>, what: string): Promise<T> {
+/** Gives a refusal its words; never repeats a body: it may be a page, or hold a secret. `status`: where another was processed. */
+export async function understood<T>(
+  processed: Promise<T>,
+  what: string,
+  status?: number
+): Promise<T> {
   try {
     return await processed
   } catch (error) {
     if (error instanceof oauth.ResponseBodyError) {
-      const { error: code, status, error_description: description } = error
+      const { error: code, error_description: description } = error
       const hint = (error.cause as Record<string, unknown>)['hint']
       const details = [description, hint].filter(text => typeof text === 'string' && text !== '')
       const text = `The server refused the ${what}: ${code}${details.length > 0 ? ` (${details.join(' ')})` : ''}.`
-      throw new Refusal(code, status, printable(`${text}${advice(code)}`), { cause: error })
+      throw new Refusal(code, error.status, printable(`${text}${advice(code)}`), { cause: error })
     }
     const response = (error as { cause?: unknown }).cause
-    const status = response instanceof Response ? ` (status ${response.status})` : ''
-    throw new Refusal(
-      'unreadable',
-      0,
-      `The server's answer to the ${what} cannot be used${status}.`,
-      {
-        cause: error
-      }
-    )
+    const found = status ?? (response instanceof Response && response.status)
+    const seen = found === false ? '' : ` (status ${found})`
+    const text = `The server's answer to the ${what} cannot be used${seen}. Run doctor with the same URL: it finds the broken link.`
+    throw new Refusal('unreadable', 0, text, { cause: error })
   }
 }
 

@@ -217,6 +217,15 @@ t.test('the device flow', async t => {
     t.ok(drupal.requests.some(({ path }) => path === '/oauth/register'))
     t.equal(drupal.site.clients.length, before, 'and leaves no client behind')
   })
+  t.test('does not blame who enters the code when the server fails to the end', async t => {
+    const { wish, time, drupal } = await start()
+    drupal.faults.only = path => path === '/oauth/token'
+    drupal.faults.status = 500
+    const sleep = async () => void time.pass(400_000)
+    const failed: unknown = await signIn({ ...wish, sleep }).catch((error: unknown) => error)
+    t.match(failed, { exitCode: 3, message: /expired.*in trouble.*doctor.*login again/ })
+    t.notMatch((failed as Error).message, /Deny|nobody/)
+  })
   t.test('RFC 8628 ends at expires_in, not an interval later', async t => {
     const { wish, time } = await start()
     const slept: number[] = []
@@ -958,6 +967,12 @@ t.test('registration', async t => {
   t.same(await register(cliFetch, { issuer: 'x', registration_endpoint: standard }, redirect), {
     clientId: 'c',
     clientSecret: 's'
+  })
+  const page = await serve(t, (_request, response) => {
+    response.writeHead(200, { 'content-type': 'text/html' }).end('<html>')
+  })
+  await t.rejects(register(cliFetch, { issuer: 'x', registration_endpoint: page }, redirect), {
+    message: /cannot be used \(status 200\)\. Run doctor/
   })
   const insecure = { ...server, registration_endpoint: 'http://cms.example.org/oauth/register' }
   await t.rejects(register(cliFetch, insecure, redirect), { message: /over https only/ })
