@@ -176,7 +176,8 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
       asked: question =>
         void upstreamSessions.post(holder, caller, answerOf(question)).then(drop, ignore),
       expected: expectedOf(request, [{ ...message, id, idText }]),
-      finish: answered => toModernAnswer(withoutAnnotations(answered), asModern)
+      finish: answered =>
+        toModernAnswer(method === 'tools/list' ? withoutAnnotations(answered) : answered, asModern)
     })
   }
 

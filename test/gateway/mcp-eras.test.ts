@@ -370,6 +370,19 @@ t.test('modern on legacy (§A14)', async t => {
     const { params } = server.messages.findLast(({ method }) => method === 'tools/list') as Message
     t.notOk(params._meta, 'the envelope stays here')
   })
+  t.test(
+    'R77 what a tool answers passes as it was written, whatever its members are called',
+    async t => {
+      const result =
+        '{"content":[],"structuredContent":{"x-mcp-header":"A","n":12345678901234567890}}'
+      const { onRequest } = server
+      server.onRequest = ({ id }, response) =>
+        json(response, `{"jsonrpc":"2.0","id":${JSON.stringify(id)},"result":${result}}`)
+      const { text } = await ask(gateway, authorization, 'tools/call', { name: 'echo' })
+      t.match(text, result.slice(1, -1))
+      server.onRequest = onRequest
+    }
+  )
   t.test('R19 R31 two clients of one principal with the same ids never cross', async t => {
     const waiting: [Message, ServerResponse][] = []
     const both = new Promise<void>(resolve => {
