@@ -2,7 +2,7 @@
 // instead: never another's answer, never one without its id, never the name of a permission. It refuses to know how the message came.
 import { errorTable, type GatewayError, isGatewayError } from '../errors.ts'
 import { isObject, type Params, type RpcRequest } from '../mcp/call.ts'
-import { memberText, setMembers } from '../mcp/json-members.ts'
+import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
 import { resultFrames, rpcErrorBody } from '../mcp/rpc-error.ts'
 import { denied } from './answers.ts'
 import { unusable } from './mcp-ask.ts'
@@ -61,13 +61,15 @@ export function withId(body: Buffer, { requests }: Pick<Expected, 'requests'>): 
 
 /** Each request of a batch is answered once: what is missing or lost its id is told, what nobody asked for is left out. */
 function checkBatch(body: Buffer, expected: Expected): string {
-  const value = parse(body.toString())
+  const whole = body.toString()
+  const value = parse(whole)
   if (value === undefined) throw unusable('the answer is not JSON')
+  const elements = Array.isArray(value) ? elementTexts(whole) : [whole]
   const answers = new Map<RpcRequest, string>()
   let refused: ((request: RpcRequest) => string) | undefined
-  for (const element of Array.isArray(value) ? (value as unknown[]) : [value]) {
+  for (const text of elements) {
     const requests = expected.requests.filter(request => !answers.has(request))
-    const text = JSON.stringify(element)
+    const element = parse(text)
     const error = isObject(element) ? element['error'] : undefined
     try {
       const found = examine(element, text, { ...expected, requests })

@@ -2,6 +2,7 @@
 // connection and how a stream ends.
 import { isGatewayError } from '../errors.ts'
 import type { RpcRequest } from '../mcp/call.ts'
+import { elementTexts } from '../mcp/json-members.ts'
 import { bytesOf } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
 import { errorFor, type Expected, findRequest, parse } from './mcp-answer.ts'
@@ -51,9 +52,10 @@ export function createJudge(expected: Expected, dropped: (reason: string) => voi
 
   /** The answers to a batch come one by one or together. */
   function shownOfBatch(data: Buffer): Buffer | string | undefined {
-    const value = parse(data.toString())
+    const text = data.toString()
+    const value = parse(text)
     if (!Array.isArray(value)) return shown(data, ownerOf(value))
-    const messages = value.map(message => Buffer.from(JSON.stringify(message)))
+    const messages = elementTexts(text).map(message => Buffer.from(message))
     const all = messages.map((message, index) => shown(message, ownerOf(value[index])))
     if (all.every((each, index) => each === messages[index])) return data
     const passing = all.filter(each => each !== undefined)

@@ -2,7 +2,7 @@
 // a stream. Whoever calls gets an answer of its own, and nothing of the site's inside.
 import type { ServerResponse } from 'node:http'
 import t, { type Test } from 'tap'
-import { html, json, startSite } from '../drupal/site.ts'
+import { html, json, type Site, startSite } from '../drupal/site.ts'
 import {
   type Before,
   closed,
@@ -310,13 +310,14 @@ t.test('a batch: each request has one answer', async t => {
   const { answer } = server
   let reply: unknown
   let asStream = false
-  server.answer = (seen, response, request) => {
+  const answerBatch: Site['answer'] = (seen, response, request) => {
     if (!seen.body.startsWith('[')) answer(seen, response, request)
     else if (asStream) {
       events(response)(reply)
       response.end()
     } else json(response, reply)
   }
+  server.answer = answerBatch
   const batch = [rpc('prompts/list', {}, 1), rpc('prompts/list', {}, 'two')]
   const send = async (answers: unknown) => {
     reply = answers
@@ -326,6 +327,18 @@ t.test('a batch: each request has one answer', async t => {
     { id: 1, result: {} },
     { id: 'two', result: {} }
   ])
+  const exact = '{"jsonrpc":"2.0","id":1,"result":{"n": 12345678901234567890, "x":1.0}}'
+  for (const isStream of [false, true]) {
+    server.answer = (_seen, response) => {
+      const body = `[ ${exact} , ${JSON.stringify(good('Secret'))},${JSON.stringify(good('two'))}]`
+      if (!isStream) json(response, body)
+      else response.writeHead(200, { 'content-type': 'text/event-stream' }).end(`data: ${body}\n\n`)
+    }
+    const { text } = await gateway.post(batch, session)
+    t.match(text, exact, 'R77 as it was written')
+    t.notMatch(text, 'Secret')
+  }
+  server.answer = answerBatch
   const lost = { code: -32603, message: /could not be used/ }
   t.match(await send([good(1), good('Secret')]), [
     { id: 1, result: {} },
