@@ -4,6 +4,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errorTable, gatewayError, isGatewayError } from '../errors.ts'
 import { describeUpstream, toLegacyAnswer, toModernRequest } from '../mcp/bridge.ts'
 import type { Message, Params, RpcRequest, SessionState } from '../mcp/call.ts'
+import { elementTexts } from '../mcp/json-members.ts'
 import { paramHeaders } from '../mcp/mirrored-headers.ts'
 import { rpcResult } from '../mcp/rpc-error.ts'
 import { initializeResult } from '../mcp/server-info.ts'
@@ -52,12 +53,6 @@ const isNews = (message: Message) =>
   message.kind === 'notification' &&
   (message.method === 'notifications/progress' || message.method === 'notifications/message')
 
-/** The text of one message; of a batch's it is written anew, with the id as it was. */
-function textOf({ idText, method, params }: RpcRequest): string {
-  const rest = params === undefined ? '' : `,"params":${JSON.stringify(params)}`
-  return `{"jsonrpc":"2.0","id":${idText},"method":${JSON.stringify(method)}${rest}}`
-}
-
 export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
   const { ask, eras, sessions, catalogues, listening, streams, bounds, expectedOf } = options
   const inFlight = createInFlight()
@@ -98,12 +93,13 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
   /** One element of a batch; its refusal is its own, unless it is about the token. */
   async function element(
     request: FastifyRequest,
-    message: RpcRequest
+    message: RpcRequest,
+    asked: string
   ): Promise<string | undefined> {
     const { idText, method } = message
     if (method === 'ping') return rpcResult(idText, '{}')
     try {
-      const answer = await askModern(request, message, textOf(message))
+      const answer = await askModern(request, message, asked)
       const { text } = await readAnswer(answer, bounds, message.id)
       const own = checkWhole(Buffer.from(text), expectedOf(request, [message]))
       return toLegacyAnswer(own.toString(), message).body
@@ -117,8 +113,13 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
   }
 
   async function batch(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-    const asked = request.call.messages.filter(message => message.kind === 'request')
-    const answers = await Promise.all(asked.map(message => element(request, message)))
+    const { messages, bytes } = request.call
+    const asked = elementTexts(bytes.toString())
+    const answers = await Promise.all(
+      messages.map((message, index) =>
+        message.kind === 'request' ? element(request, message, asked[index] as string) : undefined
+      )
+    )
     const texts = answers.filter(text => text !== undefined)
     if (texts.length === 0) void reply.code(202).send()
     else sendJson(request, reply, { status: 200, body: `[${texts.join(',')}]` })

@@ -750,6 +750,29 @@ t.test('R65 legacy on modern: what the upstream says of itself is for who asked'
   t.same(await Promise.all(callers.map(greeted)), callers)
 })
 
+t.test(
+  'R77 legacy on modern: arguments of a batch reach the upstream as they were written',
+  async t => {
+    const site = await startSite(t)
+    const gateway = await startBefore(t, `${site.url}/mcp`)
+    site.answer = ({ body }, response) => {
+      const { id, params } = JSON.parse(body) as Message
+      const result = { resultType: 'complete', supportedVersions: ['2026-07-28'], tools: [] }
+      if (params._meta !== undefined) json(response, { jsonrpc: '2.0', id, result })
+      else json(response, { jsonrpc: '2.0', id, error: { code: -32022, message: 'no' } }, 400)
+    }
+    const session = await gateway.initialize(gateway.token(), '2025-03-26')
+    const exact = '"arguments": {"node":12345678901234567890, "x":1.0}'
+    const called = await gateway.post(
+      `[ {"jsonrpc":"2.0","method":"notifications/initialized"},
+      {"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"a",${exact}}} ]`,
+      session
+    )
+    t.match(called.json, [{ id: 7, result: {} }])
+    t.match(site.seen.at(-1)?.body, exact)
+  }
+)
+
 t.test('legacy on modern without news: no stream', async t => {
   const server = await startModernServer(t)
   const gateway = await startBefore(t, server.endpoint, { STREAM_WATCH: '0' })
