@@ -31,8 +31,10 @@ export async function listen(gateway: Gateway, config: Config): Promise<{ url: s
     env: { host: string; port: string }
   ) => {
     try {
-      // As in a URL: an IPv6 address may stand in brackets.
-      return await app.listen({ ...where, host: where.host.replace(/^\[(.*)\]$/, '$1') })
+      // As in a URL: an IPv6 address may stand in brackets. Of localhost Fastify makes a second server, at ::1, which a stop does
+      // not wait for and a new certificate does not reach.
+      const host = where.host === 'localhost' ? '127.0.0.1' : where.host.replace(/^\[(.*)\]$/, '$1')
+      return await app.listen({ ...where, host })
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
       if (code === 'EADDRINUSE') {

@@ -35,7 +35,8 @@ export const rootOptions = {
 export const serverOptions = group('The listeners.', {
   host: text({
     env: 'MCP_SERVER_HOST',
-    description: 'Address to listen on; 0.0.0.0 or :: listens on all, as inside a container.',
+    description:
+      'Address to listen on; 0.0.0.0 or :: listens on all, as inside a container. localhost is 127.0.0.1.',
     accepts: 'an address or a host name',
     default: '127.0.0.1'
   }),

@@ -1,4 +1,5 @@
 // The command line as a process of its own: signals, pipes, other users, two at once, completion, and what the manual says.
+import dns from 'node:dns'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
@@ -213,9 +214,29 @@ t.test('serve listens where it is told, or says what to change', async t => {
     })
     const gateway = await buildGateway(config)
     t.teardown(() => gateway.stop())
-    return listen(gateway, config)
+    const { url } = await listen(gateway, config)
+    return { url, addresses: gateway.app.addresses() }
   }
   t.match(await listening('[::1]'), { url: /^http:\/\/\[::1\]:\d+$/ })
+  const both = [
+    { address: '127.0.0.1', family: 4 },
+    { address: '::1', family: 6 }
+  ]
+  // Machines differ in what they make of the name.
+  const { restore } = t.intercept(dns, 'lookup', {
+    value: (_host: string, options: unknown, done?: (error: null, found: unknown) => void) =>
+      done
+        ? done(null, both)
+        : (options as (error: null, ...one: unknown[]) => void)(null, '127.0.0.1', 4)
+  })
+  const { url, addresses } = await listening('localhost')
+  restore()
+  t.match(url, 'http://127.0.0.1:')
+  t.equal(
+    addresses.length,
+    1,
+    'no second server, which nobody would stop or give a new certificate'
+  )
   // Reserved for documentation: no machine's own.
   await t.rejects(listening('192.0.2.1'), {
     message: /192\.0\.2\.1:0 \(EADDRNOTAVAIL\)\. Set MCP_SERVER_HOST to an address/
