@@ -18,8 +18,11 @@ const maxCauses = 4
  * when the process exits. Past 16 MiB of backlog lines are dropped rather than kept.
  */
 export function openLogStream(target: number | string = 1): ReturnType<typeof pino.destination> {
+  let failing = false
+  let giveUpAt = Infinity
   const stream = pino.destination({
     dest: target,
+    retryEAGAIN: () => performance.now() < giveUpAt,
     sync: false,
     minLength: pieceLength,
     maxWrite: 65_536,
@@ -49,6 +52,26 @@ export function openLogStream(target: number | string = 1): ReturnType<typeof pi
       act.apply(stream, args)
     }
   }
+  // Whoever cannot be written to (a full disk, a reader that hangs) costs lines, not the process: what waits is tried again with
+  // the next ones. At the exit sonic-boom would try for ever.
+  const { flushSync } = stream
+  stream.flushSync = () => {
+    if (failing) return
+    giveUpAt = performance.now() + 1000
+    try {
+      flushSync.call(stream)
+    } catch (error) {
+      stream.emit('error', error)
+    }
+    giveUpAt = Infinity
+  }
+  stream.on('error', ({ code }: NodeJS.ErrnoException) => {
+    if (!failing) process.stderr.write(`The log cannot be written (${code}).\n`)
+    failing = true
+  })
+  stream.on('write', () => {
+    failing = false
+  })
   return stream
 }
 

@@ -1,6 +1,8 @@
 // The gateway as a process: start without Drupal, health, signals, logs, ports that are taken, configuration that is wrong.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { closeSync, openSync } from 'node:fs'
+import { pathToFileURL } from 'node:url'
 import fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { freePort } from '../fixtures/ports.ts'
@@ -350,6 +352,48 @@ t.test('serve --check says whether the configuration is good', async t => {
   const { exit, stdout } = run(t, ['serve', '--check'], { DRUPAL_URL: 'http://127.0.0.1:1' })
   t.equal(await exit, 0)
   t.match(stdout(), /The configuration is valid. Resource: http:\/\/localhost:3000\/mcp/)
+})
+
+t.test('a full disk costs log lines, not the process', async t => {
+  const port = await freePort()
+  const full = openSync('/dev/full', 'w')
+  const child = spawn(process.execPath, [builtProgram(), 'serve'], {
+    env: {
+      DRUPAL_URL: 'http://127.0.0.1:1',
+      GATEWAY_PUBLIC_URL: `http://localhost:${port}`,
+      MCP_SERVER_PORT: String(port)
+    },
+    stdio: ['ignore', full, 'pipe']
+  })
+  closeSync(full)
+  t.teardown(() => child.kill('SIGKILL'))
+  let stderr = ''
+  child.stderr!.on('data', chunk => (stderr += chunk))
+  const exit = once(child, 'exit')
+  await once(child.stderr!, 'data')
+  const url = `http://127.0.0.1:${port}/readyz`
+  // Each look that finds something missing is a line, too.
+  await until(url, 503)
+  t.equal((await fetch(url)).status, 503)
+  child.kill('SIGTERM')
+  t.same(await exit, [0, null])
+  t.equal(stderr, 'The log cannot be written (ENOSPC).\n')
+})
+
+t.test('a reader of the log that hangs does not keep a process that ends', async t => {
+  builtProgram()
+  const script = `
+    import { openLogStream } from ${JSON.stringify(pathToFileURL('build/src/telemetry/log.js').href)}
+    process.stdout.on('error', () => {})
+    const stream = openLogStream()
+    for (let line = 0; line < 10_000; line++) stream.write('x'.repeat(200) + '\\n')
+    setTimeout(() => process.exit(3), 300)`
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
+    stdio: ['ignore', 'pipe', 'pipe']
+  })
+  t.teardown(() => child.kill('SIGKILL'))
+  child.stderr.resume()
+  t.same(await once(child, 'exit'), [3, null])
 })
 
 t.test('a port that is taken: a clear error', async t => {
