@@ -3,8 +3,10 @@ import { parseArgs } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import closeWithGrace from 'close-with-grace'
 import { buildGateway, type Gateway } from '../app.ts'
-import { ConfigError, loadConfig } from '../config/load.ts'
+import { readPinnedKey } from '../auth/pinned-key.ts'
+import { loadConfig } from '../config/load.ts'
 import type { Config } from '../config/schema.ts'
+import { tlsOptions } from '../http/tls.ts'
 
 const help = `Usage: drupal-mcp-gateway serve [--config FILE]
 
@@ -87,9 +89,11 @@ export async function run(args: string[]): Promise<number> {
       env: process.env,
       ...(values.config === undefined ? {} : { file: values.config })
     })
+    // What these files hold is judged by those that use them.
+    tlsOptions(config.server)
+    if (config.oauth.publicKeyFile !== '') readPinnedKey(config.oauth.publicKeyFile)
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error
-    process.stderr.write(`${error.message}\n`)
+    process.stderr.write(`${(error as Error).message}\n`)
     return 2
   }
   if (values.check) {

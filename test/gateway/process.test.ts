@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
+import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import fastify from 'fastify'
 import t, { type Test } from 'tap'
@@ -352,6 +353,25 @@ t.test('serve --check says whether the configuration is good', async t => {
   const { exit, stdout } = run(t, ['serve', '--check'], { DRUPAL_URL: 'http://127.0.0.1:1' })
   t.equal(await exit, 0)
   t.match(stdout(), /The configuration is valid. Resource: http:\/\/localhost:3000\/mcp/)
+})
+
+t.test('serve and --check refuse files that are of no use, before anything starts', async t => {
+  const pem = (label: string) => `-----BEGIN ${label}-----\nMIIB\n-----END ${label}-----\n`
+  const folder = t.testdir({
+    'tls.crt': pem('CERTIFICATE'),
+    'tls.key': pem('PRIVATE KEY'),
+    'public.key': pem('PUBLIC KEY')
+  })
+  for (const args of [['serve'], ['serve', '--check']]) {
+    for (const env of [
+      { TLS_CERT_FILE: join(folder, 'tls.crt'), TLS_KEY_FILE: join(folder, 'tls.key') },
+      { OAUTH_PUBLIC_KEY_FILE: join(folder, 'public.key') }
+    ]) {
+      const { exit, stderr } = run(t, args, { DRUPAL_URL: 'http://127.0.0.1:1', ...env })
+      t.equal(await exit, 2)
+      for (const name of Object.keys(env)) t.match(stderr(), name)
+    }
+  }
 })
 
 t.test('a full disk costs log lines, not the process', async t => {
