@@ -199,12 +199,15 @@ export class AnswerReader {
     return length === undefined ? 'end' : 'length'
   }
 
-  #keepAlive(text: string, { connection, 'keep-alive': hint }: Record<string, string>): number {
-    const isOld = text.startsWith('HTTP/1.0')
-    if (connection !== undefined) {
-      const words = connection.toLowerCase()
-      if (/\bclose\b/.test(words) || (isOld && !/\bkeep-alive\b/.test(words))) return 0
-    } else if (isOld) return 0
+  #keepAlive(
+    text: string,
+    { connection, 'keep-alive': hint, 'transfer-encoding': coding }: Record<string, string>
+  ): number {
+    const words = connection?.toLowerCase() ?? ''
+    if (/\bclose\b/.test(words)) return 0
+    // HTTP/1.0 knows no chunks: what follows them may be another answer to one reader and the same to another (RFC 9112 §6.1).
+    const mayStay = coding === undefined && /\bkeep-alive\b/.test(words)
+    if (text.startsWith('HTTP/1.0') && !mayStay) return 0
     const seconds = /\btimeout=(\d{1,9})\b/i.exec(hint ?? '')?.[1]
     if (seconds === undefined) return this.#limitMs
     // The other side's clock runs from its last byte: a second less, so that no request meets a closing connection.

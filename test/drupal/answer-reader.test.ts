@@ -113,6 +113,7 @@ t.test('how long the connection may be kept', async t => {
     ['HTTP/1.0 204 No', 0],
     ['HTTP/1.0 204 No\r\nConnection: Keep-Alive', 4000],
     ['HTTP/1.0 204 No\r\nConnection: x', 0],
+    ['HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked', 0],
     ['HTTP/1.1 204 No\r\nConnection: keep-alive\r\nKeep-Alive: timeout=3, max=100', 2000],
     ['HTTP/1.1 204 No\r\nKeep-Alive: timeout=1', 0],
     ['HTTP/1.1 204 No\r\nKeep-Alive: timeout=75', 4000],
