@@ -1,7 +1,6 @@
 // One connection to Drupal or another server: HTTP/1.1, one request at a time, kept for the next. It refuses to know how long an
 // answer may take, how large it may be and how many connections there are. Measured: undici's client costs a call 20 µs more, a
 // quarter of what a bare relay costs.
-import { isAscii } from 'node:buffer'
 import type { OnReadOpts, Socket } from 'node:net'
 import { type Sender, sendAtEndOfTurn } from '../end-of-turn.ts'
 import { type AnswerHandler, AnswerReader } from './answer-reader.ts'
@@ -130,7 +129,7 @@ export class KeptConnection implements Connection, Sender {
     }
     const bytes = typeof body === 'string' ? Buffer.from(body) : body
     // One piece is one system call without a list of buffers.
-    if (bytes.length <= maxJoined && isAscii(bytes)) {
+    if (bytes.length <= maxJoined) {
       socket.write(head + bytes.toString('latin1'), 'latin1')
     } else {
       socket.cork()
