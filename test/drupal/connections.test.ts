@@ -5,6 +5,8 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
 import type { OutgoingRequest, RequestHandler } from '../../src/drupal/connection.ts'
 import { type Connections, createConnections } from '../../src/drupal/connections.ts'
@@ -100,6 +102,29 @@ t.test('bytes after a stream of events take nothing of it away', async t => {
   t.equal(String(await stream?.reduce((all, bytes) => all + String(bytes), '')), 'data: 1\n\n')
 })
 
+t.test('events that came whole are read although their connection has closed since', async t => {
+  for (const [how, framing, events] of [
+    ['chunked', 'transfer-encoding: chunked', '9\r\ndata: 1\n\n\r\n0\r\n\r\n'],
+    ['up to the end of the connection', 'connection: close', 'data: 1\n\n']
+  ] as const) {
+    let isClosed: Promise<unknown> | undefined
+    const url = await startTcp(t, socket => {
+      isClosed = once(socket, 'close')
+      socket.end(
+        `HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n${framing}\r\n\r\n${events}`
+      )
+    })
+    const asked = exchange(connectionsTo(t, url), { ...request(), ...bounds, streams: true })
+    const { stream } = await asked
+    await isClosed
+    t.equal(
+      String(await stream?.reduce((all, bytes) => all + String(bytes), '')),
+      'data: 1\n\n',
+      how
+    )
+  }
+})
+
 t.test('a connection that closes before the request has left is replaced', async t => {
   for (const [how, close] of [
     ['FIN', (socket: Socket) => socket.destroy()],
@@ -127,6 +152,26 @@ t.test('a site that closes while TLS begins was never asked', async t => {
   const error = await refused(ask(connections, { method: 'POST', body: '{}' }))
   t.match(error, { code: 'GW_UPSTREAM_UNAVAILABLE', reason: 'connection lost before an answer' })
   t.notMatch(error['hint'], /may have been carried out/)
+})
+
+t.test('of a connection that has closed nothing is kept', async t => {
+  const site = await startSite(t, (_seen, response) => {
+    response.setHeader('connection', 'close').end('{}')
+  })
+  const connections = connectionsTo(t, site.url)
+  setFlagsFromString('--expose-gc')
+  const gc = runInNewContext('gc') as () => void
+  function inUse() {
+    gc()
+    return process.memoryUsage().arrayBuffers
+  }
+  await ask(connections)
+  const before = inUse()
+  for (let calls = 0; calls < 100; calls++) await ask(connections)
+  // Each had a buffer of 64 KB.
+  const isFree = () => inUse() - before < 1_000_000
+  for (let turns = 0; turns < 100 && !isFree(); turns++) await new Promise(setImmediate)
+  t.ok(isFree())
 })
 
 t.test('free connections close in time', async t => {
@@ -226,6 +271,75 @@ t.test(
     t.equal((await asked).status, 200)
   }
 )
+
+t.test('on a kept connection silence ends a call as on a new one, and it may have run', async t => {
+  const ports: (number | undefined)[] = []
+  const site = await startSite(t, (seen, response, incoming) => {
+    ports.push(incoming.socket.remotePort)
+    if (seen.method === 'GET') response.end('{}')
+  })
+  const connections = connectionsTo(t, site.url)
+  await ask(connections)
+  const call = { ...request({ method: 'POST', body: '{}' }), ...bounds, headersTimeoutMs: 50 }
+  t.match(await refused(exchange(connections, call)), {
+    code: 'GW_UPSTREAM_TIMEOUT',
+    reason: /^silence of the site/,
+    message: /may have been carried out/
+  })
+  t.equal(new Set(ports).size, 1)
+})
+
+t.test('the time for a call runs while its connection is being made', async t => {
+  const url = await startTcp(t, () => {})
+  const connections = connectionsTo(t, url.replace('http:', 'https:'))
+  const error = await refused(exchange(connections, { ...request(), ...bounds, callTimeoutMs: 50 }))
+  t.match(error, { code: 'GW_UPSTREAM_TIMEOUT', reason: 'no complete answer within 50 ms' })
+})
+
+t.test('a body may take longer than its silences', async t => {
+  const site = await startSite(t, (_seen, response) => {
+    let pieces = 0
+    const timer = setInterval(() => {
+      response.write('piece')
+      if (++pieces < 5) return
+      clearInterval(timer)
+      response.end()
+    }, 100)
+  })
+  const asked = { ...request(), ...bounds, headersTimeoutMs: 300 }
+  const { body } = await exchange(connectionsTo(t, site.url), asked)
+  t.equal(body.toString(), 'piece'.repeat(5))
+})
+
+t.test('an answer may be as large as the bound, and no larger', async t => {
+  const site = await startSite(t, (seen, response) => {
+    if (seen.method === 'GET') response.setHeader('content-length', 2)
+    response.write('{')
+    response.end('}')
+  })
+  const connections = connectionsTo(t, site.url)
+  for (const method of ['GET', 'POST']) {
+    const asked = { ...request({ method }), ...bounds }
+    t.equal((await exchange(connections, { ...asked, maxBytes: 2 })).body.toString(), '{}', method)
+    const error = await refused(exchange(connections, { ...asked, maxBytes: 1 }))
+    t.match(error, { code: 'GW_UPSTREAM_TOO_LARGE' }, method)
+  }
+})
+
+t.test('a connection on which a part of the last request still waits is not used', async t => {
+  let count = 0
+  const url = await startTcp(t, socket => {
+    count++
+    // Reads no more of the body.
+    socket.pause()
+    socket.write('HTTP/1.1 413 No\r\ncontent-length: 0\r\n\r\n')
+  })
+  const connections = connectionsTo(t, url)
+  const body = Buffer.alloc(20_000_000, 'x')
+  t.equal((await ask(connections, { method: 'POST', body })).status, 413)
+  t.equal((await ask(connections)).status, 413)
+  t.equal(count, 2)
+})
 
 t.test('close ends what is under way, and nothing is sent after it', async t => {
   const site = await startSite(t, () => {})
