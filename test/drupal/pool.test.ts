@@ -406,14 +406,14 @@ t.test('the back channel', async t => {
     const site = await startSite(t, (seen, response) => {
       if (seen.url === '/huge') response.end('x'.repeat(1_100_000))
     })
-    const config = configFor(site.url, { oauth: { timeoutSeconds: 0.05 } })
-    const pool = createDrupalPool(config)
-    t.teardown(() => pool.close())
+    const pool = poolFor(t, site.url)
     t.match(await refused(pool.fetch(`${site.url}/huge`)), {
       code: 'GW_AUTHORIZATION_SERVER_UNAVAILABLE',
       reason: /GW_UPSTREAM_TOO_LARGE/
     })
-    t.match(await refused(pool.fetch(`${site.url}/slow`)), { reason: /GW_UPSTREAM_TIMEOUT/ })
+    const impatient = createDrupalPool(configFor(site.url, { oauth: { timeoutSeconds: 0.05 } }))
+    t.teardown(() => impatient.close())
+    t.match(await refused(impatient.fetch(`${site.url}/slow`)), { reason: /GW_UPSTREAM_TIMEOUT/ })
     t.match(await refused(pool.fetch('data:text/plain,x')), { name: 'TypeError' })
     const signal = AbortSignal.abort(new Error('gone'))
     t.match(await refused(pool.fetch(site.url, { signal })), { message: 'gone' })
