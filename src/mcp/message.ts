@@ -31,12 +31,9 @@ export const maxDepth = 512
 export function readMessage(bytes: Buffer, limits: ReadLimits): Reading {
   if (bytes.length === 0) return unreadable('the body is empty')
   if (!isUtf8(bytes)) return unreadable('the body is not UTF-8')
-  const text = bytes.toString()
-  // A byte order mark would be relayed, and PHP does not read past one.
-  if (text.charCodeAt(0) === 0xfeff) return unreadable('the body begins with a byte order mark')
   let value: unknown
   try {
-    value = JSON.parse(text)
+    value = JSON.parse(bytes.toString())
   } catch {
     return unreadable('the body is not JSON')
   }
