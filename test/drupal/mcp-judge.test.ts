@@ -1,0 +1,174 @@
+import t from 'tap'
+import { checkWhole, type Expected, findRequest, withId } from '../../src/drupal/mcp-answer.ts'
+import { createJudge, createReplayJudge } from '../../src/drupal/mcp-judge.ts'
+import type { RpcRequest } from '../../src/mcp/call.ts'
+
+const request = (id: string | number): RpcRequest => ({
+  kind: 'request',
+  id,
+  idText: JSON.stringify(id),
+  method: 'tools/call',
+  params: undefined
+})
+const one = request(1)
+const two = request('two')
+const asked = (requests: RpcRequest[], more: Partial<Expected> = {}): Expected => ({
+  requests,
+  batch: requests.length > 1,
+  scopes: [],
+  ...more
+})
+const result = (id: unknown, members: object = {}) => ({ jsonrpc: '2.0', id, result: members })
+const denial = {
+  jsonrpc: '2.0',
+  id: null,
+  error: {
+    code: -32600,
+    message: 'no',
+    data: "Access Denied: The 'secret' permission is required."
+  }
+}
+const event = (value: unknown) => `data: ${JSON.stringify(value)}\n\n`
+const bytes = (value: unknown) => Buffer.from(JSON.stringify(value))
+const foreign = 'an answer for another id'
+
+function judgeOf(expected: Expected) {
+  const reasons: string[] = []
+  const { pass, lost } = createJudge(expected, reason => reasons.push(reason))
+  return { pass, reasons, lost: () => lost().map(({ id }) => id) }
+}
+
+t.test('R19 an answer passes to who waits for it, once, and no other does', async t => {
+  const { pass, reasons, lost } = judgeOf(asked([one]))
+  t.equal(pass(event(result(2))), undefined)
+  t.same(lost(), [1])
+  t.equal(pass(event(result(1))), event(result(1)))
+  t.same(lost(), [])
+  t.equal(pass(event(result(1))), undefined)
+  t.same(reasons, [foreign, foreign])
+})
+
+t.test('comments and news pass as they come, and answer nothing', async t => {
+  const { pass, lost } = judgeOf(asked([one]))
+  for (const text of [
+    ': keepalive\n\n',
+    'event: x\n\n',
+    event({ method: 'notifications/x', jsonrpc: '2.0' }),
+    event({ jsonrpc: '2.0', method: 'notifications/x' }),
+    event({ jsonrpc: '2.0', id: 1, method: 'ping' })
+  ])
+    t.equal(pass(text), text)
+  t.same(lost(), [1])
+})
+
+t.test('an event is understood however its lines are written', async t => {
+  const [head, tail] = ['{"jsonrpc":"2.0",', '"id":1,"result":{}}']
+  for (const end of ['\n', '\r', '\r\n'])
+    for (const lines of [
+      [`data: ${head}`, `data:${tail}`],
+      [': note', '', `data:${head}${tail}`],
+      ['event: message', `data: ${head}`, 'retry: 1', `data: ${tail}`, ': note']
+    ]) {
+      const text = [...lines, '', ''].join(end)
+      const { pass, lost } = judgeOf(asked([one]))
+      t.equal(pass(text), text)
+      t.same(lost(), [], JSON.stringify(text))
+    }
+})
+
+t.test('R43 nothing is lost where the client can resume, and only there', async t => {
+  for (const [line, expected] of [
+    ['id: 7', []],
+    ['id:7', []],
+    ['id', [1]],
+    ['id:', [1]],
+    ['id: ', [1]],
+    ['id: a\0b', [1]],
+    ['xid: 7', [1]],
+    [': id: 7', [1]]
+  ] as const) {
+    const { pass, lost } = judgeOf(asked([one]))
+    pass(`${line}\ndata:\n\n`)
+    t.same(lost(), expected, JSON.stringify(line))
+  }
+})
+
+t.test('a batch: each gets its own, one by one or together', async t => {
+  const apart = judgeOf(asked([one, two]))
+  t.equal(apart.pass(event(result('two'))), event(result('two')))
+  t.same(apart.lost(), [1])
+  t.equal(apart.pass(event(result(1))), event(result(1)))
+
+  const together = judgeOf(asked([one, two]))
+  t.match(
+    together.pass(event([result('two'), result(9), result(1)])),
+    `data: ${JSON.stringify([result('two'), result(1)])}\n\n`
+  )
+  t.same(together.lost(), [])
+  t.equal(together.pass(event([result(1)])), undefined)
+})
+
+t.test('a permission that is missing is not named, whoever is refused', async t => {
+  const single = judgeOf(asked([one]))
+  const told = single.pass(event(denial))
+  t.match(told, '"id":1')
+  t.notMatch(told, 'secret')
+  t.same(single.lost(), [])
+  // Of a batch nobody knows which one it refuses.
+  const batch = judgeOf(asked([one, two]))
+  t.equal(batch.pass(event(denial)), undefined)
+  t.same(batch.lost(), [1, 'two'])
+})
+
+t.test('a stream that is resumed shows its messages as they may be seen', async t => {
+  const judge = createReplayJudge(text => text.replace('grüße', 'hidden'))
+  const utf8 = (text: string) => Buffer.from(text).toString('latin1')
+  for (const text of [': grüße\n\n', event({ method: 'grüße' }), event(result(1))])
+    t.equal(judge.pass(utf8(text)), utf8(text))
+  t.match(judge.pass(utf8(event(result('grüße')))), event(result('hidden')))
+  t.same(judge.lost(), [])
+})
+
+t.test('what is no answer to the request is not taken for one', async t => {
+  const error = { code: -32000, message: 'no' }
+  for (const [message, reason] of [
+    [{ id: 1, result: {} }, 'JSON, but no JSON-RPC'],
+    [[result(1)], 'JSON, but no JSON-RPC'],
+    [{ jsonrpc: '2.0', id: 1 }, /neither a result nor an error, or both/],
+    [{ ...result(1), error }, /neither a result nor an error, or both/],
+    [{ jsonrpc: '2.0', id: 1, error: 'no' }, 'an error that is none'],
+    [{ jsonrpc: '2.0', id: 1, error: { ...error, code: 1.5 } }, 'an error that is none'],
+    [{ jsonrpc: '2.0', result: {} }, foreign],
+    [result(10), foreign],
+    [result('1 '), foreign]
+  ] as const)
+    t.match(findRequest(bytes(message), asked([one])), { kind: 'foreign', reason })
+  t.same(findRequest(Buffer.from('{'), asked([one])), {
+    kind: 'foreign',
+    reason: 'the answer is not JSON'
+  })
+})
+
+t.test('R21 an answer goes back under the id that was written', async t => {
+  t.equal(checkWhole(bytes(result('1')), asked([one])), JSON.stringify(result(1)))
+  const body = bytes(result(1))
+  t.equal(checkWhole(body, asked([one])), body)
+  t.equal(withId(body, { requests: [one] }), body)
+  t.equal(withId(body, { requests: [two] }), JSON.stringify(result('two')))
+  t.equal(withId(body, { requests: [two, one] }), body)
+})
+
+t.test('a batch that came whole: one answer for each that was asked, and no other', async t => {
+  const answers = (value: unknown, ...requests: RpcRequest[]): unknown =>
+    JSON.parse(checkWhole(bytes(value), asked(requests, { batch: true })).toString())
+  t.same(answers([result('two'), result(1)], one, two), [result(1), result('two')])
+  t.match(answers([result(1, { a: 1 }), result(1, { a: 2 }), result(9)], one, two), [
+    result(1, { a: 1 }),
+    { id: 'two', error: { code: Number } }
+  ])
+  const refused = { jsonrpc: '2.0', id: null, error: { code: -32600, message: 'no batches' } }
+  t.match(answers(refused, one, two), [
+    { id: 1, error: { message: 'no batches' } },
+    { id: 'two', error: { message: 'no batches' } }
+  ])
+})
