@@ -249,6 +249,8 @@ t.test(
     advance(120)
     t.equal(await judged(parts, site.mint().token), 'ok')
     t.equal(failures.at(-1), 'keys')
+    const stranger = await drupal(t, { now })
+    t.equal(await judged(parts, stranger.mint().token), 'signature', 'a forged one gets no 503')
     advance(600)
     t.equal(await judged(parts, site.mint().token), unavailable, 'too stale')
     site.clearFaults()
@@ -390,6 +392,14 @@ t.test(
     t.equal(await judged(parts, await sign(2, { kid: 'enc' })), 'unknown-key')
     keys = [{ kty: 'RSA', n: 'AQAB', e: 'AQAB' }]
     t.equal(await judged(parts, await sign(0, { kid: 'x' })), 'signature', 'an RSA key of 24 bits')
+
+    keys = Array.from({ length: 32 }, () => jwks[0])
+    t.equal(await judged(parts, await sign(0, { kid: 'any' })), 'ok', 'as many as a set may hold')
+    keys = [await exportJWK(other.publicKey)]
+    t.equal(await judged(parts, await forge({ kid: 'any' })), 'ok', 'replaced, and still no kid')
+    keys = [{ ...jwks[0], kid: 'k0' }, jwks[2]]
+    t.equal(await judged(parts, await sign(0, { kid: 'any' })), 'unknown-key', 'one key has a kid')
+    t.equal(await judged(parts, await sign(0, { kid: 'k0' })), 'ok')
   }
 )
 
