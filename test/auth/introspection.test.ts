@@ -269,7 +269,7 @@ t.test(
 
 t.test('mode introspection fails closed, with a reason and no verdict', async t => {
   const failures: string[] = []
-  const { site, parts } = await pair(t, {
+  const { site, parts, asked } = await pair(t, {
     events: {
       asFailure: kind => failures.push(kind),
       introspection: (_ms, outcome) => failures.push(outcome)
@@ -278,6 +278,7 @@ t.test('mode introspection fails closed, with a reason and no verdict', async t 
   site.faults.introspectionDown = true
   const { token } = site.mint()
   t.equal(await judged(parts, token), unavailable)
+  t.equal(asked('/oauth/introspect').length, 1, 'a server in trouble is not asked twice')
   t.match(await reasonOf(parts.introspection.ask(token, 'x')), /introspect answered 503/)
   t.same(failures, ['failed', 'introspection', 'failed', 'introspection'])
   site.faults.introspectionDown = false
@@ -386,6 +387,13 @@ t.test(
     t.equal(post.seen[0]?.request.headers.authorization, undefined)
     t.equal(post.seen[0]?.form.get('client_id'), 'gate way')
     t.equal(post.seen[0]?.form.get('client_secret'), 's:%')
+    const both = await standardServer(t)
+    both.state.metadata = {
+      introspection_endpoint_auth_methods_supported: ['client_secret_post', 'client_secret_basic']
+    }
+    both.state.answer = active
+    t.equal(await judged(both.parts, 'opaque-1'), 'ok')
+    t.match(both.seen[0]?.request.headers.authorization, /^Basic /, 'the better of the two')
     const like = await standardServer(t)
     like.state.metadata = { token_endpoint_auth_methods_supported: ['client_secret_post'] }
     like.state.answer = active
@@ -402,6 +410,7 @@ t.test('RFC 7662: what an answer must say, and what it may not', async t => {
     ['active as text', { ...active, active: 'true' }, 'inactive'],
     ['nothing', {}, 'inactive'],
     ['a refresh token', { ...active, token_type: undefined }, 'inactive'],
+    ['a type that is no text', { ...active, token_type: 7 }, 'inactive'],
     ['a DPoP token', { ...active, token_type: 'DPoP' }, 'inactive'],
     ['a bound token', { ...active, cnf: { jkt: 'x' } }, 'type'],
     ['expired', { ...active, exp: seconds - 60 }, 'expired'],

@@ -97,6 +97,11 @@ t.test('budgets that are off and sessions that are not there draw nothing', asyn
     draw({ session: undefined, rule: undefined }).map(d => d.budget),
     ['principal', 'client']
   )
+  t.same(
+    draw({ message: undefined, rule: undefined }).map(d => d.budget),
+    ['principal', 'client'],
+    'R28 nor does the end of a session draw on the session'
+  )
 })
 
 t.test('before sign-in the address stands for the caller, and no client is charged', async t => {
@@ -151,6 +156,8 @@ t.test('the RateLimit fields of draft-11', async t => {
     ])
     t.equal(fields['retry-after'], '12')
     t.match(fields.ratelimit, /"session";r=0;t=4, "principal";r=0;t=12/)
+    const last = [taken({ used: 301, resetMs: 9000 }), taken({ used: 302, resetMs: 4000 })]
+    t.equal(rateLimitFields(last)['retry-after'], '9', 'in whatever order they stand')
     t.equal(rateLimitFields([taken({ used: 301, resetMs: 0 })])['retry-after'], '1', 'never zero')
   })
 })
@@ -158,6 +165,7 @@ t.test('the RateLimit fields of draft-11', async t => {
 t.test('the refusal tells a model what to wait for', async t => {
   t.equal(rateLimited([taken({ used: 300 })]), undefined, 'the last unit is still allowed')
   const error = rateLimited([
+    taken({ budget: 'client', used: 1, resetMs: 99_000 }),
     taken({ used: 301, resetMs: 400 }),
     taken({ budget: 'tool', max: 1, used: 2, windowMs: 1000, resetMs: 1000 }),
     taken({
