@@ -43,6 +43,15 @@ t.test('R33 R34 R35 R36 the version header', async t => {
   t.equal(await ping('2025-06-18'), 200, 'supported, though another was negotiated')
   t.equal(await ping('2024-01-01'), 400)
   t.equal(await ping('banana'), 400)
+  const { authorization } = session as { authorization: string }
+  const initialize = rpc('initialize', { protocolVersion: '2025-11-25' })
+  for (const [version, status] of [
+    ['2025-06-18', 200],
+    ['banana', 400]
+  ] as const) {
+    const headers = { authorization, 'mcp-protocol-version': version }
+    t.equal((await gateway.post(initialize, headers)).status, status, `initialize, ${version}`)
+  }
 })
 
 t.test('methods', async t => {
@@ -296,14 +305,16 @@ t.test('R46 R47 R48 batches of 2025-03-26', async t => {
     t.equal(text, '')
   })
   t.test('initialize in a batch: 400', async t => {
-    const { status, json } = await gateway.post(
-      [rpc('initialize', { protocolVersion: '2025-03-26' })],
-      {
-        authorization: session['authorization'] as string
-      }
-    )
-    t.equal(status, 400)
-    t.equal(json.error.code, -32600)
+    const { authorization } = session as { authorization: string }
+    const initialize = rpc('initialize', { protocolVersion: '2025-03-26' })
+    for (const [batch, headers] of [
+      [[initialize], { authorization }],
+      [[rpc('ping', undefined, 'a'), initialize], session]
+    ] as const) {
+      const { status, json } = await gateway.post(batch, headers)
+      t.equal(status, 400)
+      t.equal(json.error.code, -32600)
+    }
   })
   t.test('over the limit of messages: 400', async t => {
     const { status } = await gateway.post(
