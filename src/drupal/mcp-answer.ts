@@ -1,5 +1,6 @@
 // Is this message of the upstream the answer to what was asked? The bytes as they came where they are, else what the client is told
-// instead: never another's answer, never one without its id, never the name of a permission. It refuses to know how the message came.
+// instead: never another's answer, never one without its id, never the name of a permission or an exception of the site's. It refuses
+// to know how the message came.
 import { errorTable, type GatewayError, isGatewayError } from '../errors.ts'
 import { isObject, type Params, type RpcRequest } from '../mcp/call.ts'
 import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
@@ -7,6 +8,7 @@ import { resultFrames, rpcErrorBody } from '../mcp/rpc-error.ts'
 import { denied } from './answers.ts'
 import { unusable } from './mcp-ask.ts'
 import { isSameId } from './mcp-read.ts'
+import { withoutInside } from './tool-failure.ts'
 
 export interface Expected {
   /** What was asked and is not answered yet. */
@@ -54,9 +56,10 @@ export function checkWhole(body: Buffer, expected: Expected): Buffer | string {
 /** The answer that an HTTP status other than 2xx has given already: it belongs to whoever asked, whatever id it names. */
 export function withId(body: Buffer, { requests }: Pick<Expected, 'requests'>): Buffer | string {
   const [request, ...others] = requests
-  if (request === undefined || others.length > 0) return body
   const text = body.toString()
-  return memberText(text, 'id') === request.idText ? body : setMembers(text, { id: request.idText })
+  const isOwn = request !== undefined && others.length === 0
+  const shown = withoutInside(isOwn ? named(text, request) : text)
+  return shown === text ? body : shown
 }
 
 /** Each request of a batch is answered once: what is missing or lost its id is told, what nobody asked for is left out. */
@@ -75,7 +78,7 @@ function checkBatch(body: Buffer, expected: Expected): string {
       const found = examine(element, text, { ...expected, requests })
       if (found.kind === 'answer') answers.set(found.request, found.text ?? text)
       else if (isObject(error) && hasNoId(element as Params)) {
-        refused = ({ idText }) => setMembers(text, { id: idText })
+        refused = request => withoutInside(named(text, request))
       }
     } catch (thrown) {
       if (!isGatewayError(thrown) || thrown.code !== 'GW_UPSTREAM_FORBIDDEN') throw thrown
@@ -114,11 +117,13 @@ function examine(value: unknown, text: string, expected: Expected): Found {
   // Of a batch nobody knows which one it refuses.
   const request = isLost && batch ? undefined : found
   if (request === undefined) return foreign('an answer for another id')
-  const named =
-    memberText(text, 'id') === request.idText ? text : setMembers(text, { id: request.idText })
-  const shown = result === undefined ? named : (edit?.(request)?.(named) ?? named)
+  const own = named(text, request)
+  const shown = result === undefined ? withoutInside(own) : (edit?.(request)?.(own) ?? own)
   return { kind: 'answer', request, ...(shown !== text && { text: shown }) }
 }
+
+const named = (text: string, { idText }: RpcRequest) =>
+  memberText(text, 'id') === idText ? text : setMembers(text, { id: idText })
 
 function isDenial(error: unknown): boolean {
   return (

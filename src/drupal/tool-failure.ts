@@ -1,6 +1,9 @@
 // What a model is told when a tool failed. An exception's text may hold paths, queries and class names, so it stays in the log;
 // what a tool says about its arguments is passed on, cleaned, because the model can do something about it.
 
+import { isObject } from '../mcp/call.ts'
+import { memberText, setMembers } from '../mcp/json-members.ts'
+
 const MAX_TEXT = 500
 
 /** Class names, paths, SQL states, markup: signs that a text was not written for the outside. */
@@ -41,4 +44,20 @@ export function failureText(code: number, message: unknown, data: unknown): stri
   const said = code === -32603 ? '' : clean(message)
   if (said !== '') return `The tool failed: ${said}`
   return 'The tool failed on the site. Its log says why.'
+}
+
+/** What only an exception or a stack says, in JSON text: classes, calls, files of a server, addresses that it could not reach. */
+const exception =
+  /\w\\\\\w|\w::\w|\w->\w|\.php\b|SQLSTATE|\\n\s+at |(?<![\w./:])\/(?:var|usr|srv|opt|home|app)\/|\bE(?:CONN[A-Z]+|NOENT|NOTFOUND|ACCES)\b/
+
+/** The JSON-RPC message as it is, but for an error that shows the inside of a site that speaks MCP: code and fact are left of it. */
+export function withoutInside(message: string): string {
+  const error = memberText(message, 'error')
+  if (error === undefined || !exception.test(error)) return message
+  const value: unknown = JSON.parse(error)
+  if (!isObject(value)) return message
+  const { code, message: said, data } = value
+  const text =
+    code === -32602 ? failureText(code, said, data) : 'The site failed. Its log says why.'
+  return setMembers(message, { error: JSON.stringify({ code, message: text }) })
 }

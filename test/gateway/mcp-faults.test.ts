@@ -81,6 +81,16 @@ const DENIED = {
   message: 'Invalid Request',
   data: "Access Denied: The 'secret permission' permission is required."
 }
+const EXCEPTION = {
+  code: -32603,
+  message: 'Internal error',
+  data: 'PDOException: SQLSTATE[HY000] Secret in /var/www/html/web/core/lib/Drupal.php:7'
+}
+const CLASSES = {
+  code: -32602,
+  message: 'Invalid Params',
+  data: 'The value is wrong. Adaptor Drupal\\secret\\Shaper received invalid input data: []'
+}
 const half = (response: ServerResponse, wait: boolean) => {
   response.writeHead(200, { 'content-type': 'application/json', 'content-length': '1000' })
   response.write('{"jsonrpc":"2.0","id":', () => {
@@ -149,6 +159,9 @@ const rows: [string, Answer, number, number, string?][] = [
     502,
     -32603
   ],
+  ['an exception', (r, id) => json(r, rpcError(id, EXCEPTION)), 200, -32603],
+  ['an exception without the id', r => json(r, rpcError(null, EXCEPTION)), 200, -32603],
+  ['classes', (r, id) => json(r, rpcError(id, CLASSES)), 200, -32602],
   ['a denial for another id', r => json(r, rpcError('Secret', DENIED)), 502, -32603],
   [
     'an error that lost its id',
@@ -183,6 +196,7 @@ const streamRows: [string, Answer, number][] = [
   ['no JSON', r => void stream(r).end('data: Secret\n\n'), -32603],
   ['an answer for another id', r => void stream(r, good('Secret')).end(), -32603],
   ['permission denied', r => void stream(r, rpcError(null, DENIED)).end(), 403],
+  ['classes', (r, id) => void stream(r, rpcError(id, CLASSES)).end(), -32602],
   [
     'an error that lost its id',
     r => void stream(r, rpcError(null, { code: -32000, message: 'x' })).end(),
@@ -278,6 +292,41 @@ for (const [era, other, start] of combinations) {
     })
   })
 }
+
+t.test('an exception of the site stays there; what else an error says passes', async t => {
+  const upstream = await legacyUpstream(t)
+  const gateway = await startBefore(t, upstream.endpoint, env)
+  const send = await clientOf('legacy', gateway)
+  for (const status of [200, 400]) {
+    for (const inside of [
+      EXCEPTION,
+      { code: -32603, message: "ENOENT: no such file, open 'Secret'" },
+      { code: -32000, message: 'connect ECONNREFUSED 10.0.0.3:3306' },
+      { code: 7, message: 'no', data: { trace: ['Secret\n    at run (file.js:1:1)'] } }
+    ]) {
+      upstream.misbehave((response, id) => json(response, rpcError(id, inside), status))
+      const { status: got, json: answer, text } = await send('prompts/get', { name: 'a' })
+      t.equal(got, status)
+      const error = { code: inside.code, message: 'The site failed. Its log says why.' }
+      t.same(answer, { jsonrpc: '2.0', id: 'mine', error })
+      t.notMatch(text, /Secret|10\.0/)
+    }
+    upstream.misbehave((response, id) => json(response, rpcError(id, CLASSES), status))
+    t.same((await send('prompts/get', { name: 'a' })).json.error, {
+      code: -32602,
+      message: 'Invalid arguments: The value is wrong.'
+    })
+    for (const outside of [
+      { code: -32002, message: 'Resource not found', data: { uri: 'file:///home/a/b.txt' } },
+      { code: -32042, message: 'x', data: { elicitations: [{ url: 'https://a.example/app/c' }] } },
+      { code: -32603, message: 'The index is being rebuilt.\nTry in 5 minutes.', data: { n: 1 } }
+    ]) {
+      const body = JSON.stringify(rpcError('mine', outside), null, 1)
+      upstream.misbehave(response => json(response, body, status))
+      t.equal((await send('prompts/get', { name: 'a' })).text, body)
+    }
+  }
+})
 
 t.test('an answer for another id cannot cross, also where ids are alike', async t => {
   const upstream = await legacyUpstream(t)
