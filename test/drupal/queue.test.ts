@@ -1,5 +1,6 @@
 import t from 'tap'
 import { createBreaker } from '../../src/drupal/breaker.ts'
+import { Stop } from '../../src/drupal/in-flight.ts'
 import { createFairQueue } from '../../src/drupal/queue.ts'
 import { refused } from './site.ts'
 
@@ -91,6 +92,25 @@ t.test('the queue', async t => {
     }
   })
 
+  t.test('it is the longest line that makes room, wherever it stands', async t => {
+    const queue = createFairQueue({ ...options, maxActive: 1, maxQueue: 5 })
+    queue.enter('x')
+    const keys = ['short', 'hog', 'hog', 'hog', 'short too']
+    const lines = keys.map(key => queue.enter(key) as Promise<void>)
+    const newcomer = queue.enter('new')
+    t.match(await refused(lines[3] as Promise<void>), { code: 'GW_OVERLOADED' })
+    for (const [leaver, next] of [
+      ['x', lines[0]],
+      ['short', lines[1]],
+      ['hog', lines[4]],
+      ['short too', newcomer],
+      ['new', lines[2]]
+    ] as const) {
+      queue.leave(leaver)
+      await next
+    }
+  })
+
   t.test('no queue at all: what does not fit is turned away at once', async t => {
     const queue = createFairQueue({ ...options, maxActive: 1, maxQueue: 0 })
     queue.enter('a')
@@ -122,6 +142,22 @@ t.test('the queue', async t => {
       t.throws(() => queue.leave('passer-by 1'), /leave without enter/)
     }
   )
+
+  t.test('thousands who gave up take nobody with them who still waits', async t => {
+    const queue = createFairQueue({ ...options, maxActive: 1 })
+    queue.enter('works')
+    const waiting = queue.enter('waits')
+    for (let i = 0; i < 3000; i++) {
+      const stop = new Stop()
+      const gone = refused(queue.enter(`gone ${i}`, stop) as Promise<void>)
+      stop.stop(new Error('gone'))
+      await gone
+    }
+    queue.leave('works')
+    await waiting
+    queue.leave('waits')
+    t.same(queue.stats(), { active: 0, queued: 0 })
+  })
 
   t.test('who waits too long is turned away and leaves no trace', async t => {
     const queue = createFairQueue({
