@@ -289,6 +289,42 @@ t.test('on a kept connection silence ends a call as on a new one, and it may hav
   t.equal(new Set(ports).size, 1)
 })
 
+t.test('neither the time nor the signal of an answered call ends the next one', async t => {
+  const ports: (number | undefined)[] = []
+  const site = await startSite(t, (seen, response, incoming) => {
+    ports.push(incoming.socket.remotePort)
+    if (seen.url === '/x') response.end('{}')
+    else setTimeout(() => response.end('late'), 150)
+  })
+  const connections = connectionsTo(t, site.url)
+  const controller = new AbortController()
+  const { signal } = controller
+  await exchange(connections, { ...request(), ...bounds, signal, callTimeoutMs: 100 })
+  await exchange(connections, { ...request(), ...bounds, headersTimeoutMs: 100 })
+  const asked = ask(connections, { path: '/late' })
+  await new Promise(setImmediate)
+  controller.abort(new Error('gone'))
+  t.equal((await asked).body.toString(), 'late')
+  t.equal(new Set(ports).size, 1)
+})
+
+t.test('a stream may take longer than a call, and tells that it was lost', async t => {
+  const site = await startSite(t, (seen, response) => {
+    response.setHeader('content-type', 'text/event-stream').write('data: 1\n\n')
+    setTimeout(() => {
+      if (seen.url === '/x') response.end('data: 2\n\n')
+      else response.destroy()
+    }, 150)
+  })
+  const connections = connectionsTo(t, site.url)
+  const asked = { ...request(), ...bounds, streams: true, callTimeoutMs: 100 }
+  const { stream } = await exchange(connections, asked)
+  const text = await stream?.reduce((all, bytes) => all + String(bytes), '')
+  t.equal(text, 'data: 1\n\ndata: 2\n\n')
+  const lost = await exchange(connections, { ...asked, path: '/lost' })
+  t.match(await refused(lost.stream?.toArray()), { code: 'GW_UPSTREAM_INVALID' })
+})
+
 t.test('the time for a call runs while its connection is being made', async t => {
   const url = await startTcp(t, () => {})
   const connections = connectionsTo(t, url.replace('http:', 'https:'))
