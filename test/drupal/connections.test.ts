@@ -174,6 +174,25 @@ t.test('of a connection that has closed nothing is kept', async t => {
   t.ok(isFree())
 })
 
+t.test(
+  'the time to connect ends no connection that is made, and what is past its time is not used',
+  async t => {
+    const ports: (number | undefined)[] = []
+    const site = await startSite(t, (_seen, response, incoming) => {
+      ports.push(incoming.socket.remotePort)
+      setTimeout(() => response.end('{}'), 150)
+    })
+    const { host } = new URL(site.url)
+    const times = { connectTimeoutMs: 100, keepAliveMs: 20 }
+    const connections = createConnections({ origin: site.url, host, ...times })
+    t.teardown(() => connections.close())
+    t.equal((await ask(connections)).body.toString(), '{}')
+    await new Promise(resolve => setTimeout(resolve, 50))
+    await ask(connections)
+    t.equal(new Set(ports).size, 2)
+  }
+)
+
 t.test('free connections close in time', async t => {
   const site = await startSite(t)
   const connections = connectionsTo(t, site.url, 20)
