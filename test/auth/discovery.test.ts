@@ -389,7 +389,8 @@ t.test(
     const second = await serve(t, (_request, response) =>
       json(response, { issuer: `${second}/as` })
     )
-    const listed = ['https://127.0.0.1/', `${second.replace('127.0.0.1', 'localhost')}/as`]
+    const own = `${second}/as`
+    const listed = ['https://127.0.0.1/', own.replace('127.0.0.1', 'localhost'), own]
     const old = 'http://localhost:9/'
     const { discovery, asked } = makeParts({
       drupalUrl: site.url,
@@ -402,6 +403,7 @@ t.test(
     t.equal(await discovery.serverOf('https://127.0.0.1/'), primary)
     // The second names itself by another host than it is listed under, so it is not believed.
     t.equal(await discovery.serverOf(listed[1] as string), primary)
+    t.equal((await discovery.serverOf(own)).issuer, own)
     t.equal(await discovery.serverOf(old), primary)
     const questions = asked.length
     t.equal(await discovery.serverOf(old), primary)
