@@ -167,6 +167,7 @@ t.test('R81 Authorization headers', async t => {
       [`Authorization: Bearer ${good}`, 'aUTHORIZATION: Bearer other'],
       400
     ],
+    ['of two schemes', ['Authorization: Basic eDp5', `Authorization: Bearer ${good}`], 400],
     ['no token', ['Authorization: Bearer'], 400],
     ['two tokens', [`Authorization: Bearer ${good} ${good}`], 400],
     ['a comma list', [`Authorization: Bearer ${good}, Bearer x`], 400],
