@@ -2,7 +2,7 @@ import t from 'tap'
 import { judgeAudience } from '../../src/auth/audience.ts'
 import { judgeClaims } from '../../src/auth/claims.ts'
 import { decodeJwt } from '../../src/auth/jwt.ts'
-import { type Principal, principalKey } from '../../src/auth/principal.ts'
+import type { Principal } from '../../src/auth/principal.ts'
 import type { AudiencePolicy } from '../../src/config/schema.ts'
 
 const now = 1_795_402_900
@@ -40,8 +40,10 @@ t.test('R87 R93 the claims of Drupal become a principal', async t => {
     scopes: ['content:read', 'content:write'],
     expiresAt: now + 291.695924,
     tokenId: '3c4f',
-    key: principalKey('https://127.0.0.1/', '2', 'pub-client')
+    key: 'rdltH-AXGxzvFeZzwThhqz'
   })
+  const keys = [{}, { iss: 'https://other.example/' }, { sub: '3' }, { client_id: 'cli' }]
+  t.equal(new Set(keys.map(changes => principalOf(changes).key)).size, 4, 'each is part of the key')
 })
 
 t.test('scope comes as array, string, scopes or scp; the first that is there counts', async t => {
