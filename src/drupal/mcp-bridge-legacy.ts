@@ -116,8 +116,8 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
     const { messages, bytes } = request.call
     const asked = elementTexts(bytes.toString())
     const answers = await Promise.all(
-      messages.map((message, index) =>
-        message.kind === 'request' ? element(request, message, asked[index] as string) : undefined
+      messages.flatMap((message, index) =>
+        message.kind === 'request' ? [element(request, message, asked[index] as string)] : []
       )
     )
     const texts = answers.filter(text => text !== undefined)

@@ -1,4 +1,5 @@
 import t from 'tap'
+import type { GatewayError } from '../../src/errors.ts'
 import { checkWhole, type Expected, findRequest, withId } from '../../src/drupal/mcp-answer.ts'
 import { createJudge, createReplayJudge } from '../../src/drupal/mcp-judge.ts'
 import type { RpcRequest } from '../../src/mcp/call.ts'
@@ -31,6 +32,15 @@ const denial = {
 const event = (value: unknown) => `data: ${JSON.stringify(value)}\n\n`
 const bytes = (value: unknown) => Buffer.from(JSON.stringify(value))
 const foreign = 'an answer for another id'
+
+function reasonOf(body: Buffer, expected: Expected): string | undefined {
+  try {
+    checkWhole(body, expected)
+  } catch (error) {
+    return (error as GatewayError).reason
+  }
+  return undefined
+}
 
 function judgeOf(expected: Expected) {
   const reasons: string[] = []
@@ -74,6 +84,9 @@ t.test('an event is understood however its lines are written', async t => {
       t.equal(pass(text), text)
       t.same(lost(), [], JSON.stringify(text))
     }
+  const mixed = judgeOf(asked([one]))
+  mixed.pass(`data: ${head}\rdata: ${tail}\n\n`)
+  t.same(mixed.lost(), [])
 })
 
 t.test('R43 nothing is lost where the client can resume, and only there', async t => {
@@ -114,10 +127,28 @@ t.test('a permission that is missing is not named, whoever is refused', async t 
   t.match(told, '"id":1')
   t.notMatch(told, 'secret')
   t.same(single.lost(), [])
+  t.match(single.reasons, [/^Drupal: Access Denied/])
   // Of a batch nobody knows which one it refuses.
   const batch = judgeOf(asked([one, two]))
   t.equal(batch.pass(event(denial)), undefined)
   t.same(batch.lost(), [1, 'two'])
+})
+
+t.test('what an answer hides is hidden however it comes', async t => {
+  const edit: Expected['edit'] = ({ id }) =>
+    id === 1 ? answer => answer.replace('hidden', 'shown') : undefined
+  const [hidden, shown] = [result(1, { a: 'hidden' }), result(1, { a: 'shown' })]
+  for (const requests of [[one], [one, two]]) {
+    const expected = asked(requests, { edit })
+    t.equal(checkWhole(bytes(hidden), { ...expected, batch: false }), JSON.stringify(shown))
+    t.match(judgeOf(expected).pass(event(hidden)), event(shown))
+    t.match(judgeOf(expected).pass(event(result('1', { a: 'hidden' }))), event(shown))
+  }
+  const others = result('two', { a: 'hidden' })
+  t.equal(
+    checkWhole(bytes([others, hidden]), asked([one, two], { edit })),
+    JSON.stringify([shown, others])
+  )
 })
 
 t.test('a stream that is resumed shows its messages as they may be seen', async t => {
@@ -143,6 +174,9 @@ t.test('what is no answer to the request is not taken for one', async t => {
     [result('1 '), foreign]
   ] as const)
     t.match(findRequest(bytes(message), asked([one])), { kind: 'foreign', reason })
+  t.equal(reasonOf(bytes(result(10)), asked([one])), foreign)
+  t.match(reasonOf(bytes({ jsonrpc: '2.0', method: 'x' }), asked([one])), /no answer/)
+  t.match(reasonOf(Buffer.from('['), asked([one, two])), /not JSON/)
   t.same(findRequest(Buffer.from('{'), asked([one])), {
     kind: 'foreign',
     reason: 'the answer is not JSON'
@@ -156,6 +190,12 @@ t.test('R21 an answer goes back under the id that was written', async t => {
   t.equal(withId(body, { requests: [one] }), body)
   t.equal(withId(body, { requests: [two] }), JSON.stringify(result('two')))
   t.equal(withId(body, { requests: [two, one] }), body)
+  const error = { code: -32000, message: 'no' }
+  for (const lost of [
+    { jsonrpc: '2.0', id: null, error },
+    { jsonrpc: '2.0', error }
+  ])
+    t.same(JSON.parse(checkWhole(bytes(lost), asked([two])).toString()), { ...lost, id: 'two' })
 })
 
 t.test('a batch that came whole: one answer for each that was asked, and no other', async t => {
@@ -171,4 +211,15 @@ t.test('a batch that came whole: one answer for each that was asked, and no othe
     { id: 1, error: { message: 'no batches' } },
     { id: 'two', error: { message: 'no batches' } }
   ])
+  const none = { jsonrpc: '2.0', error: { code: -32600, message: 'no batches' } }
+  t.match(answers([result(1), none], one, two), [result(1), { id: 'two', ...none }])
+  t.match(answers([result(1), { ...refused, id: 9 }], one, two), [
+    result(1),
+    { id: 'two', error: { data: undefined, message: /could not be used/ } }
+  ])
+  const forbidden = answers([denial, result(1)], one, two)
+  t.match(forbidden, [result(1), { id: 'two', error: { message: /^Forbidden/ } }])
+  t.notMatch(JSON.stringify(forbidden), 'secret')
+  const anonymous = asked([one, two], { scopes: undefined })
+  t.throws(() => checkWhole(bytes([denial]), anonymous), { code: 'GW_TOKEN_MISSING' })
 })

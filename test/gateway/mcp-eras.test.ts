@@ -245,7 +245,7 @@ t.test('modern on modern: what a handwritten upstream shows', async t => {
     const legacy = await startLegacyServer(t)
     const moments: Site['answer'][] = [
       (_seen, response) => html(response, 404),
-      (_seen, response) => void events(response)({ jsonrpc: '2.0', method: 'x' }),
+      (_seen, response) => events(response)({ jsonrpc: '2.0', method: 'x' }),
       legacy.answer
     ]
     for (const [index, answer] of moments.entries()) {
