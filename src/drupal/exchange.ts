@@ -196,8 +196,11 @@ class Exchange implements RequestHandler {
     if (this.#settled) return
     this.#settle()
     // An answer to HEAD declares a length and has no body: what was set aside for it holds old memory.
-    const whole = this.#body
-    const body = whole.length === this.#received ? whole : whole.subarray(0, this.#received)
+    const { length, 0: first, 1: second, 2: third } = this.#body
+    // A byte order mark is no JSON (RFC 8259 §8.1), and PHP sends one where a file of the site begins with it.
+    const from = first === 0xef && second === 0xbb && third === 0xbf && this.#received > 2 ? 3 : 0
+    const isWhole = from === 0 && length === this.#received
+    const body = isWhole ? this.#body : this.#body.subarray(from, this.#received)
     this.#answer({ status: this.#status, headers: this.#headers, body })
   }
 

@@ -387,6 +387,22 @@ t.test('the back channel', async t => {
     )
   })
 
+  t.test('a byte order mark is left out, of what is whole', async t => {
+    const bodies: Record<string, Buffer> = {
+      '/json': Buffer.from('\uFEFF{}'),
+      '/mark': Buffer.from('\uFEFF'),
+      '/part': Buffer.from([0xef, 0xbb]),
+      '/within': Buffer.from('{"a":"\uFEFF"}')
+    }
+    const site = await startSite(t, ({ url }, response) => response.end(bodies[url]))
+    const pool = poolFor(t, site.url)
+    const got = async (path: string) =>
+      Buffer.from(await (await pool.fetch(`${site.url}${path}`)).arrayBuffer())
+    t.same(await got('/json'), Buffer.from('{}'))
+    t.same(await got('/mark'), Buffer.alloc(0))
+    for (const path of ['/part', '/within']) t.same(await got(path), bodies[path])
+  })
+
   t.test('posts forms, follows no redirect', async t => {
     const site = await startSite(t, (_seen, response) =>
       response.writeHead(302, { location: 'https://evil.example/' }).end()
