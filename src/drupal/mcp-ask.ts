@@ -131,9 +131,19 @@ export function rpcCode(answer: Answer): number | undefined {
   return isObject(error) && Number.isInteger(error['code']) ? (error['code'] as number) : undefined
 }
 
-/** Whether an upstream says that it does not know the method: with 400 as drupal/mcp 1.x, or 404 as in the modern era. */
-export function isUnknownMethod(answer: Answer): boolean {
-  return answer.status >= 400 && rpcCode(answer) === errorTable.GW_METHOD_NOT_FOUND.rpc
+/** The request was no request to the server, whatever it asked for. */
+const ofTransport: ReadonlySet<number> = new Set([-32700, -32600, -32000, -32001])
+
+/**
+ * Whether a method failed, and not the request that called it: drupal/mcp 1.x says so with 400, and 404 goes with an unknown method
+ * in the modern era.
+ */
+export function isMethodError(answer: Answer): boolean {
+  const code = answer.status < 400 ? undefined : rpcCode(answer)
+  if (code === undefined) return false
+  return answer.status === 400
+    ? !ofTransport.has(code)
+    : answer.status === 404 && code === errorTable.GW_METHOD_NOT_FOUND.rpc
 }
 
 const translated: ReadonlySet<number> = new Set([401, 403, 429])

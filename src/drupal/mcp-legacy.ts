@@ -11,7 +11,7 @@ import { isGatewayError } from '../errors.ts'
 import { traceHeaders } from '../telemetry/tracing.ts'
 import type { Answer } from './exchange.ts'
 import { cancelled, createInFlight, type Stop } from './in-flight.ts'
-import { type Ask, type Caller, isUnknownMethod, refuseOrPass, rpcCode } from './mcp-ask.ts'
+import { type Ask, type Caller, isMethodError, refuseOrPass, rpcCode } from './mcp-ask.ts'
 import type { McpCatalogues } from './mcp-catalogue.ts'
 import { readAnswer, readBounds } from './mcp-read.ts'
 import { sendRead, sendWhole } from './mcp-send.ts'
@@ -148,9 +148,8 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
       if (result !== undefined) catalogues.learn(request.principal, result as Params)
       sendRead(reply, answer, read, expected)
     } else if (stream === undefined) {
-      // To a client a 404 would say that its session is gone (R61).
-      const shown = isUnknownMethod(answer) ? { ...answer, status: 200 } : answer
-      sendWhole(request, reply, shown, expected)
+      // To a client 400 would say that the connection is broken, and 404 that its session is gone (R61).
+      sendWhole(request, reply, answer, expected, isMethodError(answer) ? 200 : answer.status)
     } else streams.relay(request, reply, stream, { whenGone: 'finish', expected })
     return stream
   }

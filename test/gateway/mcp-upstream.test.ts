@@ -74,7 +74,7 @@ t.test('no header of Drupal’s reaches a client by itself', async t => {
   }
   const results: Record<string, object> = {
     200: { result: {} },
-    400: { error: { code: -32602, message: 'no' } }
+    400: { error: { code: -32600, message: 'no' } }
   }
   for (const [status, rest] of Object.entries(results)) {
     server.onRequest = ({ id }, response) =>
@@ -343,7 +343,7 @@ t.test('R31 a lost session may be told by 400 and a text, as servers of the SDKs
   t.test('and a 400 about something else leaves it as it is', async t => {
     const [known] = server.sessions
     server.onRequest = (_message, response) => error(-32602, 'no such argument')(response)
-    t.equal((await gateway.post(call(), session)).status, 400)
+    t.equal((await gateway.post(call(), session)).json.error.code, -32602)
     t.same([...server.sessions], [known])
   })
 })
@@ -529,6 +529,29 @@ t.test(
   }
 )
 
+t.test('R61 how a method failed is 200, why a request was refused stays 400', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  for (const [code, status] of [
+    [-32602, 200],
+    [-32603, 200],
+    [-32002, 200],
+    [7, 200],
+    [-32700, 400],
+    [-32600, 400],
+    [-32000, 400],
+    [-32001, 400]
+  ] as const) {
+    // Of a lost session only those speak who did not come to the method.
+    const error = { code, message: status === 200 ? 'no session id among the arguments' : 'no' }
+    server.onRequest = ({ id }, response) => json(response, { jsonrpc: '2.0', id, error }, 400)
+    const got = await gateway.post(rpc('prompts/get', { name: 'a' }, 'e'), session)
+    t.same([got.status, got.json], [status, { jsonrpc: '2.0', id: 'e', error }])
+  }
+  t.equal(server.messages.filter(({ method }) => method === 'initialize').length, 1)
+})
+
 t.test('mcp_server: a lock is waited for as long as a call may last, and no longer', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint, {
@@ -597,7 +620,7 @@ t.test('architecture §5: refusals become clean answers', async t => {
   t.equal(scoped.status, 403)
   t.match(scoped.headers.get('www-authenticate'), /scope="read:tutorials write:x"/, 'R88')
   const bad = await ask(response =>
-    json(response, { jsonrpc: '2.0', id: 1, error: { code: -32602, message: 'bad' } }, 400)
+    json(response, { jsonrpc: '2.0', id: 1, error: { code: -32600, message: 'bad' } }, 400)
   )
   t.equal(bad.status, 400)
   t.equal(bad.json.error.message, 'bad', 'what MCP itself says passes')
