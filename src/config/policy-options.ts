@@ -37,7 +37,7 @@ export const redisUrl = text({
   env: 'REDIS_URL',
   secret: true,
   description:
-    'redis:// or rediss:// URL of Redis 7 or Valkey: budgets and tombstones are shared by all replicas. Empty: kept per process.',
+    'redis:// or rediss:// URL of one Redis 7 or Valkey, no cluster: budgets and tombstones are shared by all replicas. Empty: kept per process.',
   accepts: 'a URL that begins with redis:// or rediss://',
   risk: 'Without it every replica counts budgets for itself.',
   default: ''

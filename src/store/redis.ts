@@ -121,10 +121,11 @@ export async function createRedisStore(options: RedisStoreOptions): Promise<Stor
     events.outage?.(false)
   }
 
-  /** Resolves when Redis takes a write: one that only reads (a replica, a full memory) is of no use here. */
+  /** Resolves when Redis takes all that is asked of it: one that only reads, or may run no script, is of no use here. */
   async function check() {
     try {
-      await within(redis.psetex('probe', 1000, '1'))
+      const asked = redis.ask(1, 'probe', 1, 1000)
+      await within(Promise.all([asked, redis.psetex('probe', 1000, '1')]))
     } catch (error) {
       throw unavailable('a probe', error)
     }

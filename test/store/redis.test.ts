@@ -227,6 +227,16 @@ t.test('a database that is not there is an outage, not database 0', { skip }, as
   t.same(one.lines, [])
 })
 
+t.test('a Redis that may be written to but runs no script is an outage', { skip }, async t => {
+  const user = ['limited', 'on', '>pw', '~*', '+@all', '-eval', '-evalsha']
+  const { port } = await startRedis(t, '--user', ...user)
+  const { store, lines } = await openStore(t, `redis://limited:pw@127.0.0.1:${port}`)
+  await t.rejects(store.check(), unavailable)
+  t.match(lines[0], /NOPERM/)
+  await delay(400)
+  t.equal(lines.length, 1, 'several probes later it is still an outage')
+})
+
 t.test('the password never reaches the log', { skip }, async t => {
   // Without the commands HELLO and AUTH Redis quotes what it was sent in its error.
   const cases: [string, RegExp, string[]][] = [
