@@ -213,6 +213,10 @@ export function gatewayError(code: ErrorCode, details: ErrorDetails = {}): Gatew
   if (details.hint !== undefined) {
     error.message += `${error.message.endsWith('.') ? '' : ':'} ${details.hint}`
   }
+  // For clients that show the body and take no notice of the challenge.
+  if (code === 'GW_INSUFFICIENT_SCOPE' && details.requiredScopes !== undefined) {
+    error.message += ` Sign in again and ask for: ${details.requiredScopes.join(' ')}`
+  }
   if (details.status !== undefined) Object.assign(error, { statusCode: details.status })
   return error as GatewayError
 }

@@ -91,6 +91,7 @@ t.test('R88 R89 scopes per tool, signed in', async t => {
     const answer = await gateway.post(call(name), reader)
     t.equal(answer.status, status, name)
     t.equal(scopesOf(answer), scopes, `${name}: granted and required`)
+    if (scopes !== undefined) t.match(answer.json.error_description, `ask for: ${scopes}`)
     const asked = gateway.drupal.requests.filter(({ path }) => path.endsWith(name)).length - before
     t.equal(asked, status === 200 ? 1 : 0, 'a refused call never gets to Drupal')
   }
