@@ -20,6 +20,7 @@ import { createArgumentsText } from './arguments-text.ts'
 import type { GetCatalogue } from './catalogue.ts'
 import type { Signal } from './exchange.ts'
 import { cancelled, type InFlight, untilGone } from './in-flight.ts'
+import { openSession } from './open-session.ts'
 import type { DrupalPool } from './pool.ts'
 import { createCallTool } from './tool-call.ts'
 import type { Catalogue, CatalogueTool } from './upstream.ts'
@@ -87,12 +88,7 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     if (typeof requested !== 'string') {
       throw gatewayError('GW_INVALID_PARAMS', { hint: 'initialize needs "protocolVersion".' })
     }
-    const version = negotiate(requested)
-    const principal = request.principal?.key ?? ''
-    reply.header(
-      'mcp-session-id',
-      sessions.seal({ principal, version, upstream: undefined }).sealed
-    )
+    openSession(sessions, request, reply, { version: negotiate(requested), upstream: undefined })
     return JSON.stringify(initializeResult(server, requested))
   }
 

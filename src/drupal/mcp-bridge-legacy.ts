@@ -20,6 +20,7 @@ import type { Listening } from './listening.ts'
 import type { Streams } from './streams.ts'
 import { sendJson, sendTranslated } from './mcp-translate.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
+import { openSession } from './open-session.ts'
 import type { ExpectedOf } from './mcp-shown.ts'
 
 export interface LegacyBridgeOptions {
@@ -157,12 +158,8 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
       const { idText, params = {} } = request.call.messages[0] as RpcRequest
       const description = describeUpstream(discovered, { tools: listening.isOffered })
       const result = initializeResult(description, params['protocolVersion'])
-      const { sealed } = sessions.seal({
-        principal: request.principal?.key ?? '',
-        version: String(result['protocolVersion']),
-        upstream: undefined
-      })
-      reply.header('mcp-session-id', sealed)
+      const version = String(result['protocolVersion'])
+      openSession(sessions, request, reply, { version, upstream: undefined })
       sendJson(request, reply, { status: 200, body: rpcResult(idText, JSON.stringify(result)) })
     },
 

@@ -14,6 +14,7 @@ import { cancelled, createInFlight, type Stop } from './in-flight.ts'
 import { type Ask, type Caller, isMethodError, refuseOrPass, rpcCode } from './mcp-ask.ts'
 import type { McpCatalogues } from './mcp-catalogue.ts'
 import { readAnswer, readBounds } from './mcp-read.ts'
+import { openSession } from './open-session.ts'
 import { sendRead, sendWhole } from './mcp-send.ts'
 import type { Streams } from './streams.ts'
 import type { ExpectedOf } from './mcp-shown.ts'
@@ -109,12 +110,8 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     const { id, version } = openedSession(answer, result)
     // An upstream may speak an older version than any that is spoken here; what it does not know, it does not send.
     const shown = isSupportedLegacy(version) ? version : negotiate(params['protocolVersion'])
-    const { sealed } = sessions.seal({
-      principal: request.principal?.key ?? '',
-      version: shown,
-      upstream: writeSession({ id, version, hello: shortHello(params) })
-    })
-    reply.header('mcp-session-id', sealed)
+    const upstream = writeSession({ id, version, hello: shortHello(params) })
+    openSession(sessions, request, reply, { version: shown, upstream })
     if (shown === version) sendRead(reply, answer, read, expectedOf(request))
     else {
       const rewritten = rpcResult(idText, JSON.stringify({ ...result, protocolVersion: shown }))

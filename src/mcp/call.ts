@@ -56,8 +56,8 @@ export interface Call {
   batch: boolean
   /** The bytes as received: these are what an upstream that speaks MCP is sent. */
   bytes: Buffer
-  /** Negotiated (legacy) or claimed and checked (modern). For `initialize`: what the one asked for comes to (R32). */
+  /** Negotiated (legacy) or claimed and checked (modern). For `initialize`: what the one asked for comes to (R32), then what is answered. */
   version: string
-  /** Undefined for `initialize` and for the modern era. */
+  /** Undefined for `initialize` until it is answered, and for the modern era. */
   session: SessionState | undefined
 }

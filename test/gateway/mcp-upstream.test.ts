@@ -209,6 +209,11 @@ t.test('R31 R38 the session of the upstream is mapped and never shown', async t 
   const gateway = await startBefore(t, server.endpoint)
   const session = await gateway.initialize(gateway.token(), '2025-11-25')
   t.equal(session['mcp-protocol-version'], '2025-06-18', 'R32 what the upstream negotiated')
+  t.match(JSON.parse(gateway.audited.at(-1) as string), {
+    method: 'initialize',
+    version: '2025-06-18',
+    sessionHash: /./
+  })
   const { headers } = await gateway.post(rpc('tools/list'), {
     ...session,
     cookie: 'a=b',

@@ -66,19 +66,26 @@ t.test('the audit line names arguments and never their values', async t => {
   t.ok(JSON.parse(text).drupalMs > 0)
 })
 
-t.test('the audit line of initialize names the version that it is answered', async t => {
-  const gateway = await startGateway(t)
-  for (const [asked, answered] of [
-    ['2025-11-25', '2025-11-25'],
-    ['2025-03-26', '2025-03-26'],
-    ['1999-01-01', '2025-11-25']
-  ] as const) {
-    const session = await gateway.initialize(gateway.token(), asked)
-    t.equal(session['mcp-protocol-version'], answered)
-    const line = JSON.parse(gateway.audited.at(-1) as string)
-    t.match(line, { method: 'initialize', era: 'legacy', version: answered })
+t.test(
+  'the audit line of initialize names its session and the version that it is answered',
+  async t => {
+    const gateway = await startGateway(t)
+    for (const [asked, answered] of [
+      ['2025-11-25', '2025-11-25'],
+      ['2025-03-26', '2025-03-26'],
+      ['1999-01-01', '2025-11-25']
+    ] as const) {
+      const session = await gateway.initialize(gateway.token(), asked)
+      t.equal(session['mcp-protocol-version'], answered)
+      const line = JSON.parse(gateway.audited.at(-1) as string)
+      t.match(line, { method: 'initialize', era: 'legacy', version: answered })
+      await gateway.post(call('site.info', {}), session)
+      const { sessionHash } = JSON.parse(gateway.audited.at(-1) as string)
+      t.type(sessionHash, 'string')
+      t.equal(line.sessionHash, sessionHash, 'and the session that it opened')
+    }
   }
-})
+)
 
 t.test('R45 a client that went away leaves its line', async t => {
   const gateway = await startGateway(t)
