@@ -143,7 +143,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
   const connections = watchConnections(app.server)
   let stopping = false
 
-  await app.register(tls, { config })
+  await app.register(tls, { config, metrics })
   await app.register(request) //  1. arrive
   await app.register(origin, { config }) //  Host and Origin, OPTIONS
   await app.register(limits, { config, store, local, events: metrics }) //  2. hold back the crowd

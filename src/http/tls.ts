@@ -8,6 +8,7 @@ import { createSecureContext } from 'node:tls'
 import type { FastifyPluginCallback } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config/schema.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
 
 type Files = Pick<Config['server'], 'tlsCertFile' | 'tlsKeyFile'>
 
@@ -21,10 +22,10 @@ const read = ({ tlsCertFile, tlsKeyFile }: Files): Pair => ({
   key: readFileSync(tlsKeyFile, 'utf8')
 })
 
-/** When the certificate ends, as OpenSSL writes it. Throws where the two files are no pair. */
-function prove({ cert, key }: Pair): string {
+/** The gateway's own certificate, the first of the chain. Throws where the two files are no pair. */
+function prove({ cert, key }: Pair): X509Certificate {
   createSecureContext({ cert, key })
-  return new X509Certificate(cert).validTo
+  return new X509Certificate(cert)
 }
 
 /**
@@ -47,13 +48,14 @@ export function tlsOptions(files: Files): (Pair & { minVersion: 'TLSv1.2' }) | n
 
 interface Options {
   config: Config
+  metrics: Pick<Metrics, 'certificateExpiry'>
   /** Milliseconds between two looks without any notice from the file system. Default 60 000. */
   pollMs?: number
 }
 
 const plugin: FastifyPluginCallback<Options> = function tls(
   app,
-  { config, pollMs = 60_000 },
+  { config, metrics, pollMs = 60_000 },
   done
 ) {
   const files = config.server
@@ -68,10 +70,17 @@ const plugin: FastifyPluginCallback<Options> = function tls(
       if (text === last) return
       // Kept even when it is refused, so that one broken pair is one line in the log.
       last = text
-      const validTo = prove(pair)
+      const { validFrom, validTo } = prove(pair)
       // New handshakes only: connections that are open go on with the old certificate until they end.
       server.setSecureContext({ ...pair, minVersion: 'TLSv1.2' })
-      app.log.info({ validTo }, 'serving this TLS certificate')
+      const [from, until, now] = [Date.parse(validFrom), Date.parse(validTo), Date.now()]
+      metrics.certificateExpiry(until / 1000)
+      if (from <= now && now <= until) app.log.info({ validTo }, 'serving this TLS certificate')
+      else
+        app.log.warn(
+          { validFrom, validTo },
+          'serving this TLS certificate, which is not valid now: clients refuse it'
+        )
     } catch (error) {
       // The code only: it names what is wrong and holds neither a path nor a key.
       const { code } = error as NodeJS.ErrnoException

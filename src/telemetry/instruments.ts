@@ -84,6 +84,10 @@ export function createInstruments(register: Registry, max: number) {
       [['take'], ['get'], ['put']]
     ),
     storeHealth: gauge('store_healthy', '1 while the store answers, else 0.'),
+    certificateExpiry: gauge(
+      'tls_certificate_expiry_timestamp_seconds',
+      'When the TLS certificate that the gateway serves ends, in seconds since epoch.'
+    ),
     opened: tally('sessions_opened_total', 'Sessions opened.', [], [[]]),
     ended: tally('sessions_ended_total', 'Sessions that their clients ended.', [], [[]]),
     streams: gauge('streams_open', 'Event streams open now.'),

@@ -51,6 +51,8 @@ export interface Metrics {
   /** The operation that the store did not answer. */
   storeFailure: (kind: string) => void
   storeHealthy: (healthy: boolean) => void
+  /** When the TLS certificate in use ends, in seconds since epoch. */
+  certificateExpiry: (seconds: number) => void
   /** Registers where queue and breaker are read from. Call it once. */
   upstream: (sources: UpstreamSources) => void
   sessionOpened: () => void
@@ -94,6 +96,8 @@ export function createMetrics(
   if (processMetrics) collectDefaultMetrics({ register })
   const instruments = createInstruments(register, max)
   instruments.storeHealth.set(1)
+  // No sample until a certificate is served: the 0 that a gauge begins with would be one that ended in 1970.
+  instruments.certificateExpiry.remove()
   const { requests, toolCalls, unreachable, overhead, queue, drupal } = instruments
   const received = instruments.received.cell([])
   const sent = instruments.sent.cell([])
@@ -148,6 +152,7 @@ export function createMetrics(
     budget: (budget, outcome) => instruments.draws.add([budget, outcome]),
     storeFailure: kind => instruments.storeFailures.add([kind]),
     storeHealthy: healthy => instruments.storeHealth.set(healthy ? 1 : 0),
+    certificateExpiry: seconds => instruments.certificateExpiry.set(seconds),
     upstream: sources => registerUpstream(register, sources),
     sessionOpened: () => instruments.opened.add([]),
     sessionEnded: () => instruments.ended.add([]),

@@ -18,6 +18,8 @@ export const calm = {
   'mcp_gateway_drupal_duration_seconds_bucket{le="5"}': '0+100x40',
   'mcp_gateway_drupal_duration_seconds_bucket{le="+Inf"}': '0+101x40',
   mcp_gateway_store_healthy: '1x40',
+  // Seconds since epoch, as time() is: promtool's clock begins at 0.
+  mcp_gateway_tls_certificate_expiry_timestamp_seconds: `${15 * 86_400}x40`,
   nodejs_eventloop_lag_p99_seconds: '0.02x40',
   'mcp_gateway_tool_unreachable_total{tool="old"}': '4x40'
 }
@@ -66,6 +68,14 @@ export const rings: [alert: string, series: Record<string, string>][] = [
     }
   ],
   ['McpGatewayRedisDown', { mcp_gateway_store_healthy: '1x30 0x10' }],
+  [
+    'McpGatewayCertificateExpiring',
+    { mcp_gateway_tls_certificate_expiry_timestamp_seconds: `${14 * 86_400}x40` }
+  ],
+  [
+    'McpGatewayCertificateExpiring',
+    { mcp_gateway_tls_certificate_expiry_timestamp_seconds: '60x40' }
+  ],
   ['McpGatewayEventLoopDelay', { nodejs_eventloop_lag_p99_seconds: '0.3x40' }],
   ['McpGatewayToolUnreachable', { 'mcp_gateway_tool_unreachable_total{tool="old"}': '4x37 5 5 5' }],
   ['McpGatewayToolUnreachable', { 'mcp_gateway_tool_unreachable_total{tool="new"}': '_x37 1 1 1' }]

@@ -5,6 +5,8 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parse, stringify } from 'yaml'
 import { chromiumMissing, startChromium } from '../fixtures/chromium.ts'
+import { fetchTrusting } from '../clients/fixtures/trust.ts'
+import { pair } from '../fixtures/certificate.ts'
 import { modern, rpc } from '../gateway/fixtures/mcp.ts'
 import { startGateway } from '../gateway/fixtures/start.ts'
 import { calm, rings } from './alarms.ts'
@@ -76,10 +78,15 @@ t.test('every alarm rings when it should, and no other', needs(tools.promtool), 
 })
 
 /** Fifteen seconds in the life of a gateway: good calls of both eras, and everything that panels and alerts watch. */
-async function traffic(t: Test) {
+async function traffic(t: Test, folder: string) {
+  const { cert, key } = pair(folder, 'gateway')
+  t.intercept(globalThis, 'fetch', { value: fetchTrusting(cert) })
   const gateway = await startGateway(t, {
     env: {
       ADMIN_PORT: '0',
+      GATEWAY_PUBLIC_URL: 'https://localhost:3999',
+      TLS_CERT_FILE: cert,
+      TLS_KEY_FILE: key,
       OAUTH_VALIDATION: 'both',
       OAUTH_CLIENT_ID: 'gateway',
       OAUTH_CLIENT_SECRET: 'gateway-secret',
@@ -130,8 +137,9 @@ const filledIn = (expr: string) =>
   expr.replaceAll('$__rate_interval', '10s').replaceAll(/\$(job|instance)/g, '.+')
 
 t.test('a gateway under traffic is scraped', needs(tools.prometheus), async t => {
-  const { target, run } = await traffic(t)
-  const prometheus: Prometheus = await startPrometheus(t, t.testdir(), target)
+  const folder = t.testdir({ tls: {}, prometheus: {} })
+  const { target, run } = await traffic(t, join(folder, 'tls'))
+  const prometheus: Prometheus = await startPrometheus(t, join(folder, 'prometheus'), target)
   const start = Date.now() / 1000
   await run()
   // The last second is scraped too.
@@ -163,7 +171,11 @@ t.test('a gateway under traffic is scraped', needs(tools.prometheus), async t =>
     alerts: { labels: Record<string, string>; state: string }[]
   }>('alerts')
   const firing = ringing.filter(({ state }) => state === 'firing').map(({ labels }) => labels)
-  t.match(firing, [{ alertname: 'McpGatewayToolUnreachable', tool: 'tutorials.publish' }])
+  t.match(firing, [
+    // The certificate of the test has two days.
+    { alertname: 'McpGatewayCertificateExpiring', instance: target },
+    { alertname: 'McpGatewayToolUnreachable', tool: 'tutorials.publish' }
+  ])
 
   await t.test('and the dashboard is drawn', { skip: chromiumMissing() }, async t => {
     const page = await (await startChromium(t, {})).newPage({

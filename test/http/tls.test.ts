@@ -1,5 +1,4 @@
 // TLS by the gateway itself: real certificates by openssl, real handshakes, and new certificates while connections are open.
-import { execFileSync } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
 import { cpSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage } from 'node:http'
@@ -13,21 +12,10 @@ import t from 'tap'
 import { loadConfig } from '../../src/config/load.ts'
 import { serverOptions } from '../../src/http/server.ts'
 import { tls, tlsOptions } from '../../src/http/tls.ts'
+import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { echo } from '../faults/fixtures/load.ts'
+import { pair, pairOfYears } from '../fixtures/certificate.ts'
 import { startGateway } from '../gateway/fixtures/start.ts'
-
-/** A self-signed pair in a folder; answers the two paths. */
-function pair(folder: string, name: string) {
-  const [cert, key] = [join(folder, `${name}.crt`), join(folder, `${name}.key`)]
-  execFileSync(
-    'openssl',
-    `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=${name} -addext subjectAltName=DNS:localhost -keyout ${key} -out ${cert}`.split(
-      ' '
-    ),
-    { stdio: 'ignore' }
-  )
-  return { cert, key }
-}
 
 /** Whose certificate answers, and what. Without an agent every request is a new connection. */
 function get(origin: string, agent: Agent | false = false) {
@@ -104,6 +92,43 @@ t.test('a certificate is replaced while the gateway runs', async t => {
   t.notMatch(logged.join(''), /PRIVATE KEY/)
 })
 
+t.test(
+  'one that has ended or has not begun is served with a warning, and when it ends is a metric',
+  async t => {
+    const folder = t.testdir()
+    const live = pairOfYears(folder, 'ended', [2020, 2021])
+    const { gateway, origin, logged } = await startGateway(t, {
+      env: {
+        GATEWAY_PUBLIC_URL: 'https://localhost:3999',
+        TLS_CERT_FILE: live.cert,
+        TLS_KEY_FILE: live.key,
+        ADMIN_PORT: '0'
+      }
+    })
+    const level = (text: string) => (JSON.parse(text) as { level: string }).level
+    async function ends() {
+      const { body } = await gateway.admin!.inject('/metrics')
+      return Number(/^mcp_gateway_tls_certificate_expiry_timestamp_seconds (.+)$/m.exec(body)?.[1])
+    }
+    async function replace({ cert, key }: typeof live) {
+      const before = logged.length
+      cpSync(cert, live.cert)
+      cpSync(key, live.key)
+      return line(logged, /serving this TLS certificate/, before)
+    }
+    t.equal(level(await line(logged, /serving this TLS certificate/)), 'warn')
+    t.match(await get(origin), { status: 200, subject: 'ended' })
+    t.equal(await ends(), Date.UTC(2021) / 1000)
+
+    t.equal(level(await replace(pair(folder, 'valid'))), 'info')
+    t.ok(Math.abs((await ends()) - (Date.now() / 1000 + 2 * 86_400)) < 60)
+
+    t.equal(level(await replace(pairOfYears(folder, 'future', [2098, 2099]))), 'warn')
+    t.match(await get(origin), { status: 200, subject: 'future' })
+    t.equal(await ends(), Date.UTC(2099) / 1000)
+  }
+)
+
 t.test('a folder swapped by symbolic link is seen, as Kubernetes mounts Secrets', async t => {
   const folder = t.testdir({ one: {}, two: {} })
   for (const [version, name] of [
@@ -146,7 +171,7 @@ t.test('without a notice from the file system the files are looked at now and th
   })
   const app = fastify(serverOptions(config))
   t.teardown(() => app.close())
-  await app.register(tls, { config, pollMs: 20 })
+  await app.register(tls, { config, metrics: createMetrics(), pollMs: 20 })
   app.get('/livez', async () => 'ok')
   const origin = await app.listen({ host: '127.0.0.1', port: 0 })
   t.match(await get(origin), { subject: 'first' })
@@ -264,6 +289,8 @@ t.test('a pair that does not belong together: the gateway does not start and say
 
 t.test('none configured: the listener speaks plain HTTP', async t => {
   t.equal(tlsOptions({ tlsCertFile: '', tlsKeyFile: '' }), null)
-  const { origin } = await startGateway(t)
+  const { gateway, origin } = await startGateway(t, { env: { ADMIN_PORT: '0' } })
   t.equal((await fetch(`${origin}/livez`)).status, 200)
+  const { body } = await gateway.admin!.inject('/metrics')
+  t.notMatch(body, /^mcp_gateway_tls_certificate/m, 'no certificate, no sample')
 })

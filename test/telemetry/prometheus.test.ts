@@ -63,6 +63,7 @@ async function exposed(): Promise<Exposed> {
   metrics.introspection(1, 'active')
   metrics.budget('session', 'refused')
   metrics.streamOpened()
+  metrics.certificateExpiry(1)
 
   const series: Exposed = new Map()
   for (const line of (await metrics.text()).split('\n')) {
@@ -85,7 +86,7 @@ async function exposed(): Promise<Exposed> {
 }
 
 const words = new Set(
-  'and or unless by without on ignoring group_left group_right offset bool sum max min avg count topk bottomk rate increase absent histogram_quantile max_over_time'.split(
+  'and or unless by without on ignoring group_left group_right offset bool sum max min avg count topk bottomk rate increase absent histogram_quantile max_over_time time'.split(
     ' '
   )
 )
