@@ -107,7 +107,13 @@ export async function run(args: string[]): Promise<number> {
   // a fifth of a modern call through an mcp upstream.
   setFlagsFromString('--no-allocation-site-pretenuring')
   const gateway = await buildGateway(config)
-  await listen(gateway, config)
+  try {
+    await listen(gateway, config)
+  } catch (error) {
+    // The other listener or the store would keep the process, and no supervisor would start it anew.
+    await gateway.app.close()
+    throw error
+  }
   const bound = config.server.shutdownTimeoutSeconds + config.server.readinessDelaySeconds
   // A second signal ends the process at once; that is close-with-grace's own rule.
   return new Promise(resolve => {

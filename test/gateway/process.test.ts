@@ -432,6 +432,25 @@ t.test('a port that is taken: a clear error', async t => {
   t.match(both.stderr(), '--gateway-port')
 })
 
+t.test('a process that cannot listen ends, whatever it holds open already', async t => {
+  const drupal = await startDrupal()
+  t.teardown(() => drupal.close())
+  const port = String(drupal.port)
+  const cases: Record<string, string>[] = [
+    { MCP_SERVER_PORT: '0', ADMIN_PORT: port },
+    { MCP_SERVER_PORT: port, REDIS_URL: 'redis://127.0.0.1:9' }
+  ]
+  for (const env of cases) {
+    const serve = run(t, ['serve'], {
+      DRUPAL_URL: drupal.url,
+      GATEWAY_PUBLIC_URL: 'http://localhost:3000',
+      ...env
+    })
+    t.equal(await serve.exit, 1)
+    t.match(serve.stderr(), `Port ${port} on 127.0.0.1 is taken`)
+  }
+})
+
 t.test('the demo', async t => {
   t.test('--once makes the whole trip and ends with 0', async t => {
     const { exit, stdout, stderr } = run(t, [
