@@ -34,7 +34,7 @@ export function normaliseUrl(text: string): string {
   return url.origin + url.pathname.replace(/\/+$/, '')
 }
 
-/** An address, a CIDR block or one of the names that stand for blocks. */
+/** An address, a CIDR block or one of the names that stand for blocks. All addresses (/0) are none: Fastify would not start with them. */
 export function isProxy(text: string): boolean {
   if (['loopback', 'linklocal', 'uniquelocal'].includes(text)) return true
   const [address = '', prefix, ...rest] = text.split('/')
@@ -42,7 +42,7 @@ export function isProxy(text: string): boolean {
   if (family === 0 || rest.length > 0) return false
   return (
     prefix === undefined ||
-    (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128))
+    (/^\d{1,3}$/.test(prefix) && Number(prefix) > 0 && Number(prefix) <= (family === 4 ? 32 : 128))
   )
 }
 

@@ -26,11 +26,6 @@ const warnings: readonly Warning[] = [
     text: '"*" lets every web page that holds a token use it.'
   },
   {
-    path: 'server.trustedProxies',
-    when: ({ server }) => server.trustedProxies.some(block => block.endsWith('/0')),
-    text: 'believes X-Forwarded-For from everybody: callers can invent their address and escape limits.failures.'
-  },
-  {
     path: 'drupal.url',
     when: ({ drupal }) => clearText(drupal.url),
     text: 'is http: people sign in and tokens are sent in clear text on that network.'
