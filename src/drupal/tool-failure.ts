@@ -50,10 +50,16 @@ export function failureText(code: number, message: unknown, data: unknown): stri
 const exception =
   /\w\\\\\w|\w::\w|\w->\w|\.php\b|SQLSTATE|\\n\s+at |(?<![\w./:])\/(?:var|usr|srv|opt|home|app)\/|\bE(?:CONN[A-Z]+|NOENT|NOTFOUND|ACCES)\b/
 
+/** PHP writes a slash as \/, and Drupal a ">" as \u003E. */
+const unescaped = (json: string) =>
+  json
+    .replaceAll('\\/', '/')
+    .replace(/\\u([\da-f]{4})/gi, (_, code: string) => String.fromCharCode(parseInt(code, 16)))
+
 /** The JSON-RPC message as it is, but for an error that shows the inside of a site that speaks MCP: code and fact are left of it. */
 export function withoutInside(message: string): string {
   const error = memberText(message, 'error')
-  if (error === undefined || !exception.test(error)) return message
+  if (error === undefined || !exception.test(unescaped(error))) return message
   const value: unknown = JSON.parse(error)
   if (!isObject(value)) return message
   const { code, message: said, data } = value

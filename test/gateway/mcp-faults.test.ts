@@ -313,6 +313,15 @@ t.test('an exception of the site stays there; what else an error says passes', a
       t.same(answer, { jsonrpc: '2.0', id: 'mine', error })
       t.notMatch(text, /Secret|10\.0/)
     }
+    for (const php of [
+      'in \\/var\\/www\\/Secret',
+      'Secret-\\u003Eload()',
+      'SQLST\\u0041TE Secret'
+    ]) {
+      const body = `{"jsonrpc":"2.0","id":"mine","error":{"code":1,"message":"${php}"}}`
+      upstream.misbehave(response => json(response, body, status))
+      t.notMatch((await send('prompts/get', { name: 'a' })).text, 'Secret', 'as PHP writes it')
+    }
     upstream.misbehave((response, id) => json(response, rpcError(id, CLASSES), status))
     t.same((await send('prompts/get', { name: 'a' })).json.error, {
       code: -32602,
