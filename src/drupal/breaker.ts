@@ -47,14 +47,14 @@ export function createBreaker(options: {
       // Late answers of calls that began before the opening say nothing about now.
       if (ticket === 'call' && state !== 'closed') return
       if (ticket === 'probe' && outcome === 'unknown') {
-        openUntil = now()
         become('open')
       } else if (outcome === 'success') {
         inARow = 0
         if (ticket === 'probe') become('closed')
       } else if (outcome === 'failure') {
         inARow++
-        if (ticket === 'probe' || inARow >= failures) {
+        // A probe that fails is one more: only a success begins to count anew.
+        if (inARow >= failures) {
           openUntil = now() + openMs
           become('open')
         }

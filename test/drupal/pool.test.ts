@@ -334,8 +334,25 @@ t.test('protection', async t => {
     failing.report('failure')
     failing.report('success')
     t.equal(pool.stats().breaker, 'open')
+    t.throws(() => pool.acquire('p'), { code: 'GW_UPSTREAM_UNAVAILABLE' }, 'without waiting')
     failing.release()
-    t.throws(() => pool.acquire('p'), { code: 'GW_UPSTREAM_UNAVAILABLE' })
+    t.equal(pool.stats().active, 0)
+  })
+
+  t.test('a place that probes: released without a word it hands the probe on', async t => {
+    const clock = { ms: 0 }
+    const pool = poolFor(t, 'http://127.0.0.1:1', { breakerFailures: 1 }, { now: () => clock.ms })
+    const failing = await pool.acquire('p')
+    failing.report('failure')
+    failing.release()
+    clock.ms = 60_000
+    const silent = await pool.acquire('p')
+    t.equal(pool.stats().breaker, 'half-open')
+    silent.release()
+    const probe = await pool.acquire('p')
+    probe.report('success')
+    probe.release()
+    t.equal(pool.stats().breaker, 'closed', 'the end of its stream says nothing more')
   })
 })
 

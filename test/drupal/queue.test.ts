@@ -209,7 +209,7 @@ t.test('the breaker', async t => {
   }
 
   t.test('opens on failures in a row, not on failures alone', async t => {
-    const { breaker } = breakerAt()
+    const { breaker, states } = breakerAt()
     for (let i = 0; i < 5; i++) {
       breaker.report('call', 'failure')
       breaker.report('call', 'failure')
@@ -223,18 +223,21 @@ t.test('the breaker', async t => {
     t.equal(breaker.state(), 'open')
     t.equal(breaker.enter(), undefined)
     t.equal(breaker.waitMs(), 1000)
+    t.same(states, ['open'], 'nothing else is news')
   })
 
   t.test('lets one probe through after the pause; its success closes', async t => {
     const { breaker, clock, states } = open()
     clock.ms = 999
     t.equal(breaker.enter(), undefined)
+    breaker.report('call', 'failure')
+    t.equal(breaker.waitMs(), 1, 'a late failure does not lengthen the pause')
     clock.ms = 1000
     t.equal(breaker.waitMs(), 0)
     t.equal(breaker.enter(), 'probe')
     t.equal(breaker.enter(), undefined, 'one only')
     t.equal(breaker.waitMs(), 1000)
-    breaker.report('call', 'success')
+    for (const late of ['failure', 'success'] as const) breaker.report('call', late)
     t.equal(breaker.state(), 'half-open', 'a late answer decides nothing')
     breaker.report('probe', 'success')
     t.same(states, ['open', 'half-open', 'closed'])
