@@ -156,7 +156,7 @@ function matcher(pattern: string): (name: string) => boolean {
   const tail = rest.pop()
   if (tail === undefined) return name => name === pattern
   return name => {
-    if (!name.startsWith(head) || name.length < head.length + tail.length) return false
+    if (!name.startsWith(head)) return false
     let at = head.length
     for (const part of rest) {
       const found = name.indexOf(part, at)

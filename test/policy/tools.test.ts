@@ -99,6 +99,7 @@ t.test('the rule of a tool', async t => {
     t.match(policy.rule('raised', open), { level: 'required', scopes: ['own'] })
     t.match(policy.rule('scoped', open), { level: 'required', scopes: ['a', 'z'] })
     t.match(policy.rule('freed', { level: 'required', scopes: ['own'] }), { level: 'required' })
+    t.match(policy.rule('freed', open), { level: 'none' })
     t.same(policy.rule('freed', { level: 'required', scopes: ['own'] }).scopes, [])
     t.match(policy.rule('opened', { level: 'required', scopes: ['own'] }), { level: 'none' })
   })
