@@ -42,11 +42,15 @@ t.test('R18 reads a request, a notification, a result and an error', async t => 
 t.test('R18 keeps the id as it was sent, digit by digit', async t => {
   for (const id of ['12345678901234567890', '-98765432109876543210', '9007199254740993'])
     t.equal(idText(read(`{"jsonrpc":"2.0","method":"m","id" : ${id} }`)), id)
-  t.equal(
-    idText(read('{"params":{"id":2},"id":12345678901234567890,"method":"m","jsonrpc":"2.0"}')),
-    '12345678901234567890',
-    'the id of the message and not the one inside params'
-  )
+  for (const text of [
+    '{"params":{"id":2},"id":12345678901234567890,"method":"m","jsonrpc":"2.0"}',
+    '{"id":12345678901234567890,"method":"m","params":{"id":2},"jsonrpc":"2.0"}'
+  ])
+    t.equal(
+      idText(read(text)),
+      '12345678901234567890',
+      'the id of the message and not the one inside params'
+    )
   t.equal(idText(read('{"jsonrpc":"2.0","id":"\\ud800\\n\\"","method":"m"}')), '"\\ud800\\n\\""')
   t.equal(idText(readJson({ jsonrpc: '2.0', id: '', method: 'm' })), '""')
   t.equal(
@@ -167,6 +171,7 @@ t.test('bounds the depth of what is handed on', async t => {
     `{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":${'['.repeat(levels)}${']'.repeat(levels)}}}`
   t.equal(code(read(nested(maxDepth - 2))), 'accepted')
   t.equal(code(read(nested(maxDepth - 1))), 'GW_INVALID_MESSAGE')
+  t.equal(code(read(nested(maxDepth - 1).replace(']}}', '],"b":{}}}'))), 'GW_INVALID_MESSAGE')
   t.equal(code(read(nested(1_000_000))), 'GW_INVALID_MESSAGE')
   t.equal(code(read('['.repeat(5_000_000))), 'GW_PARSE_ERROR')
 })
