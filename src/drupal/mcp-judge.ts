@@ -67,13 +67,13 @@ export function createJudge(expected: Expected, dropped: (reason: string) => voi
 
   return {
     pass(event) {
-      const { data, hasId } = readEvent(event)
-      if (hasId) isResumable = true
+      const { data, id } = readEvent(event)
+      if (id !== undefined) isResumable = true
       if (data === '' || isNews(data)) return event
       const message = Buffer.from(data, 'latin1')
       const text = expected.batch ? shownOfBatch(message) : shown(message, waiting[0])
       if (text === message) return event
-      return text === undefined ? undefined : bytesOf(writeEvent(text.toString()))
+      return text === undefined ? undefined : bytesOf(writeEvent(text.toString(), id))
     },
     lost: () => (isResumable ? [] : waiting)
   }
@@ -83,11 +83,11 @@ export function createJudge(expected: Expected, dropped: (reason: string) => voi
 export function createReplayJudge(edit: Edit): Judge {
   return {
     pass(event) {
-      const { data } = readEvent(event)
+      const { data, id } = readEvent(event)
       if (data === '' || isNews(data)) return event
       const text = Buffer.from(data, 'latin1').toString()
       const shown = edit(text)
-      return shown === text ? event : bytesOf(writeEvent(shown))
+      return shown === text ? event : bytesOf(writeEvent(shown, id))
     },
     lost: () => []
   }
@@ -95,10 +95,10 @@ export function createReplayJudge(edit: Edit): Judge {
 
 const isNews = (data: string) => news.some(start => data.startsWith(start))
 
-/** The data of an event; empty where it has none. */
-function readEvent(event: string): { data: string; hasId: boolean } {
+/** The data of an event, empty where it has none, and its id. */
+function readEvent(event: string): { data: string; id: string | undefined } {
   let data: string | undefined
-  let hasId = false
+  let id: string | undefined
   let at = 0
   let nextLf = event.indexOf('\n')
   let nextCr = event.indexOf('\r')
@@ -114,10 +114,10 @@ function readEvent(event: string): { data: string; hasId: boolean } {
       data = data === undefined ? line : `${data}\n${line}`
     } else if (event.startsWith(idField, at)) {
       // Clients take no id that is empty or holds U+0000: there is nothing to resume at.
-      const id = event.slice(at + idField.length, end).replace(/^ /, '')
-      if (id !== '' && !id.includes('\0')) hasId = true
+      const found = event.slice(at + idField.length, end).replace(/^ /, '')
+      if (found !== '' && !found.includes('\0')) id = Buffer.from(found, 'latin1').toString()
     }
     at = end + 1
   }
-  return { data: data ?? '', hasId }
+  return { data: data ?? '', id }
 }

@@ -8,6 +8,7 @@ import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
 import { isListed } from '../policy/authorize.ts'
 import { readAuthAnnotation, type ToolPolicy } from '../policy/tools.ts'
 import { type Expected, parse } from './mcp-answer.ts'
+import { withoutInside } from './tool-failure.ts'
 
 /** What the answer to this request must be; `requests`: other ones than the client's own. */
 export type ExpectedOf = (request: FastifyRequest, requests?: readonly RpcRequest[]) => Expected
@@ -30,23 +31,27 @@ export function createExpectedOf(config: Config, toolPolicy: ToolPolicy): Expect
 /** A message as this caller may see it; the same text where nothing of it is hidden. */
 export type Edit = (message: string) => string
 
-/**
- * For streams that answer nothing here but may bring again what was answered elsewhere (R43). Undefined where the policy hides
- * nothing: such a stream passes as it comes.
- */
+/** A member of this name may be there. */
+const errorName = /"error"\s*:/
+
+/** For streams that answer nothing here but may bring again what was answered elsewhere (R43). */
 export function createReplayEdit(
   config: Config,
   toolPolicy: ToolPolicy
-): ((principal: Principal | undefined) => Edit) | undefined {
-  if (config.policy.missingScope !== 'hide') return undefined
+): (principal: Principal | undefined) => Edit {
+  const hides = config.policy.missingScope === 'hide'
   return principal => {
     function editOne(text: string): string {
       const message = parse(text)
-      const isList =
-        isObject(message) && isObject(message['result']) && 'tools' in message['result']
+      if (!isObject(message)) return text
+      const { result, error } = message
+      if (isObject(error)) return withoutInside(text)
+      const isList = hides && isObject(result) && 'tools' in result
       return isList ? withoutHidden(text, principal, toolPolicy) : text
     }
     return text => {
+      // Of large answers, which are no errors mostly, reading costs more than relaying.
+      if (!hides && !errorName.test(text)) return text
       if (!Array.isArray(parse(text))) return editOne(text)
       const texts = elementTexts(text)
       const shown = texts.map(editOne)

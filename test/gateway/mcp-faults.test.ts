@@ -623,6 +623,33 @@ t.test('R43 what a policy hides is not shown by a stream that is taken up again'
   t.same(await resume({}), said, 'as it comes where nothing is hidden')
 })
 
+t.test('R43 an exception of the site stays there also where a stream brings it again', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const outside = [
+    ': a comment\nid: 1\ndata:\n\n',
+    'id: 2\r\ndata: {"id":1,\r\ndata: "jsonrpc":"2.0","result":{"error":{"message":"SQLSTATE"}}}\r\n\r\n',
+    'id: 3\rdata: {"jsonrpc": "2.0", "id": 1, "error": {"code": 7, "message": "grüße"}}\r\r',
+    'data: "error": no JSON, SQLSTATE\n\n'
+  ]
+  const inside = [rpcError(7, EXCEPTION), [good(8), rpcError(9, EXCEPTION)]]
+  const shown = { code: -32603, message: 'The site failed. Its log says why.' }
+  const { answer } = server
+  server.answer = (seen, response, request) => {
+    if (seen.method !== 'GET') return answer(seen, response, request)
+    const events = inside.map(message => `id: é\ndata: ${JSON.stringify(message)}\n\n`)
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    response.end(outside.join('') + events.join(''))
+  }
+  const text = await (await gateway.listen({ ...session, 'last-event-id': 'x' })).text()
+  t.ok(text.includes(outside.join('')), 'what is no such error, byte for byte')
+  t.notMatch(text, /Secret/)
+  const cleaned = [rpcError(7, shown), [good(8), rpcError(9, shown)]]
+  const events = cleaned.map(each => `event: message\nid: é\ndata: ${JSON.stringify(each)}\n\n`)
+  t.ok(text.endsWith(events.join('')), 'and the stream can be resumed behind them')
+})
+
 t.test('R48 what a policy hides is not called from within a batch either', async t => {
   const auth = { level: 'required', scopes: ['write:tutorials'] }
   const write = { name: 'write', inputSchema: { type: 'object' }, annotations: { auth } }
