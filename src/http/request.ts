@@ -1,4 +1,5 @@
 // What a request carries on its way: declared once, filled in by the steps of app.ts. It refuses to judge anything.
+import { isIP } from 'node:net'
 import type { FastifyPluginCallback } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Principal } from '../auth/principal.ts'
@@ -36,9 +37,18 @@ declare module 'fastify' {
   }
 }
 
-/** Of an address as some proxies write it (Azure's do): `203.0.113.9:4711`, `[2001:db8::1]:4711`. */
-const port =
-  /(^|[\s,])(?:(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}|\[([\da-f:.]+)\](?::\d{1,5})?)(?=\s*(?:,|$))/gi
+/** An address with its port, as some proxies write it (Azure's do): `203.0.113.9:4711`, `[2001:db8::1]:4711`. */
+const withPort = /^(?:(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}|\[([\da-f:.]+)\](?::\d{1,5})?)$/i
+
+/**
+ * The end of an X-Forwarded-For that holds nothing but addresses, without ports: with its port each connection would be another
+ * caller, and a proxy none that is trusted. What is no address hides who stands behind it, and would be a name of the caller's choice.
+ */
+function forwardedAddresses(value: string): string {
+  const entries = value.split(',').map(entry => entry.trim().replace(withPort, '$1$2'))
+  const hidden = entries.findLastIndex(entry => entry !== '' && isIP(entry) === 0)
+  return entries.slice(hidden + 1).join(', ')
+}
 
 const plugin: FastifyPluginCallback = function request(app, _options, done) {
   app.decorateRequest('principal', undefined)
@@ -62,9 +72,9 @@ const plugin: FastifyPluginCallback = function request(app, _options, done) {
     request.arrivedAt = performance.now()
     const { headers } = request
     const forwarded = headers['x-forwarded-for']
-    // With its port each connection would be another caller, and a proxy none that is trusted.
-    if (typeof forwarded === 'string')
-      headers['x-forwarded-for'] = forwarded.replace(port, '$1$2$3')
+    if (typeof forwarded === 'string') {
+      headers['x-forwarded-for'] = forwardedAddresses(forwarded)
+    }
     next()
   })
   done()

@@ -477,6 +477,35 @@ t.test('budgets', async t => {
     }
     t.equal((await forged('203.0.113.90:1')).status, 401, 'another address is')
   })
+  t.test(
+    'what a proxy passes on and is no address is nobody: the nearest address counts',
+    async t => {
+      const gateway = await startGateway(t, {
+        env: { LIMIT_FAILURES: '6/1m', TRUSTED_PROXIES: '127.0.0.1, 10.0.0.0/8' }
+      })
+      const forged = async (forwarded: string) => {
+        const { status } = await gateway.post(rpc('ping'), {
+          authorization: 'Bearer forged',
+          'x-forwarded-for': forwarded
+        })
+        return `${status} ${JSON.parse(gateway.audited.at(-1) as string).address}`
+      }
+      for (const form of [
+        'foo',
+        'unknown',
+        '_hidden, ',
+        '203.0.113.7, 1',
+        '010.0.0.1:1',
+        'foo,,::1%'
+      ]) {
+        t.equal(await forged(form), '401 127.0.0.1', form)
+      }
+      t.equal(await forged('another'), '429 127.0.0.1', 'another name is not another caller')
+      t.equal(await forged('unknown, 10.0.0.7'), '401 10.0.0.7', 'that of the last proxy known')
+      t.equal(await forged('unknown, 203.0.113.8, 10.0.0.7'), '401 203.0.113.8')
+      t.equal(await forged('203.0.113.9,'), '401 203.0.113.9')
+    }
+  )
 })
 
 t.test('R40 R71 news of tools reach listening clients of either era', async t => {
