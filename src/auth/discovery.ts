@@ -26,6 +26,11 @@ export interface Discovery {
    * listed issuer without metadata is the site's old name or another of its domains. Rejects like `metadata`.
    */
   serverOf(issuer: string): Promise<AuthorizationServer>
+  /**
+   * The own server of a listed issuer that is not the first, looked for again: undefined where it answers without metadata of this issuer. Rejects like `metadata` while
+   * it does not answer, so that nobody knows whose keys count.
+   */
+  ownServerOf(issuer: string): Promise<AuthorizationServer | undefined>
   /** Whether tokens of this issuer are accepted, compared byte for byte. At once where issuers are configured; rejects like `metadata`. */
   accepts(issuer: string): boolean | Promise<boolean>
   /** Whether `accepts` is known to say yes. Asks nobody: false where that would have to be asked first. */
@@ -75,6 +80,7 @@ export function createDiscovery({ config, fetch, now, events = {} }: Options): D
     expected: readonly string[]
   ): Promise<AuthorizationServer> {
     const problems: string[] = []
+    let silence: unknown
     const places = bases.flatMap(base => metadataLocations(base).map(url => ({ base, url })))
     for (const { base, url } of places) {
       try {
@@ -85,12 +91,13 @@ export function createDiscovery({ config, fetch, now, events = {} }: Options): D
         problems.push(mismatch(url, document['issuer'], expected))
       } catch (error) {
         problems.push((error as Error).message)
+        if (isSilent(error as FetchFailure)) silence = error
         // A server that does not answer will not answer at its other names either.
         if ((error as FetchFailure).kind === 'timeout') break
         if ((error as FetchFailure).kind === 'network') break
       }
     }
-    throw unavailable(problems.join('; '))
+    throw unavailable(problems.join('; '), silence)
   }
 
   const primary =
@@ -109,6 +116,13 @@ export function createDiscovery({ config, fetch, now, events = {} }: Options): D
       const own = others.get(issuer)
       return own === undefined ? primary.get() : own.get().catch(() => primary.get())
     },
+    async ownServerOf(issuer) {
+      const own = others.get(issuer) as Kept<AuthorizationServer>
+      return own.get(retryMs).catch((error: GatewayError) => {
+        if (error.cause !== undefined) throw error
+        return undefined
+      })
+    },
     accepts: issuer =>
       first === undefined
         ? primary.get().then(server => server.issuer === issuer)
@@ -118,6 +132,10 @@ export function createDiscovery({ config, fetch, now, events = {} }: Options): D
     issuer: async () => first ?? (await primary.get()).issuer
   }
 }
+
+/** No answer of the server itself: it may have metadata all the same. */
+const isSilent = ({ kind, status = 0 }: FetchFailure) =>
+  kind === 'timeout' || kind === 'network' || status === 429 || status >= 500
 
 function read(
   issuer: string,

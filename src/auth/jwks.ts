@@ -123,7 +123,16 @@ export function createKeys({ config, discovery, fetch, now, events = {} }: Optio
 
   async function check(issuer: string, token: string): Promise<Refusal | undefined> {
     if (pinned !== undefined) return tryKeys(pinned, token, algorithms)
-    const server = serverKeys((await discovery.serverOf(issuer)).issuer)
+    const { issuer: signer } = await discovery.serverOf(issuer)
+    const refusal = await checkBy(signer, token)
+    if (refusal === undefined || signer === issuer) return refusal
+    // The first server stood in for another, whose keys may be the right ones.
+    const own = await discovery.ownServerOf(issuer)
+    return own === undefined ? refusal : checkBy(own.issuer, token)
+  }
+
+  async function checkBy(signer: string, token: string): Promise<Refusal | undefined> {
+    const server = serverKeys(signer)
     const known = await server.kept.get()
     const refusal = await tryKeys(known, token, algorithms)
     if (refusal === undefined) return undefined

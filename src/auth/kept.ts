@@ -2,8 +2,11 @@
 // up to a bound. It refuses to know what the document is.
 
 export interface Kept<T> {
-  /** The document; rejects with what the last attempt threw when there is none young enough to serve. */
-  get(): Promise<T>
+  /**
+   * The document; rejects with what the last attempt threw when there is none young enough to serve. `waitMs` replaces retryMs for
+   * a caller to whom the document matters more.
+   */
+  get(waitMs?: number): Promise<T>
   /** The document while it is fresh, without a wait. */
   fresh(): T | undefined
   /** Fetches anew, together with an attempt that is already under way; the old document stays when it fails. */
@@ -48,11 +51,11 @@ export function keep<T>({ load, now, ttlMs, staleMs, retryMs }: Options<T>): Kep
 
   const ageMs = () => (value === undefined ? Infinity : now() - value.loadedAt)
 
-  async function get(): Promise<T> {
+  async function get(waitMs = retryMs): Promise<T> {
     const age = ageMs()
     if (value !== undefined && age < ttlMs) return value.document
     const stale = value !== undefined && age < ttlMs + staleMs ? value : undefined
-    if (failed !== undefined && now() - failed.at < retryMs) {
+    if (failed !== undefined && now() - failed.at < waitMs) {
       if (stale === undefined) throw failed.error
       return stale.document
     }

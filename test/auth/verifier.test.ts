@@ -431,6 +431,67 @@ t.test(
   }
 )
 
+/** An authorization server of one's own, that may be down; its keys can be replaced, and its key set be down alone. */
+async function issuing(t: Test) {
+  const state = { isDown: false, keysDown: false, kid: 'first', status: 503 }
+  const pairs = new Map<string, Awaited<ReturnType<typeof generateKeyPair>>>()
+  for (const kid of ['first', 'second', 'foreign']) pairs.set(kid, await generateKeyPair('ES256'))
+  const origin = await serve(t, async (request, response) => {
+    const asksKeys = request.url === '/jwks'
+    if (state.isDown || (asksKeys && state.keysDown)) {
+      response.writeHead(state.status).end()
+      return
+    }
+    const { kid } = state
+    const key = { ...(await exportJWK(pairs.get(kid)!.publicKey)), kid }
+    const metadata = { issuer: origin, jwks_uri: `${origin}/jwks` }
+    response.end(JSON.stringify(asksKeys ? { keys: [key] } : metadata))
+  })
+  const sign = (kid: string, claimed = kid) =>
+    new SignJWT({ scope: 'read:tutorials', client_id: 'c', jti: Math.random().toString() })
+      .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid: claimed })
+      .setIssuer(origin)
+      .setAudience(resource)
+      .setSubject('1')
+      .setExpirationTime('1h')
+      .sign(pairs.get(kid)!.privateKey)
+  return { origin, state, sign }
+}
+
+t.test(
+  'a second issuer that is down: 503, not 401, and its tokens work once it is back',
+  async t => {
+    const { now, advance } = clock()
+    const site = await drupal(t, { now })
+    const second = await issuing(t)
+    const oauth = { issuers: [site.issuer, second.origin] }
+    const parts = makeParts({ drupalUrl: site.url, now, oauth })
+    second.state.isDown = true
+    const token = await second.sign('first')
+    t.equal(await judged(parts, token), unavailable)
+    const questions = parts.asked.length
+    for (let n = 0; n < 20; n++)
+      t.equal(await judged(parts, await second.sign('foreign')), unavailable)
+    t.equal(
+      parts.asked.filter(url => url.startsWith(second.origin)).length,
+      2,
+      'once a second, at two places'
+    )
+    t.ok(parts.asked.length <= questions + 1, 'and the keys of the first once a cooldown')
+    const old = site.mint({ claims: { iss: second.origin } }).token
+    t.equal(await judged(parts, old), 'ok', 'it may be another name of the first')
+    second.state.isDown = false
+    advance(1)
+    t.equal(await judged(parts, token), 'ok', 'within a second, not a minute')
+    t.equal(await judged(parts, await second.sign('foreign', 'first')), 'signature')
+
+    second.state.status = 404
+    second.state.isDown = true
+    const absent = makeParts({ drupalUrl: site.url, now, oauth })
+    t.equal(await judged(absent, token), 'unknown-key', 'it answers, and has no metadata')
+  }
+)
+
 t.test('Drupal has the last word: refuse() ends a token at once, and nobody is asked', async t => {
   const { now, advance } = clock()
   const site = await drupal(t, { now })
