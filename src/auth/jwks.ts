@@ -140,7 +140,11 @@ export function createKeys({ config, discovery, fetch, now, events = {} }: Optio
     await renew(server)
     // What is kept, not what that fetch gave: within a long cooldown it may be older than what was known.
     const fresh = await server.kept.get()
-    return fresh === known ? refusal : tryKeys(fresh, token, algorithms)
+    if (fresh !== known) return tryKeys(fresh, token, algorithms)
+    // A key that could not be fetched may have signed it: with 401 its owner would throw a good token away.
+    const failure = server.kept.failure()
+    if (refusal.reason === 'unknown-key' && failure !== undefined) throw failure
+    return refusal
   }
 
   async function ready(): Promise<void> {

@@ -9,6 +9,8 @@ export interface Kept<T> {
   get(waitMs?: number): Promise<T>
   /** The document while it is fresh, without a wait. */
   fresh(): T | undefined
+  /** What the last attempt threw; undefined when it succeeded. */
+  failure(): unknown
   /** Fetches anew, together with an attempt that is already under way; the old document stays when it fails. */
   reload(): Promise<T>
 }
@@ -72,6 +74,7 @@ export function keep<T>({ load, now, ttlMs, staleMs, retryMs }: Options<T>): Kep
   return {
     get,
     fresh: () => (ageMs() < ttlMs ? value?.document : undefined),
+    failure: () => failed?.error,
     reload
   }
 }

@@ -492,6 +492,35 @@ t.test(
   }
 )
 
+t.test(
+  'a key that could not be fetched: 503 until a fetch succeeds, then unknown is unknown',
+  async t => {
+    const { now, advance } = clock()
+    const server = await issuing(t)
+    const parts = makeParts({ drupalUrl: server.origin, now })
+    t.equal(await judged(parts, await server.sign('first')), 'ok')
+    server.state.kid = 'second'
+    server.state.keysDown = true
+    const token = await server.sign('second')
+    t.equal(await judged(parts, token), unavailable)
+    t.equal(await judged(parts, await server.sign('first')), 'ok', 'what is known goes on')
+    t.equal(await judged(parts, await server.sign('foreign', 'first')), 'signature')
+    const fetched = keyRequests(parts.asked)
+    for (let n = 0; n < 20; n++)
+      t.equal(await judged(parts, await server.sign('foreign', `k${n}`)), unavailable)
+    t.equal(keyRequests(parts.asked), fetched, 'one fetch a cooldown, however many ask')
+    server.state.keysDown = false
+    advance(31)
+    t.equal(await judged(parts, token), 'ok')
+    t.equal(
+      await judged(parts, await server.sign('foreign')),
+      'unknown-key',
+      'no 503 while it is up'
+    )
+    t.equal(keyRequests(parts.asked), fetched + 1)
+  }
+)
+
 t.test('Drupal has the last word: refuse() ends a token at once, and nobody is asked', async t => {
   const { now, advance } = clock()
   const site = await drupal(t, { now })
