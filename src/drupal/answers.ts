@@ -115,8 +115,8 @@ export function refusal(answer: Answer, asked: Asked): GatewayError | undefined 
   if (status === 404 && asked.what === 'tool') return gatewayError('GW_TOOL_UNREACHABLE', details)
   if (status === 429) return gatewayError('GW_UPSTREAM_RATE_LIMITED', details)
   if (status === 503) return gatewayError('GW_UPSTREAM_MAINTENANCE', details)
-  // Said by PHP that failed half-way, or by a proxy that gave up on it while it works on.
-  if (status >= 500 && asked.what !== 'list') Object.assign(details, mayHaveRun)
+  // A success without an answer, or said by PHP that failed half-way, or by a proxy that gave up on it while it works on.
+  if ((status < 300 || status >= 500) && asked.what !== 'list') Object.assign(details, mayHaveRun)
   if (status === 502) return gatewayError('GW_UPSTREAM_UNAVAILABLE', details)
   if (status === 504) return gatewayError('GW_UPSTREAM_TIMEOUT', details)
   // Drupal's JSON-RPC errors come with 400.

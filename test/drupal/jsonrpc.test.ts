@@ -670,6 +670,7 @@ t.test('every fault of the site has one answer (issue rows)', async t => {
       { error: { code: 'GW_UPSTREAM_UNAVAILABLE' } }
     ],
     ['504', () => (drupal.faults.status = 504), 504, { error: { code: 'GW_UPSTREAM_TIMEOUT' } }],
+    ['204', () => (drupal.faults.status = 204), 502, { error: { code: 'GW_UPSTREAM_INVALID' } }],
     [
       'missing route',
       () => drupal.faults.missingRoutes.add('site.info'),
