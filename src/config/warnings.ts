@@ -21,6 +21,12 @@ const warnings: readonly Warning[] = [
       `is ${tree.environment} although ${label('publicUrl')} is not this machine: weak settings are not refused. Set production.`
   },
   {
+    path: 'publicUrl',
+    when: tree => new URL(tree.publicUrl).pathname.endsWith(tree.mcpPath),
+    text: tree =>
+      `ends in ${label('mcpPath')}, which is put behind it: clients must type ${tree.publicUrl}${tree.mcpPath}. Remove it when that is not meant.`
+  },
+  {
     path: 'server.allowedOrigins',
     when: ({ server }) => server.allowedOrigins.includes('*'),
     text: '"*" lets every web page that holds a token use it.'

@@ -585,6 +585,10 @@ t.test('R86 an audience policy weaker than resource is named with its risk', asy
 t.test('other risks are warned about by name', async t => {
   const strict = { ...production, OAUTH_AUDIENCE: 'resource' }
   const cases: [Env, RegExp][] = [
+    [
+      { GATEWAY_PUBLIC_URL: 'https://mcp.example.org/mcp/' },
+      /^publicUrl .*: ends in mcpPath .*https:\/\/mcp\.example\.org\/mcp\/mcp\./
+    ],
     [{ ALLOWED_ORIGINS: '*' }, /^server\.allowedOrigins/],
     [{ AUTH_ANONYMOUS: 'public-tools', POLICY_UNANNOTATED: 'none' }, /^oauth\.anonymous/],
     [{ REDIS_URL: 'redis://db.example.org' }, /^redisUrl/],
