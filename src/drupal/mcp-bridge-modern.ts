@@ -212,5 +212,5 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
 /** Nobody checks headers against annotations of a legacy upstream, so clients are not asked to send them (R60). */
 function withoutAnnotations(text: string): string {
   if (!text.includes('x-mcp-header')) return text
-  return JSON.stringify(withoutMirroredParams(JSON.parse(text) as Params))
+  return JSON.stringify(withoutMirroredParams(JSON.parse(text)))
 }

@@ -69,14 +69,17 @@ function withoutHidden(
   const result = memberText(answer, 'result') as string
   const { tools, cacheScope } = (JSON.parse(result) as Params | null) ?? {}
   if (!Array.isArray(tools)) return answer
-  const shown = tools.filter((tool: Params | null) => {
+  const isShown = (tool: Params | null) => {
     const rule = toolPolicy.rule(String(tool?.['name']), readAuthAnnotation(tool?.['annotations']))
     return isListed(rule, principal, 'hide')
-  })
+  }
+  // As they were written: one that is nested without end could not be written anew.
+  const texts = elementTexts(memberText(result, 'tools') as string)
+  const shown = texts.filter((_text, index) => isShown(tools[index] as Params | null))
   if (shown.length === tools.length) return answer
   return setMembers(answer, {
     result: setMembers(result, {
-      tools: JSON.stringify(shown),
+      tools: `[${shown.join(',')}]`,
       // R65: such a list is this caller's own, whatever the upstream said of the whole one.
       ...(cacheScope !== undefined && { cacheScope: '"private"' })
     })

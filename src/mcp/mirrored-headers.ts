@@ -93,16 +93,26 @@ export function mirroredParams(inputSchema: unknown): MirroredParam[] {
   return found
 }
 
+/** Levels of JSON that are written anew; what goes on without end, nobody could write. */
+const maxWrittenDepth = 64
+
 /**
- * The schema without its annotations: what a client is shown when nobody will check the headers (R60). A property of that name
- * stays, since it is a schema and no annotation.
+ * The JSON of schemas without their annotations: what a client is shown when nobody will check the headers (R60). A property of
+ * that name stays, since it is a schema and no annotation. What is nested deeper than any schema is cut off: it says "anything" there.
  */
-export function withoutMirroredParams(schema: Params): Params {
-  return JSON.parse(
-    JSON.stringify(schema, (key, value: unknown) =>
-      key === 'x-mcp-header' && !isObject(value) ? undefined : value
-    )
-  ) as Params
+export function withoutMirroredParams(json: unknown, depth = 0): unknown {
+  if (Array.isArray(json)) {
+    // A member of the last object that is kept stands whole.
+    if (depth > maxWrittenDepth + 1) return []
+    return json.map(item => withoutMirroredParams(item, depth + 1))
+  }
+  if (!isObject(json)) return json
+  if (depth > maxWrittenDepth) return {}
+  return Object.fromEntries(
+    Object.entries(json)
+      .filter(([key, value]) => key !== 'x-mcp-header' || isObject(value))
+      .map(([key, value]) => [key, withoutMirroredParams(value, depth + 1)])
+  )
 }
 
 /**

@@ -24,11 +24,13 @@ interface Upstream {
   /** Answers every request but those that open and list. */
   misbehave(answer: Answer): void
   tools: Record<string, unknown>[]
+  site: Site
 }
 
 async function legacyUpstream(t: Test): Promise<Upstream> {
   const server: LegacyServer = await startLegacyServer(t)
   return Object.assign(server, {
+    site: server,
     misbehave(answer: Answer) {
       server.onRequest = ({ id }, response) => answer(response, id)
     }
@@ -54,6 +56,7 @@ async function modernUpstream(t: Test): Promise<Upstream> {
   })
   return Object.assign(upstream, {
     endpoint: `${site.url}/mcp`,
+    site,
     misbehave: (answer: Answer) => void (misbehaviour = answer)
   })
 }
@@ -585,6 +588,40 @@ t.test('policy.missingScope: hide, in both eras', async t => {
     const open = await startBefore(t, upstream.endpoint)
     const all = await (await clientOf(era, open))('tools/list')
     t.equal(all.json.result.tools.length, 2, `${what}: step-up shows it`)
+  }
+})
+
+t.test('R60 R78 a tool that is nested without end does not take the list with it', async t => {
+  const nested = `${'{"a":'.repeat(20_000)}{"x-mcp-header":"A"}${'}'.repeat(20_000)}`
+  const arrays = `${'['.repeat(20_000)}${']'.repeat(20_000)}`
+  const auth = '{"auth":{"level":"required","scopes":["write:tutorials"]}}'
+  const tools = [
+    '{"name":"flat","inputSchema":{"type":"object","properties":{"n":{"const":12345678901234567890}}}}',
+    `{"name":"deep","inputSchema":{"type":"object","properties":${nested}}}`,
+    `{"name":"wide","inputSchema":{"type":"object","enum":${arrays}}}`,
+    `{"name":"write","inputSchema":{"type":"object"},"annotations":${auth}}`
+  ]
+  const rest = '"resultType":"complete","ttlMs":1,"cacheScope":"private"'
+  for (const [era, other, start] of combinations) {
+    const { site, endpoint } = await start(t)
+    const { answer } = site
+    site.answer = (seen, response, request) => {
+      if (!seen.body.includes('"tools/list"')) return answer(seen, response, request)
+      const id = JSON.stringify((JSON.parse(seen.body) as Message).id)
+      response.writeHead(200, { 'content-type': 'application/json' })
+      response.end(`{"jsonrpc":"2.0","id":${id},"result":{"tools":[${tools.join(',')}],${rest}}}`)
+    }
+    for (const policy of ['step-up', 'hide']) {
+      const gateway = await startBefore(t, endpoint, { POLICY_MISSING_SCOPE: policy })
+      const { status, json: body } = await (await clientOf(era, gateway))('tools/list')
+      const what = `${era} on ${other}, ${policy}`
+      t.equal(status, 200, what)
+      t.same(
+        body?.result.tools.map(({ name }: { name: string }) => name),
+        ['flat', 'deep', 'wide', ...(policy === 'hide' ? [] : ['write'])],
+        what
+      )
+    }
   }
 })
 
