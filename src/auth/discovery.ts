@@ -27,8 +27,8 @@ export interface Discovery {
    */
   serverOf(issuer: string): Promise<AuthorizationServer>
   /**
-   * The own server of a listed issuer that is not the first, looked for again: undefined where it answers without metadata of this issuer. Rejects like `metadata` while
-   * it does not answer, so that nobody knows whose keys count.
+   * The own server of a listed issuer that is not the first, looked for again: undefined where it answers without metadata of this
+   * issuer. Rejects like `metadata` while it does not answer, so that nobody knows whose keys count.
    */
   ownServerOf(issuer: string): Promise<AuthorizationServer | undefined>
   /** Whether tokens of this issuer are accepted, compared byte for byte. At once where issuers are configured; rejects like `metadata`. */
