@@ -191,7 +191,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
         streams.relay(request, reply.code(200), stream, {
           whenGone: 'abort',
           place,
-          edit: options.replayEdit(request.principal),
+          edit: options.replayEdit(request),
           until: request.principal?.expiresAt
         })
       }

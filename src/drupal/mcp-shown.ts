@@ -34,13 +34,17 @@ export type Edit = (message: string) => string
 /** A member of this name may be there. */
 const errorName = /"error"\s*:/
 
-/** For streams that answer nothing here but may bring again what was answered elsewhere (R43). */
+/**
+ * For streams that answer nothing here but may bring again what was answered elsewhere (R43). Undefined for news alone, which pass
+ * as they come unless the policy hides tools.
+ */
 export function createReplayEdit(
   config: Config,
   toolPolicy: ToolPolicy
-): (principal: Principal | undefined) => Edit {
+): (request: FastifyRequest) => Edit | undefined {
   const hides = config.policy.missingScope === 'hide'
-  return principal => {
+  return ({ headers, principal }) => {
+    if (!hides && headers['last-event-id'] === undefined) return undefined
     function editOne(text: string): string {
       const message = parse(text)
       if (!isObject(message)) return text
