@@ -11,8 +11,8 @@ export interface LastSigner {
 
 /**
  * Takes the header of a token that jose verified, and the key it did so with. Undefined but for RS256 and ES256: at once and in
- * this thread such a token costs a quarter less (measured), while other curves cost as much or several times more, and are better
- * left to threads.
+ * this thread such a token costs a fifth to a quarter less (measured). Ed25519 would gain little, and larger curves would hold the
+ * thread for a millisecond: they are left to others.
  */
 export function lastSigner(
   { alg, kid }: CompactJWSHeaderParameters,
