@@ -68,13 +68,18 @@ const plugin: FastifyPluginCallback<{ config: Config }> = function origin(app, {
 
   app.addHook('onRequest', function origin(request, reply, next) {
     const { anyHost = false, anyOrigin = false } = request.routeOptions.config
+    const { host } = request.headers
+    if (host === undefined && request.raw.httpVersion === '1.1') {
+      next(gatewayError('GW_BAD_REQUEST', { hint: 'HTTP/1.1 needs a Host header.' }))
+      return
+    }
     if (!anyHost) {
       // The host of a target that is a whole URL counts before the Host field (RFC 9112 §3.2.2), which must name one all the same.
       const target = /^https?:\/\/([^/?#]*)/i.exec(request.url)?.[1]
-      if (!isServed(request.headers.host) || (target !== undefined && !isServed(target))) {
-        const host = hostName(target ?? request.headers.host)
+      if (!isServed(host) || (target !== undefined && !isServed(target))) {
+        const named = hostName(target ?? host)
         next(
-          gatewayError('GW_FORBIDDEN_HOST', { reason: `Host ${host ?? 'missing or malformed'}` })
+          gatewayError('GW_FORBIDDEN_HOST', { reason: `Host ${named ?? 'missing or malformed'}` })
         )
         return
       }

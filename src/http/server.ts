@@ -72,6 +72,8 @@ export function serverOptions(config: Config): FastifyHttpOptions<Server> & Fast
     ServerResponse: WholeResponse,
     // Else of two Host fields the second is dropped unseen, and a hop before this one may have gone by it (RFC 9112 §3.2).
     joinDuplicateHeaders: true,
+    // origin.ts says what is missing; Node would send an empty 400 that nobody counts.
+    requireHostHeader: false,
     // Node takes the two for one another where the time for the head is the longer one, which it is by default.
     headersTimeout: Math.min(60_000, requestTimeout),
     connectionsCheckingInterval: Math.min(5000, requestTimeout)

@@ -259,6 +259,16 @@ t.test('Host, Origin and CORS', async t => {
       socket.destroy()
     }
   })
+  t.test('R7 HTTP/1.1 without a Host: 400 that says so, on probes too', async t => {
+    const { hostname, port } = new URL(origin)
+    for (const path of ['/mcp', '/livez']) {
+      const socket = connect(Number(port), hostname)
+      socket.write(`GET ${path} HTTP/1.1\r\n\r\n`)
+      const [answer] = (await once(socket, 'data')) as [Buffer]
+      t.match(answer.toString(), /^HTTP\/1\.1 400 .*HTTP\/1\.1 needs a Host header\./s, path)
+      socket.destroy()
+    }
+  })
   t.test('R7 a whole URL as the target: its host counts too', async t => {
     const { hostname, port } = new URL(origin)
     const own = 'mcp.example.org'
