@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream'
 import type { Config } from '../config/schema.ts'
 import { gatewayError, isGatewayError } from '../errors.ts'
 import type { SessionState } from '../mcp/call.ts'
+import { withId } from './mcp-answer.ts'
 import { refuseOrPass, requestHeaders, rpcCode, typeOf } from './mcp-ask.ts'
 import type { Answer } from './exchange.ts'
 import { callerOf, type LegacyRelay } from './mcp-legacy.ts'
@@ -153,7 +154,8 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
         })
       }
       place()
-      void reply.code(answer.status).header('content-type', 'application/json').send(answer.body)
+      const shown = withId(answer.body, { requests: [] })
+      void reply.code(answer.status).header('content-type', 'application/json').send(shown)
     }
 
     reply.from(dest, {

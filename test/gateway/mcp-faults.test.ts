@@ -15,7 +15,7 @@ import {
   startBefore,
   startLegacyServer
 } from './fixtures/mcp.ts'
-import type { Answered } from './fixtures/start.ts'
+import { type Answered, read } from './fixtures/start.ts'
 
 type Answer = (response: ServerResponse, id: unknown) => void
 
@@ -340,6 +340,22 @@ t.test('an exception of the site stays there; what else an error says passes', a
       t.equal((await send('prompts/get', { name: 'a' })).text, body)
     }
   }
+})
+
+t.test('an exception of the site stays there also where a GET is refused with one', async t => {
+  const { endpoint, site } = await legacyUpstream(t)
+  const gateway = await startBefore(t, endpoint, env)
+  const session = await gateway.initialize(gateway.token())
+  async function refusedWith(error: object) {
+    site.answer = (_seen, response) => json(response, rpcError(null, error), 409)
+    return read(await gateway.listen(session))
+  }
+  const error = { code: EXCEPTION.code, message: 'The site failed. Its log says why.' }
+  const hidden = await refusedWith(EXCEPTION)
+  t.equal(hidden.status, 409)
+  t.same(hidden.json, { jsonrpc: '2.0', id: null, error })
+  const outside = { code: -32000, message: 'Conflict: Only one SSE stream is allowed per session' }
+  t.same((await refusedWith(outside)).json.error, outside, 'what is none passes')
 })
 
 t.test('an answer for another id cannot cross, also where ids are alike', async t => {
