@@ -53,6 +53,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
   const { watchSeconds } = config.streams
   const listening = createListening({ streams, catalogue: catalogues.get, watchSeconds })
   const expectedOf = createExpectedOf(config, toolPolicy)
+  const replayEdit = createReplayEdit(config, toolPolicy)
   const parts = {
     config,
     ask,
@@ -65,7 +66,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     expectedOf
   }
   const legacy = createLegacyRelay({ ...parts, sessions })
-  const modern = createModernRelay(parts)
+  const modern = createModernRelay({ ...parts, replayEdit })
   const modernBridge = createModernBridge({ ...parts, listTtlMs: ttlSeconds * 1000 })
   const legacyBridge = createLegacyBridge({ ...parts, sessions })
 
@@ -164,7 +165,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
         streams,
         legacy,
         upstreamSessions,
-        replayEdit: createReplayEdit(config, toolPolicy),
+        replayEdit,
         own(request, reply) {
           if (listening.isOffered && request.principal !== undefined) listening.open(request, reply)
           else throw gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'POST, DELETE' })

@@ -13,7 +13,7 @@ import { callerOf, isToolList } from './mcp-legacy.ts'
 import { sendRead, sendWhole } from './mcp-send.ts'
 import type { Streams } from './streams.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
-import type { ExpectedOf } from './mcp-shown.ts'
+import type { createReplayEdit, ExpectedOf } from './mcp-shown.ts'
 
 export interface ModernOptions {
   ask: Ask
@@ -22,6 +22,7 @@ export interface ModernOptions {
   streams: Streams
   bounds: ReadBounds
   expectedOf: ExpectedOf
+  replayEdit: ReturnType<typeof createReplayEdit>
 }
 
 /** The headers that mirror the body, as the client sent them: held against it by admit.ts (R58) and by checkParams (R60). */
@@ -51,7 +52,7 @@ async function checkParams(
 
 /** Sends a modern client's POST to a modern upstream and its answer back. */
 export function createModernRelay(options: ModernOptions) {
-  const { ask, eras, catalogues, streams, bounds, expectedOf } = options
+  const { ask, eras, catalogues, streams, bounds, expectedOf, replayEdit } = options
 
   return async function post(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const { messages, bytes } = request.call
@@ -79,7 +80,9 @@ export function createModernRelay(options: ModernOptions) {
       } else if (answer.stream === undefined) sendWhole(request, reply, answer, expected)
       else {
         // Who listens waits for no answer.
-        const follows = isListening ? { until: request.principal?.expiresAt } : { expected }
+        const follows = isListening
+          ? { until: request.principal?.expiresAt, edit: replayEdit(request) }
+          : { expected }
         streams.relay(request, reply, answer.stream, { whenGone: 'abort', place, ...follows })
         return
       }

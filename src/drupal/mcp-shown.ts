@@ -35,16 +35,16 @@ export type Edit = (message: string) => string
 const errorName = /"error"\s*:/
 
 /**
- * For streams that answer nothing here but may bring again what was answered elsewhere (R43). Undefined for news alone, which pass
- * as they come unless the policy hides tools.
+ * For streams on which nobody waits for an answer, although one may come: what was answered elsewhere, again (R43), or the refusal
+ * to listen. Undefined for news alone, which pass as they come unless the policy hides tools.
  */
 export function createReplayEdit(
   config: Config,
   toolPolicy: ToolPolicy
 ): (request: FastifyRequest) => Edit | undefined {
   const hides = config.policy.missingScope === 'hide'
-  return ({ headers, principal }) => {
-    if (!hides && headers['last-event-id'] === undefined) return undefined
+  return ({ method, headers, principal }) => {
+    if (!hides && method === 'GET' && headers['last-event-id'] === undefined) return undefined
     function editOne(text: string): string {
       const message = parse(text)
       if (!isObject(message)) return text

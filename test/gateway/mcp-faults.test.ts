@@ -358,6 +358,24 @@ t.test('an exception of the site stays there also where a GET is refused with on
   t.same((await refusedWith(outside)).json.error, outside, 'what is none passes')
 })
 
+t.test('an exception of the site stays there also where it refuses to listen', async t => {
+  const { endpoint, misbehave } = await modernUpstream(t)
+  const gateway = await startBefore(t, endpoint, env)
+  const acknowledged = { jsonrpc: '2.0', method: 'notifications/subscriptions/acknowledged' }
+  const { body, headers } = modern('subscriptions/listen', {}, 'mine')
+  misbehave((response, id) => {
+    const messages = [acknowledged, rpcError(id, EXCEPTION)]
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    response.end(messages.map(message => `data: ${JSON.stringify(message)}\n\n`).join(''))
+  })
+  const news = messagesOf(
+    await gateway.open(body, { ...headers, authorization: gateway.authorization() })
+  )
+  t.same((await news.next()).value, acknowledged)
+  const error = { code: EXCEPTION.code, message: 'The site failed. Its log says why.' }
+  t.same((await news.next()).value, { jsonrpc: '2.0', id: 'mine', error })
+})
+
 t.test('an answer for another id cannot cross, also where ids are alike', async t => {
   const upstream = await legacyUpstream(t)
   const gateway = await startBefore(t, upstream.endpoint, env)
