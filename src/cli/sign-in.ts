@@ -1,5 +1,6 @@
 // One sign-in from beginning to end: discovery, the client, the flow, and the credential that is kept. It talks to people through
 // `tell` alone, so `login` and `connect` share it.
+import { readBoolean } from '../config/boolean.ts'
 import { codeFlow, defaultRedirectUri } from './code-flow.ts'
 import { type Credential, type Grant, type Vault } from './credentials.ts'
 import type { Env } from './credentials-home.ts'
@@ -95,7 +96,7 @@ function chooseGrant(wish: SignIn, { server, deviceFlowIsOff }: Discovered): Gra
       exitCodes.usage
     )
   }
-  const switchedOff = /^(false|0|no|off)$/i.test(env['OAUTH_DEVICE_FLOW_ENABLED'] ?? '')
+  const switchedOff = readBoolean(env['OAUTH_DEVICE_FLOW_ENABLED'] ?? '') === false
   const obstacle = switchedOff
     ? 'The device flow is switched off here (OAUTH_DEVICE_FLOW_ENABLED=false).'
     : deviceFlowIsOff

@@ -1,5 +1,6 @@
 // What does the environment say? Variables and `*_FILE` secrets to values of the tree. It refuses to know whether the values
 // are legal, only whether they can be read as the option's type.
+import { readBoolean } from './boolean.ts'
 import { type Tree, errorCode, setAt } from './file.ts'
 import { type Option, accepted, label, options } from './options.ts'
 import { nearest } from './suggest.ts'
@@ -53,20 +54,11 @@ function secretText(name: string, env: Environment, read: (path: string) => stri
   }
 }
 
-const booleans = new Map([
-  ['true', true],
-  ['1', true],
-  ['yes', true],
-  ['false', false],
-  ['0', false],
-  ['no', false]
-])
-
 /** The text as the option's type, or undefined. */
 function parse(text: string, schema: Option['schema']): unknown {
   switch (schema.type) {
     case 'boolean':
-      return booleans.get(text.toLowerCase())
+      return readBoolean(text)
     case 'number':
     case 'integer':
       return /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : undefined

@@ -26,7 +26,7 @@ export function readFileTree(path: string, read: (path: string) => string): Sour
   try {
     source = read(path)
   } catch (error) {
-    return failed(`cannot be read (${errorCode(error)}). Check GATEWAY_CONFIG and the permissions.`)
+    return failed(`cannot be read (${errorCode(error)}). Check the path and its permissions.`)
   }
   // Only here: without a file, the 70 modules of the parser are a twentieth of a cold start (measured).
   const { LineCounter, parseDocument } = require('yaml') as typeof yaml

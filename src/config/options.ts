@@ -1,5 +1,6 @@
 // Which options are there, as a flat list? The tree read once, for the loader and the generated documents. It refuses to know
 // values.
+import { booleanWords } from './boolean.ts'
 import type { Meta } from './option.ts'
 import { configSchema } from './schema.ts'
 
@@ -63,7 +64,7 @@ export function accepted(schema: OptionSchema): string {
   if (schema.enum) return `one of ${schema.enum.join(', ')}`
   switch (schema.type) {
     case 'boolean':
-      return 'true or false'
+      return booleanWords
     case 'number':
     case 'integer': {
       const kind = schema.type === 'integer' ? 'a whole number' : 'a number'

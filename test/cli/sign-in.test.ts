@@ -315,7 +315,7 @@ t.test('the device flow', async t => {
     await t.rejects(signIn({ ...wish, url: other.url }), /interrupted/)
   })
   t.test('can be switched off, and says so', async t => {
-    const off = { OAUTH_DEVICE_FLOW_ENABLED: 'false' }
+    const off = { OAUTH_DEVICE_FLOW_ENABLED: 'off ' }
     const { wish } = await start({ env: off })
     await t.rejects(signIn(wish), {
       exitCode: 2,

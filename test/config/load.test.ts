@@ -111,17 +111,20 @@ t.test('every option is read from its environment variable', async t => {
   )
 })
 
-t.test('booleans are true, false, 1, 0, yes, no, in any case', async t => {
+t.test('booleans are true, false, 1, 0, yes, no, on, off, in any case', async t => {
   for (const [text, value] of Object.entries({
     TRUE: true,
     1: true,
     yes: true,
+    On: true,
     false: false,
-    0: false
+    0: false,
+    no: false,
+    ' off ': false
   }))
     t.equal(load({ ...minimal, OAUTH_DEVICE_FLOW_ENABLED: text }).oauth.deviceFlowEnabled, value)
-  only(t, refused(t, { ...minimal, OAUTH_DEVICE_FLOW_ENABLED: 'on' }), [
-    /^oauth.deviceFlowEnabled \(OAUTH_DEVICE_FLOW_ENABLED\): must be true or false/
+  only(t, refused(t, { ...minimal, OAUTH_DEVICE_FLOW_ENABLED: 'never' }), [
+    /^oauth.deviceFlowEnabled \(OAUTH_DEVICE_FLOW_ENABLED\): must be true or false \(.*yes, no, on, off/
   ])
 })
 
@@ -214,7 +217,7 @@ t.test('a file that cannot be used is one problem, with its place and no excerpt
     problems(t, {
       env: { GATEWAY_CONFIG: join(t.testdirName, 'none.yaml'), MCP_SERVER_PORT: 'x' }
     }),
-    [/none\.yaml: cannot be read \(ENOENT\)/, /^server\.port \(MCP_SERVER_PORT\)/]
+    [/none\.yaml: cannot be read \(ENOENT\)\. Check the path/, /^server\.port \(MCP_SERVER_PORT\)/]
   )
   t.match(
     refused(t, minimal, '%YAML 1.1\n---\npolicy: 2001-12-14'),
