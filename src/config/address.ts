@@ -34,6 +34,10 @@ export function normaliseUrl(text: string): string {
   return url.origin + url.pathname.replace(/\/+$/, '')
 }
 
+/** An address, an IPv6 one with brackets or without, or a host name: what can be listened on. */
+export const isHost = (text: string): boolean =>
+  isIP(text.replace(/^\[(.*)\]$/, '$1')) !== 0 || /^[\w.-]+$/.test(text)
+
 /** An address, a CIDR block or one of the names that stand for blocks. All addresses (/0) are none: Fastify would not start with them. */
 export function isProxy(text: string): boolean {
   if (['loopback', 'linklocal', 'uniquelocal'].includes(text)) return true

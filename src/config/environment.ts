@@ -35,17 +35,19 @@ export function overlayEnvironment(
   return { problems, refused }
 }
 
+/** White space alone is no value; beside one it may be part of a secret. */
+const filled = (text: string | undefined) => (text?.trim() ? text : undefined)
+
 type Found = { text: string | undefined } | { problem: string }
 
 function secretText(name: string, env: Environment, read: (path: string) => string): Found {
-  const text = env[name]
-  const path = env[`${name}_FILE`]
-  if (path === undefined || path === '') return { text }
-  if (text !== undefined && text !== '')
-    return { problem: `both ${name} and ${name}_FILE are set: keep one.` }
+  const text = filled(env[name])
+  const path = filled(env[`${name}_FILE`])
+  if (path === undefined) return { text }
+  if (text !== undefined) return { problem: `both ${name} and ${name}_FILE are set: keep one.` }
   try {
-    const content = read(path).replace(/[\r\n]+$/, '')
-    if (content !== '') return { text: content }
+    const content = filled(read(path).replace(/[\r\n]+$/, ''))
+    if (content !== undefined) return { text: content }
     return { problem: `the file that ${name}_FILE names is empty: write the secret into it.` }
   } catch (error) {
     return {

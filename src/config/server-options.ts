@@ -1,6 +1,18 @@
 // What can be set about the gateway itself: its public URL, its listeners and their bounds. It refuses to know what follows
 // from a value.
-import { bytes, count, file, group, list, oneOf, path, seconds, text, url } from './option.ts'
+import {
+  bytes,
+  count,
+  file,
+  group,
+  list,
+  matching,
+  oneOf,
+  path,
+  seconds,
+  text,
+  url
+} from './option.ts'
 
 /** Options at the root of the tree. */
 export const rootOptions = {
@@ -33,11 +45,12 @@ export const rootOptions = {
 }
 
 export const serverOptions = group('The listeners.', {
-  host: text({
+  host: matching({
+    format: 'host',
     env: 'MCP_SERVER_HOST',
     description:
       'Address to listen on; 0.0.0.0 or :: listens on all, as inside a container. localhost is 127.0.0.1.',
-    accepts: 'an address or a host name',
+    accepts: 'an address or a host name, without scheme and port',
     default: '127.0.0.1'
   }),
   port: count(
@@ -49,10 +62,11 @@ export const serverOptions = group('The listeners.', {
     0,
     65535
   ),
-  adminHost: text({
+  adminHost: matching({
+    format: 'host',
     env: 'ADMIN_HOST',
     description: 'Address of the admin listener (metrics, health).',
-    accepts: 'an address or a host name',
+    accepts: 'an address or a host name, without scheme and port',
     risk: 'It answers without sign-in: keep it on a private network.',
     default: '127.0.0.1'
   }),

@@ -1,7 +1,7 @@
 // Is the tree legal by the schema? One Ajv pass fills in defaults; its errors become lines that say what to do. It refuses to
 // know how options depend on each other (check.ts).
 import { Ajv, type ErrorObject } from 'ajv'
-import { isProxy, urlProblem } from './address.ts'
+import { isHost, isProxy, urlProblem } from './address.ts'
 import { type Tree, setAt } from './file.ts'
 import { type OptionSchema, accepted, label, optionAt, options } from './options.ts'
 import { type Tree as ValidTree, configSchema } from './schema.ts'
@@ -18,7 +18,8 @@ const ajv = new Ajv({
   formats: {
     'http-url': (text: string) => text === '' || urlProblem(text) === undefined,
     issuer: (text: string) => urlProblem(text) === undefined,
-    proxy: isProxy
+    proxy: isProxy,
+    host: isHost
   }
 })
 ajv.addVocabulary(['env', 'risk', 'accepts', 'secret', 'unit'])
@@ -81,7 +82,7 @@ function mismatch(error: ErrorObject): string {
 }
 
 const urlProblemOf = (schema: OptionSchema & { format?: string }, text: string) =>
-  schema.format === 'proxy' ? undefined : urlProblem(text)
+  ['proxy', 'host'].includes(schema.format ?? '') ? undefined : urlProblem(text)
 
 /** A key may hold anything, also what would forge a line of the log. */
 const printable = (key: string) =>

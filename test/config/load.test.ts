@@ -134,13 +134,17 @@ t.test('an empty variable counts as unset', async t => {
       ...minimal,
       MCP_SERVER_PORT: '',
       SESSION_SECRET: '',
-      SESSION_SECRET_FILE: '',
+      SESSION_SECRET_FILE: ' ',
+      OAUTH_CLIENT_SECRET: '  ',
+      REDIS_URL: ' ',
       LOG_LEVEL: ' '
     },
     'server: { port: 4000 }'
   )
   t.equal(config.server.port, 4000)
   t.equal(config.log.level, 'info')
+  t.equal(config.oauth.clientSecret, '')
+  t.equal(config.redisUrl, '')
   only(t, refused(t, { DRUPAL_URL: '' }), [
     /^drupal.url \(DRUPAL_URL\): is required. Set it to a URL/
   ])
@@ -161,6 +165,26 @@ t.test('numbers are strict: no unit, sign, exponent or hex; bounds are named', a
     /enableServiceLinks: false/
   ])
 })
+
+t.test(
+  'a listener is an address or a name, so that --check finds what could never be listened on',
+  async t => {
+    for (const host of [
+      '0.0.0.0',
+      '::',
+      '[::1]',
+      'fe80::1%eth0',
+      'localhost',
+      'gateway_1.internal'
+    ])
+      t.equal(load({ ...minimal, MCP_SERVER_HOST: host }).server.host, host)
+    for (const host of ['0.0.0.0:3000', 'http://0.0.0.0', '*', '[::', 'a b'])
+      only(t, refused(t, { ...minimal, ADMIN_HOST: host }), [
+        /^server\.adminHost \(ADMIN_HOST\): must be an address or a host name, without scheme and port\.$/
+      ])
+    only(t, refused(t, { ...minimal, MCP_SERVER_HOST: '"0.0.0.0"' }), [/Remove the quotes/])
+  }
+)
 
 t.test('the environment wins over the file, the file over the defaults', async t => {
   const yaml = 'drupal: { url: https://file.example.org, maxQueue: 7 }\nserver: { port: 4000 }'
