@@ -1,7 +1,7 @@
 import { constants, generateKeyPairSync, type KeyPairKeyObjectResult, sign } from 'node:crypto'
 import type { SigningOptions as SignOptions } from 'node:crypto'
 import t from 'tap'
-import { type Chain, type Passing, startChain } from './fixtures/chain.ts'
+import { asItIs, type Chain, type Passing, startChain } from './fixtures/chain.ts'
 import { eachFault, header, jwk, on, page, PRM, rewrite } from './fixtures/spoil.ts'
 
 t.test('from outside', async t => {
@@ -136,6 +136,9 @@ t.test('from outside', async t => {
     ['a broken site', 'token-endpoint', tokenPath(500), 'failed', /500/, /watchdog:show --type=simple_oauth/],
     ['every program is an embedded browser', 'token-endpoint', site(on('/oauth/token', () => ({ status: 400, body: '{"error":"embedded_webview_blocked"}' }))), 'failed', /embedded_webview_blocked/, /webview.detection warn/],
     ['Electron is an embedded browser', 'webview', () => void (faults.allowsWebviews = false), 'warning', /embedded_webview_blocked/, /webview.detection warn/],
+    ['a browser is a stranger, as Drupal is installed', 'cors-sign-in', site(asItIs), 'warning', /localhost:6274 cannot use: token endpoint, registration endpoint$/, /services\.yml .*cors\.config/],
+    ['a browser may not send JSON', 'cors-sign-in', site(header(/./, { 'access-control-allow-origin': 'http://localhost:6274' })), 'warning', /cannot use: registration endpoint$/, /content-type/],
+    ['no registration', 'cors-sign-in', metadata({ registration_endpoint: undefined }), 'ok', /^metadata, token endpoint$/, /^$/],
     ['none', 'device', metadata({ device_authorization_endpoint: undefined }), 'warning', /none/, /simple_oauth_device_flow/],
     ['no URL', 'device', metadata({ device_authorization_endpoint: 'x' }), 'failed', /is "x"/, /simple_oauth_device_flow/],
     ['not there', 'device', metadata({ device_authorization_endpoint: `${drupalFront.origin}/oauth/none` }), 'failed', /404/, /simple_oauth_device_flow/],

@@ -4,7 +4,7 @@ import { challengeChecks } from './challenge.ts'
 import type { Check } from './check.ts'
 import { configurationChecks } from './configuration.ts'
 import { connectionChecks } from './connection.ts'
-import { corsChecks } from './cors.ts'
+import { corsChecks, signInCorsChecks } from './cors.ts'
 import { endpointChecks } from './endpoints.ts'
 import { keyChecks } from './keys.ts'
 import { resourceChecks } from './resource.ts'
@@ -24,6 +24,7 @@ export const allChecks: readonly Check[] = [
   ...authorizationServerChecks,
   ...keyChecks,
   ...endpointChecks,
+  ...signInCorsChecks,
   ...siteChecks,
   ...serviceChecks,
   ...tokenChecks,

@@ -1,7 +1,8 @@
 // Can a client that runs in a browser use the endpoint: preflight before any token, headers it may read (R9)?
-import { brief } from './ask.ts'
+import { type Answer, brief } from './ask.ts'
 import { type Check, type Context, failed, type Finding, ok, warning } from './check.ts'
 import { INITIALIZE, MCP_HEADERS } from './challenge.ts'
+import { PROBE, postForm } from './endpoints.ts'
 import { metadataUrls } from './resource.ts'
 
 const ALLOWED = ['authorization', 'content-type', 'mcp-protocol-version', 'mcp-session-id']
@@ -65,6 +66,48 @@ async function documents({ url, ask }: Context): Promise<Finding> {
   if (allowed === '*') return ok('Access-Control-Allow-Origin: *')
   return warning(`${brief(answer)}, Access-Control-Allow-Origin ${allowed ?? 'missing'}`)
 }
+
+/** Where MCP Inspector runs: the best known client in a browser. */
+const INSPECTOR = 'http://localhost:6274'
+
+/** Registration needs a preflight (its body is JSON), a token none, but its answer must be readable. */
+async function signIn({ facts, askDrupal }: Context): Promise<Finding> {
+  const { document, answer } = facts.metadata!
+  const { token_endpoint: token, registration_endpoint: registration } = document
+  const asked: [string, Answer][] = [
+    ['metadata', await askDrupal(answer.url, { headers: { origin: INSPECTOR } })],
+    ['token endpoint', await postForm(askDrupal, token as string, PROBE, { origin: INSPECTOR })]
+  ]
+  if (typeof registration === 'string' && URL.canParse(registration)) {
+    const headers = {
+      origin: INSPECTOR,
+      'access-control-request-method': 'POST',
+      'access-control-request-headers': 'content-type'
+    }
+    const answer = await askDrupal(registration, { method: 'OPTIONS', headers })
+    asked.push(['registration endpoint', answer])
+  }
+  const closed = asked.filter(([what, { status, headers }]) => {
+    const isOpen = ['*', INSPECTOR].includes(headers['access-control-allow-origin']!)
+    const accepted = listed(headers['access-control-allow-headers'])
+    const takesJson = status < 300 && ['*', 'content-type'].some(name => accepted.includes(name))
+    return !isOpen || (what === 'registration endpoint' && !takesJson)
+  })
+  if (closed.length === 0) return ok(asked.map(([what]) => what).join(', '))
+  return warning(`a page at ${INSPECTOR} cannot use: ${closed.map(([what]) => what).join(', ')}`)
+}
+
+export const signInCorsChecks: readonly Check[] = [
+  {
+    id: 'cors-sign-in',
+    title: 'CORS: sign-in',
+    side: 'outside',
+    needs: ['token-endpoint'],
+    remedy:
+      "Only clients in a browser (MCP Inspector) need it: in the site’s services.yml set cors.config to enabled: true, allowedOrigins: ['*'] (or their origins), allowedMethods: ['GET', 'POST'], allowedHeaders: ['content-type', 'mcp-protocol-version'], then drush cache:rebuild",
+    run: signIn
+  }
+]
 
 export const corsChecks: readonly Check[] = [
   {

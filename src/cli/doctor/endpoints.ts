@@ -33,7 +33,8 @@ export function postForm(
   })
 }
 
-const PROBE = {
+/** Asks for a token with a code and a client that are none. */
+export const PROBE = {
   grant_type: 'authorization_code',
   client_id: PROBE_CLIENT,
   code: 'doctor-probe',
