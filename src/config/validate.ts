@@ -77,8 +77,10 @@ function mismatch(error: ErrorObject): string {
   const reason =
     (error.keyword === 'format' && urlProblemOf(schema, error.data as string)) ||
     `must be ${accepted(schema)}`
-  const quoted = typeof error.data === 'string' && /^(["']).*\1$/s.test(error.data)
-  return quoted ? `${reason}. Remove the quotes around the value.` : `${reason}.`
+  const text = typeof error.data === 'string' ? error.data : ''
+  if (/^(["']).*\1$/s.test(text)) return `${reason}. Remove the quotes around the value.`
+  const several = /\/\d+$/.test(error.instancePath) && /\S\s+\S/.test(text)
+  return several ? `${reason}. Put commas between entries, not spaces.` : `${reason}.`
 }
 
 const urlProblemOf = (schema: OptionSchema & { format?: string }, text: string) =>

@@ -333,7 +333,10 @@ t.test('wrong types and shapes in the file are named by what is legal', async t 
       /^oauth\.algorithms \(OAUTH_ALGORITHMS\), entry 2: must be one of RS256/
     ],
     ['oauth: { algorithms: [] }', /must be a list of RS256, PS256, ES256, EdDSA, at least one/],
-    ['oauth: { scopes: ["read write"] }', /entry 1: must be one scope, without spaces/],
+    [
+      'oauth: { scopes: ["read write"] }',
+      /entry 1: must be one scope, without spaces.*\. Put commas between entries, not spaces\.$/
+    ],
     ['policy: { tools: [] }', /^policy\.tools: must be rules by tool name/],
     ['policy: { tools: { a: 1 } }', /^policy\.tools\.a: must be a group of options/],
     ['policy: { tools: { a: { level: maybe } } }', /^policy\.tools\.a\.level: must be one of none/],
