@@ -133,7 +133,7 @@ t.test('the Helm chart', needs(chartTool, tools.kubernetesModels), async t => {
   t.comment(`rendered by ${chartTool}`)
   const manifests = renderChart()
   const everything = renderChart({
-    serviceMonitor: { enabled: true, interval: '15s' },
+    serviceMonitor: { enabled: true, interval: '15s', labels: { release: 'prometheus' } },
     image: { repository: 'r.example/g', digest: `sha256:${'0'.repeat(64)}`, pullPolicy: 'Always' },
     imagePullSecrets: [{ name: 'pull' }],
     nodeSelector: { disk: 'ssd' },
@@ -154,6 +154,7 @@ t.test('the Helm chart', needs(chartTool, tools.kubernetesModels), async t => {
   t.equal(unknownFields([...manifests, ...everything, ...nothing], t.testdir()), '')
   agreesWithTheProgram(t, manifests)
   agreesWithTheProgram(t, everything)
+  t.match(one(everything, 'ServiceMonitor').metadata, { labels: { release: 'prometheus' } })
   t.notOk(nothing.some(({ kind }) => /Ingress|NetworkPolicy|ServiceMonitor/.test(kind)))
   t.match(gatewayPod(everything).spec.containers[0].image, /^r\.example\/g@sha256:0+$/)
   t.same(
@@ -263,6 +264,7 @@ t.test('Compose', async t => {
       ])
     )
   for (const name of Object.keys(gateway.environment)) t.ok(known.has(name), `${name} is an option`)
+  t.strictSame(gateway.env_file, [{ path: '.env', required: false }], 'so is each other one')
   const readFile = (path: string) => {
     t.equal(path, `/run/secrets/${gateway.secrets[0]}`)
     return SECRET
