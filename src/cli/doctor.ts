@@ -40,7 +40,7 @@ Examples:
 
 Colours appear on a terminal only, and never when NO_COLOR is set.
 
-Exit codes: 0 all well (warnings allowed), 1 a check failed, 2 wrong use.
+Exit codes: 0 all well (warnings allowed), 1 a check failed (with --strict: or warned), 2 wrong use.
 `
 
 /** What a test may bring along. */

@@ -8,7 +8,7 @@ import { loadConfig } from '../config/load.ts'
 import type { Config } from '../config/schema.ts'
 import { tlsOptions } from '../http/tls.ts'
 
-const help = `Usage: drupal-mcp-gateway serve [--config FILE]
+const help = `Usage: drupal-mcp-gateway serve [--config FILE] [--check]
 
 Runs the gateway. Configuration comes from FILE (YAML or JSON; or GATEWAY_CONFIG), then from the environment, then from
 *_FILE secrets. DRUPAL_URL and GATEWAY_PUBLIC_URL are what a deployment cannot do without.

@@ -67,7 +67,7 @@ async function documents({ url, ask }: Context): Promise<Finding> {
   return warning(`${brief(answer)}, Access-Control-Allow-Origin ${allowed ?? 'missing'}`)
 }
 
-/** Where MCP Inspector runs: the best known client in a browser. */
+/** Where MCP Inspector 1 runs: the best known client in a browser. */
 const INSPECTOR = 'http://localhost:6274'
 
 /** Registration needs a preflight (its body is JSON), a token none, but its answer must be readable. */
@@ -104,7 +104,7 @@ export const signInCorsChecks: readonly Check[] = [
     side: 'outside',
     needs: ['token-endpoint'],
     remedy:
-      "Only clients in a browser (MCP Inspector) need it: in the site’s services.yml set cors.config to enabled: true, allowedOrigins: ['*'] (or their origins), allowedMethods: ['GET', 'POST'], allowedHeaders: ['content-type', 'mcp-protocol-version'], then drush cache:rebuild",
+      "Only clients in a browser (MCP Inspector 1) need it: in the site’s services.yml set cors.config to enabled: true, allowedOrigins: ['*'] (or their origins), allowedMethods: ['GET', 'POST'], allowedHeaders: ['content-type', 'mcp-protocol-version'], then drush cache:rebuild",
     run: signIn
   }
 ]
