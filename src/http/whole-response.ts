@@ -107,7 +107,8 @@ export class WholeResponse extends ServerResponse implements Sender {
   }
 
   readonly #sent = (error?: Error | null): void => {
-    if (error) return
+    // Node 20 gives no error where the client has gone and what it has not taken is thrown away.
+    if (error || this.socket?.destroyed === true) return
     this.#isSent = true
     if (this.socket?.timeout === this.stallMs) this.socket.setTimeout(0)
     this.emit('finish')

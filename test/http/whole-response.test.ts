@@ -154,6 +154,24 @@ t.test('a client that goes before the turn ends: the answer is never finished', 
   t.equal(finished, false)
 })
 
+t.test('a client that goes in the middle of its answer: the answer is never finished', async t => {
+  // More than the kernel keeps for two sockets.
+  const much = Buffer.alloc(20_000_000, 'x')
+  let answer: ServerResponse | undefined
+  const server = await listen(t, WholeResponse as typeof ServerResponse, (_, res) => {
+    answer = res
+    res.once('finish', () => t.fail('the rest was never taken'))
+    res.writeHead(200, lengthOf(much)).end(much)
+  })
+  const client = connect((server.address() as AddressInfo).port, '127.0.0.1')
+  client.write(line('GET', 'text'))
+  await once(client, 'data')
+  const closed = once(answer as ServerResponse, 'close')
+  client.destroy()
+  await closed
+  t.equal(answer?.writableFinished, false)
+})
+
 t.test('a client that takes nothing of its answer is not waited for', async t => {
   class Impatient extends WholeResponse {
     override get stallMs() {
