@@ -96,11 +96,13 @@ t.test(
       ],
       ['https://cms.example/jwks', 'http://cms.example:8080', 'http://cms.example:8080/jwks'],
       ['http://cms.example:8080/jwks', 'http://cms.example:8080', 'http://cms.example:8080/jwks'],
+      ['http://cms.example:8443/jwks', 'https://cms.example:8443', 'https://cms.example:8443/jwks'],
       ['https://keys.example/jwks', 'https://cms.example', 'https://keys.example/jwks'],
       ['http://keys.example/jwks', 'http://cms.example', 'http://keys.example/jwks'],
       ['http://keys.example/jwks', 'https://cms.example', undefined],
       ['http://cms.example:99/jwks', 'https://cms.example', undefined],
       ['https://u:p@cms.example/jwks', 'https://cms.example', undefined],
+      ['https://u@cms.example/jwks', 'https://cms.example', undefined],
       ['https://:p@cms.example/jwks', 'https://cms.example', undefined],
       ['file:///etc/passwd', 'https://cms.example', undefined],
       ['/oauth/jwks', 'https://cms.example', undefined],
@@ -199,6 +201,7 @@ t.test(
     const { now, advance } = clock()
     let loads = 0
     let isDown = false
+    let silence: Promise<void> | undefined
     const kept = keep({
       now,
       ttlMs: 10_000,
@@ -206,6 +209,7 @@ t.test(
       retryMs: 1000,
       load: async () => {
         loads++
+        await silence
         if (isDown) throw new Error('down')
         return { load: loads }
       }
@@ -229,8 +233,15 @@ t.test(
     t.equal(await kept.get(), one)
     t.equal(loads, 3, 'not hammered')
     advance(1)
+    let end = () => {}
+    silence = new Promise(resolve => {
+      end = resolve
+    })
     t.equal(await kept.get(), one)
     t.equal(loads, 4, 'tried again beside the caller')
+    end()
+    // A failure that nobody waits for ends no process.
+    await new Promise(setImmediate)
     await t.rejects(kept.reload())
     advance(60)
     await t.rejects(kept.get(), { message: 'down' }, 'too stale')
