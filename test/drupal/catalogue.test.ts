@@ -57,7 +57,7 @@ t.test('R65 a list is asked with the caller’s token and is the caller’s own'
       rounds.map(async i => {
         const [who, token] = i % 2 === 0 ? ([alice, 'a'] as const) : ([bob, 'b'] as const)
         const mine = await catalogue(who, token)
-        t.same([...mine.byName.keys()], [`tool.${token}`])
+        t.strictSame([...mine.byName.keys()], [`tool.${token}`])
       })
     )
     t.equal(site.seen.length, 2, 'and each was asked for once')
@@ -73,7 +73,7 @@ t.test('R65 a list is asked with the caller’s token and is the caller’s own'
     t.equal(site.seen.length, 1)
     await catalogue(principal('alice', ['content:read', 'content:write']), 'a4')
     t.equal(site.seen.length, 2, 'other scopes, another question')
-    t.same([...(await catalogue(undefined, undefined)).byName.keys()], ['tool.nobody'])
+    t.strictSame([...(await catalogue(undefined, undefined)).byName.keys()], ['tool.nobody'])
     t.equal(site.seen.length, 3)
     t.notOk(site.seen[2]?.headers.authorization)
     clock.ms = 29_999
@@ -103,7 +103,7 @@ t.test('R65 a list is asked with the caller’s token and is the caller’s own'
     )
     t.equal(await catalogue(alice, 'a'), await catalogue(bob, 'b'))
     t.equal(site.seen.length, 2, 'each was asked for all the same')
-    t.same(learned, [1, 1])
+    t.strictSame(learned, [1, 1])
   })
 })
 
@@ -157,7 +157,7 @@ t.test('pages', async t => {
     })
     const { tools } = await catalogueOf(t, site)(alice, 'a')
     t.equal(tools.length, 100)
-    t.same(
+    t.strictSame(
       site.seen.map(seen => seen.url),
       ['/mcp/tools/list', '/mcp/tools/list?cursor=NTA%3D']
     )
@@ -198,9 +198,22 @@ t.test('pages', async t => {
 
 t.test('a tool is made fit for MCP', async t => {
   const read = readTool
+  const schemaMembers = [
+    'additionalProperties',
+    'unevaluatedProperties',
+    'propertyNames',
+    'items',
+    'additionalItems',
+    'unevaluatedItems',
+    'contains',
+    'not',
+    'if',
+    'then',
+    'else'
+  ]
 
   t.test('names that could leave their URL are no tools', async t => {
-    for (const name of ['a', 'examples.articles.list', 'A-b_c.9', 'x'.repeat(128), '...a']) {
+    for (const name of ['a', 'examples.articles.list', 'A-b_c.9', 'x'.repeat(128), '...a', 'a.']) {
       t.ok(isToolName(name), name)
     }
     const bad = ['', '.', '..', '...', '../x', 'a/b', 'a%2fb', 'a?b', 'a#b', 'a\\b', 'a\0b', 'ü']
@@ -233,7 +246,7 @@ t.test('a tool is made fit for MCP', async t => {
         },
         secret: 'x'
       })
-      t.same(tool, {
+      t.strictSame(tool, {
         name: 'a.b',
         listing: {
           name: 'a.b',
@@ -257,31 +270,34 @@ t.test('a tool is made fit for MCP', async t => {
   )
 
   t.test("PHP's empty arrays are schemas where a schema is due, and values stay", async t => {
+    const value = { items: [], properties: [], any: [[]] }
     const schema = (one: unknown) => ({
       type: 'object',
       properties: {
         any: one,
         items: one,
-        list: { type: 'array', items: one },
-        map: { type: 'object', additionalProperties: one },
-        preset: { type: 'object', default: { items: [], properties: [] } }
+        properties: { type: 'object', required: [] },
+        values: { default: value, const: value, enum: [[], value], examples: [[], value] },
+        ...Object.fromEntries(schemaMembers.map(name => [name, { [name]: one }]))
       },
+      patternProperties: { a: one },
       $defs: { any: one },
+      definitions: { any: one },
       required: [],
       allOf: [{ not: { enum: [] }, if: one }]
     })
     for (const written of [[], null]) {
       const tool = { name: 'a', inputSchema: schema(written), outputSchema: schema(written) }
       const { inputSchema, outputSchema } = read(tool)?.listing ?? {}
-      t.same([inputSchema, outputSchema], [schema({}), schema({})])
+      t.strictSame([inputSchema, outputSchema], [schema({}), schema({})])
       t.ok(new Ajv2020().validateSchema(inputSchema as object))
     }
     const choice = (one: unknown) => ({
       type: 'object',
-      properties: { a: { anyOf: [one, { enum: [[]] }] } }
+      properties: { a: { anyOf: [one, { enum: [[]] }] }, b: { items: [{ type: 'null' }, one] } }
     })
-    t.same(read({ name: 'a', inputSchema: choice([]) })?.listing['inputSchema'], choice({}))
-    t.same(read({ name: 'a', annotations: { items: [], auth: { not: [] } } })?.listing, {
+    t.strictSame(read({ name: 'a', inputSchema: choice([]) })?.listing['inputSchema'], choice({}))
+    t.strictSame(read({ name: 'a', annotations: { items: [], auth: { not: [] } } })?.listing, {
       name: 'a',
       inputSchema: { type: 'object', properties: {} },
       annotations: { items: [], auth: { not: [] } }
@@ -290,20 +306,35 @@ t.test('a tool is made fit for MCP', async t => {
 
   t.test('what no client could use is replaced or left out', async t => {
     const empty = { type: 'object', properties: {} }
-    t.same(read({ name: 'a', inputSchema: [], annotations: [], title: 5, description: null }), {
-      name: 'a',
-      listing: { name: 'a', inputSchema: empty },
-      auth: undefined
-    })
-    t.same(read({ name: 'a', inputSchema: { type: 'array' } })?.listing['inputSchema'], empty)
-    t.same(read({ name: 'a', inputSchema: { required: ['x'] } })?.listing['inputSchema'], {
+    t.strictSame(
+      read({ name: 'a', inputSchema: [], annotations: [], title: 5, description: null }),
+      {
+        name: 'a',
+        listing: { name: 'a', inputSchema: empty },
+        auth: undefined
+      }
+    )
+    t.strictSame(read({ name: 'a', inputSchema: { type: 'array' } })?.listing['inputSchema'], empty)
+    t.strictSame(read({ name: 'a', inputSchema: { required: ['x'] } })?.listing['inputSchema'], {
       type: 'object',
       required: ['x']
     })
     for (const outputSchema of [{ type: 'array' }, { type: 'string' }, [], null]) {
       t.notOk('outputSchema' in (read({ name: 'a', outputSchema })?.listing ?? {}))
     }
-    t.same(read({ name: 'a', annotations: { title: 5 } })?.listing['annotations'], {})
+    for (const member of [
+      'title',
+      'readOnlyHint',
+      'destructiveHint',
+      'idempotentHint',
+      'openWorldHint'
+    ]) {
+      t.strictSame(
+        read({ name: 'a', annotations: { [member]: 5 } })?.listing['annotations'],
+        {},
+        member
+      )
+    }
   })
 
   t.test('R78 a tool that is nested without end does not take the list with it', async t => {

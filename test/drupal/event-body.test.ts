@@ -48,6 +48,15 @@ t.test('hands on what is kept, then what comes, then its end', async t => {
   t.equal(connection.aborted, 0)
 })
 
+t.test('what it keeps is bounded, and read on when there is room', async t => {
+  const { body, add, connection } = opened()
+  while (add('x'.repeat(10_000)));
+  const { resumed } = connection
+  while (body.read() !== null);
+  t.equal(connection.resumed, resumed + 1)
+  body.destroy()
+})
+
 t.test('destroying it closes the connection', async t => {
   const { body, add, connection } = opened()
   let taken = 0
