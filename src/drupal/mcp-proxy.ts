@@ -51,6 +51,10 @@ async function readAll(stream: Readable, timeoutMs: number): Promise<Buffer> {
   return Buffer.concat(chunks)
 }
 
+/** What has no GET says so in many ways; to a client there is one (R40). */
+const noStream = (reason: string | undefined) =>
+  gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'POST, DELETE', ...(reason && { reason }) })
+
 /** What a stream that did not come about means. */
 function failure(error: NodeJS.ErrnoException): Error {
   if (isGatewayError(error)) return error
@@ -129,7 +133,9 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     reply.raw.once('close', () => worker.release())
     const refuse = (error: unknown) => {
       place()
-      void reply.send(error)
+      // Forbidden is 200 and JSON: the SDKs take that for a stream that has ended, and open it again every second, for good.
+      const isForbidden = isGatewayError(error) && error.code === 'GW_UPSTREAM_FORBIDDEN'
+      void reply.send(isForbidden ? noStream(error.reason) : error)
     }
 
     async function refused(answer: Answer, stream: Readable): Promise<void> {
@@ -140,22 +146,19 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
         await follow(request, reply, dest, proxyOptions, session, place, true)
         return
       }
-      // What has no GET says so in many ways; to a client there is one (R40).
-      if (answer.status === 404 || answer.status === 405 || answer.status === 406) {
-        throw gatewayError('GW_METHOD_NOT_ALLOWED', {
-          allow: 'POST, DELETE',
-          reason: `the upstream has no stream: status ${answer.status}`
-        })
+      const { status } = answer
+      if (status === 404 || status === 405 || status === 406) {
+        throw noStream(`the upstream has no stream: status ${status}`)
       }
       refuseOrPass(answer, caller)
-      if (rpcCode(answer) === undefined) {
+      if (status < 400 || rpcCode(answer) === undefined) {
         throw gatewayError('GW_UPSTREAM_INVALID', {
           reason: 'the upstream answered GET with no events'
         })
       }
       place()
       const shown = withId(answer.body, { requests: [] })
-      void reply.code(answer.status).header('content-type', 'application/json').send(shown)
+      void reply.code(status).header('content-type', 'application/json').send(shown)
     }
 
     reply.from(dest, {

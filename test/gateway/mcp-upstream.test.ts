@@ -918,6 +918,25 @@ t.test('R40 R42 R43 GET: news and resumption', async t => {
     )
     t.equal(unknown.status, 400)
     t.match(unknown.text, /bad event id/)
+    const data = 'Adaptor Drupal\\jsonrpc\\Shaper received invalid input data: []'
+    const inside = await get(response =>
+      json(response, { jsonrpc: '2.0', error: { code: -32603, message: 'x', data } }, 400)
+    )
+    t.equal(inside.status, 400)
+    t.notMatch(inside.text, /Shaper/, 'nothing of the inside of the site')
+    const denied = { code: -32600, message: 'x', data: "Access Denied: The 'y' is required." }
+    const refusals: ((response: ServerResponse) => void)[] = [
+      response => html(response, 403),
+      response => json(response, { jsonrpc: '2.0', error: { code: -32001, message: 'x' } }, 401)
+    ]
+    for (const refused of refusals) {
+      const { status, headers } = await get(refused)
+      t.equal(status, 405, 'R40 a stream or 405: after a 200 the SDKs would come every second')
+      t.equal(headers.get('allow'), 'POST, DELETE')
+    }
+    const asResult = await get(response => json(response, { jsonrpc: '2.0', error: denied }))
+    t.equal(asResult.status, 502, 'R40 nor the 200 of an answer')
+    t.notMatch(asResult.text, /Access Denied/)
     t.equal((await get(response => html(response, 401))).status, 401)
     const asked = server.seen.length
     t.equal((await gateway.post(rpc('ping'), session)).status, 401, 'the verdict was dropped')
