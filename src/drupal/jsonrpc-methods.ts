@@ -32,8 +32,8 @@ export interface MethodOptions {
   toolPolicy: ToolPolicy
   sessions: Pick<Sessions, 'seal'>
   inFlight: InFlight
-  /** Whether clients are told when their tools change. */
-  listChanged: boolean
+  /** Whether this caller is told when its tools change; undefined: who is not signed in. */
+  listChanged: (principalKey: string | undefined) => boolean
   log?: { warn(details: object, text: string): void }
 }
 
@@ -68,11 +68,12 @@ export function createMethods(options: MethodOptions): AnswerRequest {
   const { config, catalogue, toolPolicy, sessions, inFlight } = options
   const { missingScope } = config.policy
   const callTool = createCallTool(options)
-  const server = {
-    info: { ...gatewayInfo, title: config.siteName },
-    capabilities: toolsCapabilities(options.listChanged),
+  const info = { ...gatewayInfo, title: config.siteName }
+  const serverFor = ({ principal }: FastifyRequest) => ({
+    info,
+    capabilities: toolsCapabilities(options.listChanged(principal?.key)),
     instructions: undefined
-  }
+  })
   const listings = new WeakMap<CatalogueTool, string>()
   const lists = () => new WeakMap<Catalogue, Buffer>()
   const wholeLists = { legacy: lists(), modern: lists() }
@@ -89,7 +90,7 @@ export function createMethods(options: MethodOptions): AnswerRequest {
       throw gatewayError('GW_INVALID_PARAMS', { hint: 'initialize needs "protocolVersion".' })
     }
     openSession(sessions, request, reply, { version: negotiate(requested), upstream: undefined })
-    return JSON.stringify(initializeResult(server, requested))
+    return JSON.stringify(initializeResult(serverFor(request), requested))
   }
 
   function listingOf(tool: CatalogueTool): string {
@@ -198,12 +199,11 @@ export function createMethods(options: MethodOptions): AnswerRequest {
   }
 
   /** R62–R64: what a modern result says beyond the legacy one stands in front of it. What Drupal lists is the caller's own (R65). */
-  const meta = JSON.stringify({ [metaKey.serverInfo]: server.info })
+  const meta = JSON.stringify({ [metaKey.serverInfo]: info })
   const completeOpening = `{"resultType":"complete","_meta":${meta},`
   const ttlMs = Math.round(config.drupal.catalogueTtlSeconds * 1000)
   const cacheable = (result: string) =>
     `${completeOpening}"ttlMs":${ttlMs},"cacheScope":"private",${result.slice(1)}`
-  const discovered = JSON.stringify(discoverResult(server, DISCOVER_TTL_MS))
 
   async function modern(
     request: FastifyRequest,
@@ -212,7 +212,7 @@ export function createMethods(options: MethodOptions): AnswerRequest {
   ): Promise<Result> {
     switch (message.method) {
       case 'server/discover':
-        return discovered
+        return JSON.stringify(discoverResult(serverFor(request), DISCOVER_TTL_MS))
       case 'tools/list':
         return listTools(request, message)
       case 'tools/call':

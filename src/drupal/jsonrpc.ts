@@ -82,7 +82,7 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
     ...options,
     catalogue,
     inFlight,
-    listChanged: listening.isOffered
+    listChanged: listening.isFor
   })
 
   function notice(request: FastifyRequest, message: RpcNotification): void {
@@ -150,8 +150,7 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
 
     app.get('/', async function get(request, reply) {
       const { session } = request.call
-      // Whoever is not signed in hears nothing: all of them together would have the streams of one principal.
-      if (!listening.isOffered || session === undefined || request.principal === undefined) {
+      if (session === undefined || !listening.isFor(request.principal?.key)) {
         throw gatewayError('GW_METHOD_NOT_ALLOWED', {
           allow: 'POST, DELETE',
           reason: 'there is no stream for this caller'

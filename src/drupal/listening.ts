@@ -18,8 +18,13 @@ export interface ListeningOptions {
 }
 
 export interface Listening {
-  /** Whether there will be any news: else nothing must be promised. */
+  /** Whether anybody is told of changes. */
   isOffered: boolean
+  /**
+   * Whether this caller is: else nothing must be promised (R62). Whoever is not signed in hears nothing: all of them together would have
+   * the streams of one principal.
+   */
+  isFor(principalKey: string | undefined): boolean
   /** Answers `subscriptions/listen` (R71). Throws GW_RATE_LIMITED where too many streams are open. */
   subscribe(request: FastifyRequest, reply: FastifyReply, message: RpcRequest): void
   /** Answers a legacy client's GET. */
@@ -132,10 +137,12 @@ export function createListening({ streams, catalogue, watchSeconds }: ListeningO
     return source
   }
 
+  const isOffered = watchSeconds > 0
   return {
-    isOffered: watchSeconds > 0,
+    isOffered,
+    isFor: principalKey => isOffered && principalKey !== undefined,
     subscribe(request, reply, { idText, params }) {
-      const filter = honoured(params?.['notifications'], { toolsListChanged: watchSeconds > 0 })
+      const filter = honoured(params?.['notifications'], { toolsListChanged: isOffered })
       const news = filter.toolsListChanged ? changed(idText, listChanged) : undefined
       const source = stream(request, reply, news, writeEvent(ended(idText)))
       source.write(writeEvent(acknowledged(idText, filter)))

@@ -28,7 +28,7 @@ export interface LegacyBridgeOptions {
   eras: Pick<Eras, 'judge'>
   sessions: Pick<Sessions, 'seal'>
   catalogues: Pick<McpCatalogues, 'get'>
-  listening: Pick<Listening, 'isOffered'>
+  listening: Pick<Listening, 'isFor'>
   streams: Streams
   bounds: ReadBounds
   expectedOf: ExpectedOf
@@ -156,7 +156,8 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
   return {
     initialize(request, reply, discovered) {
       const { idText, params = {} } = request.call.messages[0] as RpcRequest
-      const description = describeUpstream(discovered, { tools: listening.isOffered })
+      const watches = { tools: listening.isFor(request.principal?.key) }
+      const description = describeUpstream(discovered, watches)
       const result = initializeResult(description, params['protocolVersion'])
       const version = String(result['protocolVersion'])
       openSession(sessions, request, reply, { version, upstream: undefined })

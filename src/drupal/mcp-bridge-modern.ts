@@ -115,7 +115,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
   async function open(key: string, caller: Caller): Promise<Kept> {
     const { session, result } = await upstreamSessions.open(hello, caller)
     let current: UpstreamSession = session
-    const watches = { tools: listening.isOffered }
+    const watches = { tools: listening.isFor(caller.principalKey) }
     const describe = (said: Params) => describeUpstream(said, watches)
     const opened: Kept = {
       description: describe(result),

@@ -167,7 +167,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
         upstreamSessions,
         replayEdit,
         own(request, reply) {
-          if (listening.isOffered && request.principal !== undefined) listening.open(request, reply)
+          if (listening.isFor(request.principal?.key)) listening.open(request, reply)
           else throw gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'POST, DELETE' })
         }
       })

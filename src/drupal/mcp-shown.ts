@@ -15,15 +15,32 @@ export type ExpectedOf = (request: FastifyRequest, requests?: readonly RpcReques
 
 export function createExpectedOf(config: Config, toolPolicy: ToolPolicy): ExpectedOf {
   const hides = config.policy.missingScope === 'hide'
+  const editFor = (principal: Principal | undefined) => (request: RpcRequest) => {
+    if (hides && request.method === 'tools/list') {
+      return (answer: string) => withoutHidden(answer, principal, toolPolicy)
+    }
+    return principal === undefined && request.method === 'server/discover' ? withoutNews : undefined
+  }
   return ({ call, principal }, requests) => ({
     requests: requests ?? call.messages.filter(message => message.kind === 'request'),
     batch: requests === undefined && call.batch,
     scopes: principal?.scopes,
-    ...(hides && {
-      edit: ({ method }: RpcRequest) =>
-        method === 'tools/list'
-          ? (answer: string) => withoutHidden(answer, principal, toolPolicy)
-          : undefined
+    ...((hides || principal === undefined) && { edit: editFor(principal) })
+  })
+}
+
+/** Who is not signed in may not listen: clients that are promised news ask for them at once, and would be sent to sign in (R62). */
+function withoutNews(answer: string): string {
+  const result = memberText(answer, 'result') as string
+  const { capabilities, cacheScope } = (JSON.parse(result) as Params | null) ?? {}
+  if (!isObject(capabilities)) return answer
+  const isNews = (name: string) => name === 'listChanged' || name === 'subscribe'
+  return setMembers(answer, {
+    result: setMembers(result, {
+      capabilities: JSON.stringify(capabilities, (name, value: unknown) =>
+        isNews(name) ? undefined : value
+      ),
+      ...(cacheScope !== undefined && { cacheScope: '"private"' })
     })
   })
 }

@@ -21,6 +21,7 @@ import {
   startBefore,
   startLegacyServer
 } from './fixtures/mcp.ts'
+import { startGateway } from './fixtures/start.ts'
 
 /** An SDK server that speaks the modern era only. */
 async function startModernServer(t: Test) {
@@ -607,6 +608,55 @@ t.test('news that nobody watches are not offered', async t => {
   t.same(body.result.capabilities, { tools: {} })
   const refused = await ask(gateway, authorization, 'subscriptions/listen', { notifications: {} })
   t.equal(refused.status, 404)
+})
+
+t.test('R62 R71 who is not signed in is promised no news, who is hears them', async t => {
+  const both = await startEverythingServer()
+  t.teardown(() => both.close())
+  const legacy = await startLegacyServer(t)
+  legacy.initializeResult['capabilities'] = { tools: { listChanged: true } }
+  const env = { AUTH_ANONYMOUS: 'public-tools' }
+  const gateways = {
+    jsonrpc: await startGateway(t, { env }),
+    legacy: await startBefore(t, legacy.endpoint, env),
+    modern: await startBefore(t, (await startModernServer(t)).endpoint, env),
+    both: await startBefore(t, both.url, env)
+  }
+  const discover = modern('server/discover')
+  const listen = modern('subscriptions/listen', { notifications: { toolsListChanged: true } })
+  for (const [name, gateway] of Object.entries(gateways)) {
+    const authorization = `Bearer ${gateway.token()}`
+    const offered = async ({ body, headers } = discover, more = {}) =>
+      (await gateway.post(body, { ...headers, ...more })).json.result.capabilities
+    const strangers = JSON.stringify(await offered())
+    t.match(strangers, /"tools":/, name)
+    t.notMatch(strangers, /listChanged|subscribe/, name)
+    t.equal((await gateway.post(listen.body, listen.headers)).status, 401)
+    t.match(await offered(discover, { authorization }), { tools: { listChanged: true } })
+
+    const initialize = { body: rpc('initialize', { protocolVersion: '2025-11-25' }), headers: {} }
+    t.match(await offered(initialize, { authorization }), { tools: { listChanged: true } })
+    // What a legacy upstream says of itself holds: it has a stream for them.
+    if (name === 'jsonrpc' || name === 'modern') t.same(await offered(initialize), { tools: {} })
+  }
+  t.test('and of an upstream that says it oddly', async t => {
+    const site = await startSite(t)
+    const gateway = await startBefore(t, `${site.url}/mcp`, env)
+    const said = {
+      supportedVersions: ['2026-07-28'],
+      capabilities: { tools: { listChanged: true } }
+    }
+    for (const [result, shown] of [
+      [said, { ...said, capabilities: { tools: {} } }],
+      [{ capabilities: 5 }, { capabilities: 5 }],
+      [null, null]
+    ]) {
+      site.answer = ({ body }, response) =>
+        json(response, { jsonrpc: '2.0', id: (JSON.parse(body) as Message).id, result })
+      const { json: answer } = await gateway.post(discover.body, discover.headers)
+      t.same(answer.result, shown)
+    }
+  })
 })
 
 t.test('legacy on modern (§A14)', async t => {
