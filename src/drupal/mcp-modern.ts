@@ -4,6 +4,8 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { gatewayError } from '../errors.ts'
 import type { Params, RpcRequest } from '../mcp/call.ts'
 import { paramMismatch } from '../mcp/mirrored-headers.ts'
+import { writeEvent } from '../mcp/sse-events.ts'
+import { ended } from '../mcp/subscription.ts'
 import { untilGone } from './in-flight.ts'
 import type { Ask } from './mcp-ask.ts'
 import { refuseOrPass } from './mcp-ask.ts'
@@ -79,9 +81,13 @@ export function createModernRelay(options: ModernOptions) {
         sendRead(reply, answer, read, expected)
       } else if (answer.stream === undefined) sendWhole(request, reply, answer, expected)
       else {
-        // Who listens waits for no answer.
+        // Who listens waits for no answer, but for the end that tells a stop from a connection that was lost (R71).
         const follows = isListening
-          ? { until: request.principal?.expiresAt, edit: replayEdit(request) }
+          ? {
+              until: request.principal?.expiresAt,
+              farewell: writeEvent(ended(message.idText)),
+              edit: replayEdit(request)
+            }
           : { expected }
         streams.relay(request, reply, answer.stream, { whenGone: 'abort', place, ...follows })
         return

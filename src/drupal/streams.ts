@@ -20,7 +20,7 @@ export interface StreamOptions {
   whenGone: 'finish' | 'abort'
   /** A place from `reserve`, given back when the stream is over: for streams that are no answer to a call. */
   place?: Place | undefined
-  /** Written last when the gateway ends the stream. */
+  /** The last event when the gateway ends the stream. */
   farewell?: string
   /** Seconds since epoch, after which nobody may listen any more: the token's end. */
   until?: number | undefined
@@ -166,8 +166,7 @@ export function createStreams(config: Config, events: StreamEvents = {}): Stream
         if (isEnding) return
         isEnding = true
         tellLost(gatewayError(code, mayHaveRun))
-        if (farewell !== '') relay.take(bytesOf(farewell))
-        relay.drain()
+        relay.drain(bytesOf(farewell))
         // Clients drop an event that does not come to its end.
         clearTimeout(life)
         life = setTimeout(() => relay.end(), restMs)

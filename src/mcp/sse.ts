@@ -40,6 +40,7 @@ export class EventRelay {
   readonly #client: EventClient
   readonly #heartbeat: NodeJS.Timeout
   #draining = false
+  #farewell = ''
   #ended = false
   /** Inside an event: at least one line of it went through. */
   #open = false
@@ -67,10 +68,11 @@ export class EventRelay {
   }
 
   /**
-   * Ends the stream for the client, after the event that is going through, if one is. What comes later is dropped: close the
-   * upstream once the response has finished, not before.
+   * Ends the stream for the client, after the event that is going through, if one is, with `farewell` as its last one. What comes later
+   * is dropped: close the upstream once the response has finished, not before.
    */
-  drain(): void {
+  drain(farewell = ''): void {
+    this.#farewell = farewell
     this.#draining = true
     this.#endWhenDrained()
   }
@@ -164,6 +166,7 @@ export class EventRelay {
     if (!this.#draining || this.#ended || !this.#isBetweenEvents()) return
     // Parsers wait to see whether a line feed follows: without one, clients would not see the last event.
     if (this.#afterCarriageReturn) this.#client.write('\n')
+    if (this.#farewell !== '') this.#client.write(this.#farewell)
     this.end()
   }
 

@@ -858,6 +858,48 @@ t.test('SDK v2 in each mode on each kind of upstream', async t => {
   }
 })
 
+t.test('R71 modern on modern: a subscription that the gateway ends has a result', async t => {
+  const site = await startSite(t)
+  const open: ServerResponse[] = []
+  site.answer = ({ body }, response) => {
+    const { id, method } = JSON.parse(body) as Message
+    if (method === 'server/discover') {
+      json(response, { jsonrpc: '2.0', id, result: { supportedVersions: ['2026-07-28'] } })
+      return
+    }
+    events(response)({ jsonrpc: '2.0', method: 'notifications/subscriptions/acknowledged' })
+    open.push(response)
+  }
+  const gateway = await startBefore(t, `${site.url}/mcp`)
+  const authorization = gateway.authorization()
+  const listen = async (id: unknown) => {
+    const { body, headers } = modern('subscriptions/listen', { notifications: {} }, id)
+    const response = await gateway.open(body, { authorization, ...headers })
+    const reader = (response.body as ReadableStream<Uint8Array>).getReader()
+    return async (last: string) => {
+      for (let text = ''; ; ) {
+        const { done, value } = await reader.read()
+        if (done) return text
+        text += Buffer.from(value).toString()
+        if (last !== '' && text.endsWith(last)) return text
+      }
+    }
+  }
+  const quiet = await listen(7)
+  const torn = await listen('l')
+  await quiet('}\n\n')
+  await torn('}\n\n')
+  open[1]?.write('data: {"half')
+  await torn('half')
+  const stopped = gateway.gateway.stop()
+  const result = (id: string) =>
+    `event: message\ndata: {"jsonrpc":"2.0","id":${id},"result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":${id}}}}\n\n`
+  t.match(await quiet(''), result('7'))
+  open[1]?.write('":1}\n\ndata: {"late":1}\n\n')
+  t.equal(await torn(''), `":1}\n\n${result('"l"')}`, 'after the event that is going through')
+  await stopped
+})
+
 t.test('modern on modern: subscriptions that do not come about give their place back', async t => {
   const site = await startSite(t)
   let refuse = (response: ServerResponse, _id: unknown) => html(response, 503)
