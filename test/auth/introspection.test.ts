@@ -544,6 +544,25 @@ t.test(
     const noToken = await standardServer(t, drupal)
     noToken.state.ownToken = { token_type: 'Bearer' }
     t.match(await reasonOf(noToken.parts.introspection.ask('x', 'y')), /the answer holds no token/)
+    noToken.state.ownToken = { access_token: '' }
+    t.match(await reasonOf(noToken.parts.introspection.ask('x', 'y')), /the answer holds no token/)
+    for (const life of [undefined, 0, 'long']) {
+      const lasting = await standardServer(t, drupal)
+      Object.assign(lasting.state, {
+        answer: active,
+        ownToken: { access_token: 'own', expires_in: life }
+      })
+      const tokens = () => lasting.parts.asked.filter(url => url.endsWith('/token')).length
+      for (const [wait, count] of [
+        [0, 1],
+        [47, 1],
+        [1, 2]
+      ] as const) {
+        lasting.advance(wait)
+        await lasting.parts.introspection.ask('x', 'y')
+        t.equal(tokens(), count, `${life} seconds: asked for once a minute`)
+      }
+    }
     const noEndpoint = await standardServer(t, drupal)
     noEndpoint.state.metadata = { token_endpoint: undefined }
     t.match(await reasonOf(noEndpoint.parts.introspection.ask('x', 'y')), /names no token_endpoint/)

@@ -256,3 +256,20 @@ t.test('the breaker', async t => {
     t.equal(breaker.enter(), 'probe')
   })
 })
+
+t.test('a stop tells each listener once, and none that has gone', t => {
+  const stop = new Stop()
+  const told: string[] = []
+  const stays = () => {
+    told.push('stays')
+    stop.removeEventListener('abort', stays)
+  }
+  const goes = () => told.push('goes')
+  for (const listener of [goes, stays]) stop.addEventListener('abort', listener)
+  stop.removeEventListener('abort', goes)
+  stop.removeEventListener('abort', goes)
+  t.equal(stop.aborted, false)
+  for (const reason of ['first', 'second']) stop.stop(reason)
+  t.strictSame([stop.aborted, stop.reason, told], [true, 'first', ['stays']])
+  t.end()
+})
