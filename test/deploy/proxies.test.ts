@@ -58,7 +58,10 @@ const proxies: readonly Proxy[] = [
         ['    listen [::]:443 ssl;\n', ''],
         [`/etc/letsencrypt/live/${HOST}/fullchain.pem`, paths.cert],
         [`/etc/letsencrypt/live/${HOST}/privkey.pem`, paths.key],
-        ['server 127.0.0.1:3000;', behind.map(each => `server 127.0.0.1:${each};`).join('\n')],
+        [
+          'server 127.0.0.1:3000 max_fails=0;',
+          behind.map(each => `server 127.0.0.1:${each} max_fails=0;`).join('\n')
+        ],
         ['150s', `${SILENCE_MS}ms`]
       ])
       const main = `daemon off; pid ${folder}/pid; error_log stderr; events {} http { access_log off;
@@ -381,20 +384,53 @@ for (const proxy of proxies) {
       }
     })
 
-    await t.test('a call whose answer is lost is not sent twice', async t => {
-      let seen = 0
-      const cut = () => {
+    await t.test('replicas are replaced one after the other: no request finds out', async t => {
+      const replicas = [await freePort(), await freePort()].map(port => {
         const server = createServer((incoming, response) => {
-          seen++
-          incoming.resume().once('end', () => response.destroy())
+          incoming.resume()
+          response.writeHead(200, { connection: 'close' }).end()
         })
-        server.listen(0, '127.0.0.1')
         t.teardown(() => void server.close())
-        return once(server, 'listening').then(() => (server.address() as AddressInfo).port)
+        const start = () => once(server.listen(port, '127.0.0.1'), 'listening')
+        return { port, start, stop: () => once(server.close(), 'close') }
+      })
+      for (const { start } of replicas) await start()
+      const port = await inFront(
+        t,
+        proxy,
+        replicas.map(replica => replica.port)
+      )
+      for (const { start, stop } of replicas) {
+        await stop()
+        for (let n = 0; n < 4; n++)
+          t.equal((await ask(port, '/mcp', { method: 'POST', body: '{}' })).status, 200)
+        await start()
       }
-      const port = await inFront(t, proxy, [await cut(), await cut()])
-      t.equal((await ask(port, '/mcp', { method: 'POST', body: '{}' })).status, 502)
-      t.equal(seen, 1)
+    })
+
+    await t.test('a call whose answer is lost is not sent twice', async t => {
+      for (const [status, lose] of [
+        [502, (response: ServerResponse) => void response.destroy()],
+        [504, () => {}]
+      ] as const) {
+        let seen = 0
+        const replica = async () => {
+          const server = createServer((incoming, response) => {
+            seen++
+            incoming.resume().once('end', () => lose(response))
+          })
+          server.listen(0, '127.0.0.1')
+          await once(server, 'listening')
+          t.teardown(() => {
+            server.close()
+            server.closeAllConnections()
+          })
+          return (server.address() as AddressInfo).port
+        }
+        const port = await inFront(t, proxy, [await replica(), await replica()])
+        t.equal((await ask(port, '/mcp', { method: 'POST', body: '{}' })).status, status)
+        t.equal(seen, 1)
+      }
     })
   })
 }
