@@ -11,13 +11,22 @@ export type BodyCallback = (error: Error | null, body?: Buffer) => void
 
 /** What has come of one body. It is told to whoever wants it when it is whole or has failed; what comes after that is let go. */
 class Body {
-  /** The first piece, or room for twice as much as has come: kept apart, pieces of one byte would take two hundred times as much. */
+  /**
+   * The first piece, or room for twice as much as has come, but no more than is to come: kept apart, pieces of one byte would take two
+   * hundred times as much.
+   */
   #bytes: Buffer = NO_BYTES
+  #declared: number
   #length = 0
   #isEnded = false
   #isOver = false
   #limit = Infinity
   #done: BodyCallback | undefined
+
+  /** With its Content-Length, where it has one. */
+  constructor(contentLength?: string) {
+    this.#declared = contentLength === undefined ? Infinity : Number(contentLength)
+  }
 
   get length(): number {
     return this.#length
@@ -36,7 +45,8 @@ class Body {
     if (before === 0) this.#bytes = piece
     else {
       if (this.#length > this.#bytes.length) {
-        const larger = Buffer.allocUnsafe(2 * this.#length)
+        const room = Math.min(2 * this.#length, this.#declared)
+        const larger = Buffer.allocUnsafe(Math.max(room, this.#length))
         this.#bytes.copy(larger, 0, 0, before)
         this.#bytes = larger
       }
@@ -105,7 +115,7 @@ export class WholeRequest extends IncomingMessage {
   readWhole(limit: number, done: BodyCallback): boolean {
     if (this.#isStream || this.#isWanted) return false
     this.#isWanted = true
-    this.#body ??= new Body()
+    this.#body ??= new Body(this.headers['content-length'])
     // Node learns that somebody reads, and reads on where it has stopped.
     super._read(0)
     // A client that has gone already: what it sent is not acted upon.
@@ -120,7 +130,7 @@ export class WholeRequest extends IncomingMessage {
 
   override push(piece: Buffer | null, encoding?: BufferEncoding): boolean {
     if (this.#isStream) return super.push(piece, encoding)
-    this.#body ??= new Body()
+    this.#body ??= new Body(this.headers['content-length'])
     if (piece === null) this.#body.end()
     else this.#body.add(piece)
     return this.#isWanted || this.#body.length < this.readableHighWaterMark

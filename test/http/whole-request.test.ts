@@ -249,3 +249,21 @@ t.test('a body that comes byte by byte is not kept byte by byte', async t => {
     t.equal(body?.toString(), 'x'.repeat(count))
   }
 })
+
+t.test('a body of a known length takes no more than that', async t => {
+  const length = 90_000
+  let body: Buffer | undefined
+  const server = await listen(t, WholeRequest, (req, res) =>
+    readWhole(req, length, (_, bytes) => {
+      body = bytes
+      res.end()
+    })
+  )
+  await ask(server, [
+    head(`Content-Length: ${length}\r\n${last}`),
+    'x'.repeat(50_000),
+    'y'.repeat(40_000)
+  ])
+  t.equal(body?.length, length)
+  t.equal(body?.buffer.byteLength, length)
+})
