@@ -11,6 +11,9 @@ export const streamHeaders = {
   'x-accel-buffering': 'no'
 }
 
+/** A client that takes nothing of its events for so long, in milliseconds, is not waited for: Node closes the connection. */
+const patienceMs = 60_000
+
 /**
  * A response that writes the chunked coding itself and to the socket. Node would write each chunk as four pieces, and on the next tick:
  * 16 % of what an event costs (measured).
@@ -19,10 +22,12 @@ class EventReply implements EventClient {
   readonly #raw: ServerResponse
   /** Not to a client that speaks HTTP/1.0. */
   readonly #isChunked: boolean
+  readonly #stallMs: number
   #hasBegun = false
 
-  constructor(raw: ServerResponse) {
+  constructor(raw: ServerResponse, stallMs: number) {
     this.#raw = raw
+    this.#stallMs = stallMs
     this.#isChunked = raw.chunkedEncoding
     raw.chunkedEncoding = false
   }
@@ -31,7 +36,10 @@ class EventReply implements EventClient {
   onDrain(resume: () => void): void {
     const { socket } = this.#raw.req
     const tell = () => {
-      if (!this.isFull) resume()
+      if (this.isFull) return
+      // A stream may be silent for longer.
+      socket.setTimeout(0)
+      resume()
     }
     this.#raw.on('drain', tell)
     socket.on('drain', tell)
@@ -59,20 +67,23 @@ class EventReply implements EventClient {
     if (this.#hasBegun && socket?.writable) socket.write(text, 'latin1')
     else this.#raw.write(text, 'latin1')
     this.#hasBegun = true
+    if (this.isFull) socket?.setTimeout(this.#stallMs)
   }
 
   end(): void {
+    const { socket } = this.#raw
     if (this.#isChunked) this.#raw.end('0\r\n\r\n', 'latin1')
     else this.#raw.end()
+    if (socket !== null && socket.writableLength > 0) socket.setTimeout(this.#stallMs)
   }
 }
 
 /** Begins to answer with events. */
-export function replyWithEvents(reply: FastifyReply): EventReply {
+export function replyWithEvents(reply: FastifyReply, stallMs = patienceMs): EventReply {
   reply.hijack()
   reply.raw.writeHead(reply.statusCode, {
     ...(reply.getHeaders() as Record<string, string>),
     ...streamHeaders
   })
-  return new EventReply(reply.raw)
+  return new EventReply(reply.raw, stallMs)
 }

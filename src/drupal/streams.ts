@@ -169,7 +169,11 @@ export function createStreams(config: Config, events: StreamEvents = {}): Stream
         relay.drain(bytesOf(farewell))
         // Clients drop an event that does not come to its end.
         clearTimeout(life)
-        life = setTimeout(() => relay.end(), restMs)
+        life = setTimeout(() => {
+          relay.end()
+          // The response may never finish, where the client takes nothing.
+          origin.destroy()
+        }, restMs)
       }
       const tokenMs = until === undefined ? Infinity : Math.max(0, until * 1000 - Date.now())
       let life = setTimeout(() => end('GW_UPSTREAM_TIMEOUT'), Math.min(longestMs, tokenMs))

@@ -8,12 +8,12 @@ import { replyWithEvents } from '../../src/drupal/event-reply.ts'
 type Client = ReturnType<typeof replyWithEvents>
 
 /** A server whose every answer is a stream of events, and a connection to it. */
-async function opened(t: Test) {
+async function opened(t: Test, stallMs?: number) {
   const app = fastify()
   const clients: { client: Client; socket: Socket }[] = []
   app.get('/', (request, reply) => {
     reply.header('mcp-session-id', 'one')
-    clients.push({ client: replyWithEvents(reply), socket: request.raw.socket })
+    clients.push({ client: replyWithEvents(reply, stallMs), socket: request.raw.socket })
   })
   t.teardown(() => app.close())
   await app.listen({ port: 0, host: '127.0.0.1' })
@@ -132,6 +132,41 @@ t.test('a client that does not read is full until it does', async t => {
     listeners - 1,
     'nothing is left on a connection that goes on'
   )
+})
+
+t.test('a client that takes nothing is not waited for', async t => {
+  for (const [name, size] of Object.entries({ 'of much': 100_000, 'of the rest': 12_000 })) {
+    const { ask, client, socket } = await opened(t, 100)
+    socket.pause()
+    ask()
+    const { client: silent, socket: served } = await client()
+    const closing = once(served, 'close')
+    // More than the system keeps for both sides.
+    while (served.writableLength === 0) {
+      silent.write(`data: ${'x'.repeat(size)}\n\n`)
+      await delay(0)
+    }
+    t.equal(silent.isFull, size > 50_000)
+    if (!silent.isFull) silent.end()
+    await closing
+    t.pass(name)
+  }
+})
+
+t.test('a stream may be silent for longer than its client may be still', async t => {
+  const { ask, client, socket, until, got } = await opened(t, 100)
+  ask()
+  const { client: slow, socket: served } = await client()
+  slow.onDrain(() => {})
+  slow.write(`data: ${'x'.repeat(100_000)}\n\n`)
+  t.equal(slow.isFull, true)
+  await until(() => !slow.isFull)
+  t.equal(served.timeout, 0)
+  slow.write('data: end\n\n')
+  slow.end()
+  await until(() => got().endsWith('0\r\n\r\n'))
+  t.ok((served.timeout as number) > 1000, 'and its connection has its usual time again')
+  socket.destroy()
 })
 
 t.test('what is written to a client that has gone is written nowhere', async t => {

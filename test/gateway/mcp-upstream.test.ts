@@ -1272,6 +1272,32 @@ t.test(
   }
 )
 
+t.test('R71 a stream is over in its time also where its client takes nothing', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, {
+    STREAM_MAX: '1',
+    STREAM_HEARTBEAT: '0.5'
+  })
+  const session = await gateway.initialize(gateway.token())
+  const called = new Promise<ServerResponse>(resolve => {
+    server.onRequest = (_message, response) => resolve(response)
+  })
+  // Nobody reads its body.
+  const stop = new AbortController()
+  const silent = gateway.open(call(), session, stop.signal)
+  const response = await called
+  const send = events(response)
+  const full = () => {
+    while (!response.writableNeedDrain)
+      send({ jsonrpc: '2.0', method: 'x', params: 'y'.repeat(1e5) })
+  }
+  response.on('drain', full)
+  full()
+  await Promise.all([silent, closed(response)])
+  t.pass('and the upstream works no longer for it')
+  stop.abort()
+})
+
 t.test('a byte order mark at the beginning of a stream', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
