@@ -126,7 +126,8 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
     sessions,
     log,
     learned,
-    events: metrics
+    events: metrics,
+    refuses: async token => !(await verifier.verify(token)).ok
   })
   const publishedScopes = createPublishedScopes({ config, fetch, now })
   for (const { scopes: needed = [] } of Object.values(config.policy.tools)) scopes.add(needed)

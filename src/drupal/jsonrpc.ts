@@ -15,7 +15,7 @@ import { createInFlight } from './in-flight.ts'
 import { createMethods, modernMethods, type Result } from './jsonrpc-methods.ts'
 import { errorFor } from './mcp-answer.ts'
 import { createListening } from './listening.ts'
-import { createStreams, type StreamEvents } from './streams.ts'
+import { createStreams, type Refuses, type StreamEvents } from './streams.ts'
 import type { DrupalPool } from './pool.ts'
 import { checkSite } from './site-check.ts'
 import type { Catalogue, Upstream } from './upstream.ts'
@@ -29,6 +29,7 @@ export interface JsonrpcOptions {
   /** Told of every list of tools that came from Drupal. */
   learned?: (catalogue: Catalogue) => void
   events?: StreamEvents
+  refuses?: Refuses
 }
 
 type ResultBytes = Exclude<Result, string>
@@ -72,7 +73,7 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
   const { config, pool, sessions } = options
   const catalogue = withAuthStatus({ ...options, catalogue: createCatalogue(options) })
   const inFlight = createInFlight()
-  const streams = createStreams(config, options.events)
+  const streams = createStreams(config, options.events, options.refuses)
   const listening = createListening({
     streams,
     catalogue,

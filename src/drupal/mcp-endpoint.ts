@@ -18,7 +18,7 @@ import { createModernRelay, mirroredHeaders } from './mcp-modern.ts'
 import { createProxy } from './mcp-proxy.ts'
 import { sendRead, sendWhole } from './mcp-send.ts'
 import { createExpectedOf, createReplayEdit } from './mcp-shown.ts'
-import { createStreams, type StreamEvents } from './streams.ts'
+import { createStreams, type Refuses, type StreamEvents } from './streams.ts'
 import { readAnswer, readBounds } from './mcp-read.ts'
 import { createUpstreamSessions } from './mcp-upstream-session.ts'
 import type { DrupalPool } from './pool.ts'
@@ -33,6 +33,7 @@ export interface McpOptions {
   /** Told of every list of tools that came from Drupal. */
   learned?: (catalogue: Catalogue) => void
   events?: StreamEvents
+  refuses?: Refuses
 }
 
 /** The upstream for a Drupal that speaks MCP Streamable HTTP. */
@@ -40,7 +41,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
   const { config, pool, sessions, toolPolicy, learned = () => {} } = options
   const ask = createAsk(config, pool)
   const bounds = readBounds(config)
-  const streams = createStreams(config, options.events)
+  const streams = createStreams(config, options.events, options.refuses)
   const upstreamSessions = createUpstreamSessions(ask, config)
   const eras = createEras(ask, bounds)
   const ttlSeconds = config.drupal.catalogueTtlSeconds

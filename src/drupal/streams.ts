@@ -71,9 +71,17 @@ interface OpenStream extends Member {
   end: (code: ErrorCode) => void
 }
 
-export function createStreams(config: Config, events: StreamEvents = {}): Streams {
+/** Whether a token is worth nothing any more. Rejects where nobody can be asked. */
+export type Refuses = (token: string) => Promise<boolean>
+
+export function createStreams(
+  config: Config,
+  events: StreamEvents = {},
+  refuses?: Refuses
+): Streams {
   const { heartbeatSeconds, maxPerPrincipal, maxSeconds } = config.streams
   const longestMs = Math.min(maxSeconds * 1000, 2 ** 31 - 1)
+  const recheckMs = Math.max(heartbeatSeconds, config.oauth.tokenCacheTtlSeconds) * 1000
   const open = new Roster<OpenStream>()
   const held = new Map<string, number>()
   let isDraining = false
@@ -177,6 +185,17 @@ export function createStreams(config: Config, events: StreamEvents = {}): Stream
       }
       const tokenMs = until === undefined ? Infinity : Math.max(0, until * 1000 - Date.now())
       let life = setTimeout(() => end('GW_UPSTREAM_TIMEOUT'), Math.min(longestMs, tokenMs))
+      const { token } = request
+      // A verdict is kept no longer for who listens than for who calls.
+      const recheck =
+        place &&
+        token !== undefined &&
+        setInterval(() => {
+          refuses?.(token).then(
+            isRefused => isRefused && end('GW_INVALID_TOKEN'),
+            () => {}
+          )
+        }, recheckMs)
       const sessionId = request.call.session?.id
       const stream = open.enter({ at: -1, isCall: place === undefined, sessionId, end })
       events.streamOpened?.()
@@ -193,6 +212,7 @@ export function createStreams(config: Config, events: StreamEvents = {}): Stream
       // Before Fastify's own listeners: the audit line is written by them.
       reply.raw.once('close', () => {
         clearTimeout(life)
+        if (recheck) clearInterval(recheck)
         open.leave(stream)
         events.streamClosed?.()
         place?.()

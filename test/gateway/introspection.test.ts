@@ -246,6 +246,28 @@ t.test('the lag of a revocation, by mode', async t => {
   }
 })
 
+t.test('a revoked token listens no longer than it may call', async t => {
+  const gateway = await startGateway(t, {
+    env: {
+      ...introspects,
+      OAUTH_VALIDATION: 'introspection',
+      OAUTH_TOKEN_CACHE_TTL: '1',
+      STREAM_HEARTBEAT: '0.5',
+      STREAM_WATCH: '3600'
+    }
+  })
+  const { token, jti } = gateway.drupal.mint()
+  const listen = async (session: Record<string, string>) =>
+    fetch(gateway.url, { headers: { ...session, accept: 'text/event-stream' } })
+  const news = await listen(await gateway.initialize(token))
+  const others = await listen(await gateway.initialize(gateway.token({ uid: 3 })))
+  const other = others.body?.getReader()
+  gateway.drupal.revoke(jti)
+  t.match(await news.text(), 'keepalive')
+  for (let beats = 0; beats < 3; beats++) t.notOk((await other?.read())?.done, 'a good one goes on')
+  await other?.cancel()
+})
+
 t.test('Drupal has the last word: a revoked token is 401, and refused from then on', async t => {
   const gateway = await startGateway(t)
   const session = await revoked(t, gateway)
