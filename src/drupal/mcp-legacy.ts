@@ -144,7 +144,7 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
       const { result } = read.message
       if (result !== undefined) catalogues.learn(request.principal, result as Params)
       sendRead(reply, answer, read, expected)
-    } else if (stream === undefined) {
+    } else if (stream === undefined || expected.requests.length === 0) {
       // To a client 400 would say that the connection is broken, and 404 that its session is gone (R61).
       sendWhole(request, reply, answer, expected, isMethodError(answer) ? 200 : answer.status)
     } else streams.relay(request, reply, stream, { whenGone: 'finish', expected })

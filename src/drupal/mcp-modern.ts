@@ -79,8 +79,9 @@ export function createModernRelay(options: ModernOptions) {
         const { result } = read.message
         if (result !== undefined) catalogues.learn(request.principal, result as Params)
         sendRead(reply, answer, read, expected)
-      } else if (answer.stream === undefined) sendWhole(request, reply, answer, expected)
-      else {
+      } else if (answer.stream === undefined || expected.requests.length === 0) {
+        sendWhole(request, reply, answer, expected)
+      } else {
         // Who listens waits for no answer, but for the end that tells a stop from a connection that was lost (R71).
         const follows = isListening
           ? {

@@ -7,7 +7,7 @@ import { checkWhole, type Expected, withId } from './mcp-answer.ts'
 import { typeOf, unusable } from './mcp-ask.ts'
 import type { ReadAnswer } from './mcp-read.ts'
 
-/** Sends a whole answer on: JSON-RPC as it is where it is the one that was asked for, 202 for what needs no answer (R15). */
+/** Sends a whole answer on: JSON-RPC as it is where it is the one that was asked for, 202 for what needs no answer, whatever came (R15). */
 export function sendWhole(
   request: FastifyRequest,
   reply: FastifyReply,
@@ -18,6 +18,7 @@ export function sendWhole(
   const { body } = answer
   const isGood = answer.status < 300
   if (isGood && expected.requests.length === 0) {
+    answer.stream?.destroy()
     void reply.code(202).send()
     return
   }

@@ -900,6 +900,39 @@ t.test('R71 modern on modern: a subscription that the gateway ends has a result'
   await stopped
 })
 
+t.test('R15 R16 a notification is answered 202, whatever the upstream begins', async t => {
+  const notification = { jsonrpc: '2.0', method: 'notifications/x' }
+  const begun: Promise<unknown>[] = []
+  const begin = (response: ServerResponse) => {
+    begun.push(closed(response))
+    events(response)
+  }
+  const legacy = await startLegacyServer(t)
+  const { answer } = legacy
+  legacy.answer = (seen, response, request) => {
+    if (/notifications\/x|"result"/.test(seen.body)) begin(response)
+    else answer(seen, response, request)
+  }
+  const before = await startBefore(t, legacy.endpoint)
+  const session = await before.initialize(before.token())
+  for (const body of [notification, { jsonrpc: '2.0', id: 1, result: {} }]) {
+    const { status, text } = await before.post(body, session)
+    t.same([status, text], [202, ''], 'legacy on legacy')
+  }
+  const site = await startSite(t, ({ body }, response) => {
+    const { id, method } = JSON.parse(body) as Message
+    if (method !== 'server/discover') begin(response)
+    else json(response, { jsonrpc: '2.0', id, result: { supportedVersions: ['2026-07-28'] } })
+  })
+  const gateway = await startBefore(t, `${site.url}/mcp`)
+  const { body, headers } = modern('notifications/x')
+  const { id: _, ...modernNotification } = body as { id: unknown }
+  const authorization = gateway.authorization()
+  const { status, text } = await gateway.post(modernNotification, { authorization, ...headers })
+  t.same([status, text], [202, ''], 'modern on modern')
+  t.equal((await Promise.all(begun)).length, 3, 'nobody reads it: it is closed')
+})
+
 t.test('modern on modern: subscriptions that do not come about give their place back', async t => {
   const site = await startSite(t)
   let refuse = (response: ServerResponse, _id: unknown) => html(response, 503)
