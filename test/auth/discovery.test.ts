@@ -201,7 +201,7 @@ t.test(
     const { now, advance } = clock()
     let loads = 0
     let isDown = false
-    let silence: Promise<void> | undefined
+    let silence = Promise.resolve()
     const kept = keep({
       now,
       ttlMs: 10_000,
