@@ -24,6 +24,7 @@ import { permit } from './http/permit.ts'
 import { remember } from './http/remember.ts'
 import { request } from './http/request.ts'
 import { serverOptions } from './http/server.ts'
+import { shareMemory } from './http/share-memory.ts'
 import { tls } from './http/tls.ts'
 import { stopGracefully, watchConnections } from './http/stop.ts'
 import { trace } from './http/trace.ts'
@@ -193,6 +194,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
     async function mcp(scope) {
       await scope.register(remember, { audit, metrics }) // 10. remember
       await scope.register(authenticate, { verifier, anonymous: config.oauth.anonymous !== 'off' }) //  3. who?
+      await scope.register(shareMemory, { config, metrics }) //  whose memory
       await scope.register(admit, {
         sessions,
         maxBatch: config.server.maxBatch,

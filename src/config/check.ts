@@ -83,6 +83,18 @@ const checks: readonly Check[] = [
       `must not be the public port ${label('server.port')}, or everybody could read the metrics: choose another, or -1 for none.`
   },
   {
+    path: 'server.maxBufferedBytes',
+    reads: ['server.maxBodyBytes', 'drupal.maxResponseBytes'],
+    find: ({ server, drupal }) => {
+      // A translated answer has the result as text, too.
+      const largest = 3 * server.maxBodyBytes + 2 * drupal.maxResponseBytes
+      return (
+        server.maxBufferedBytes < largest &&
+        `must not be less than what one call may hold, 3 × ${label('server.maxBodyBytes')} + 2 × ${label('drupal.maxResponseBytes')} = ${largest}: raise it or lower those.`
+      )
+    }
+  },
+  {
     path: 'server.tlsCertFile',
     reads: ['server.tlsKeyFile'],
     find: ({ server }, read) => {

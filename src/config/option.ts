@@ -71,9 +71,9 @@ export const seconds = (meta: Meta, minimum = 1, maximum = 31_536_000) =>
 export const count = (meta: Meta, minimum = 1, maximum = 1_000_000) =>
   schema<number>('integer', { minimum, maximum, ...meta })
 
-/** A size in bytes, 1 KiB to 1 GiB. */
-export const bytes = (meta: Meta) =>
-  schema<number>('integer', { minimum: 1024, maximum: 1_073_741_824, unit: 'bytes', ...meta })
+/** A size in bytes, from 1 KiB; unless said otherwise up to 1 GiB. */
+export const bytes = (meta: Meta, maximum = 1_073_741_824) =>
+  schema<number>('integer', { minimum: 1024, maximum, unit: 'bytes', ...meta })
 
 export const flag = (meta: Meta) => schema<boolean>('boolean', meta)
 

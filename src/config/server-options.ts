@@ -116,9 +116,19 @@ export const serverOptions = group('The listeners.', {
   maxBodyBytes: bytes({
     env: 'MAX_BODY_BYTES',
     description: 'Largest request body; a larger one is answered 413.',
-    risk: 'Each request at work may hold twice this much memory.',
+    risk: 'Each request at work may hold three times this much memory.',
     default: 4_194_304
   }),
+  maxBufferedBytes: bytes(
+    {
+      env: 'MAX_BUFFERED_BYTES',
+      description:
+        'Most bytes that request bodies (each counts three times: as it came, parsed, and as it goes to Drupal) and answers that clients have yet to take may hold together. Over it, whoever holds most loses what came last: a body that is still coming is answered 503, the connection of an answer is closed.',
+      risk: 'More than the process has memory for: a few callers can end it.',
+      default: 134_217_728
+    },
+    68_719_476_736
+  ),
   maxBatch: count(
     {
       env: 'MAX_BATCH',

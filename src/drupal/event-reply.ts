@@ -14,12 +14,15 @@ export const streamHeaders = {
 /** A client that takes nothing of its events for so long, in milliseconds, is not waited for: Node closes the connection. */
 const patienceMs = 60_000
 
+/** The gateway's own counts what its client has yet to take. */
+type CountedResponse = ServerResponse & { countUnsent?(): void }
+
 /**
  * A response that writes the chunked coding itself and to the socket. Node would write each chunk as four pieces, and on the next tick:
  * 16 % of what an event costs (measured).
  */
 class EventReply implements EventClient {
-  readonly #raw: ServerResponse
+  readonly #raw: CountedResponse
   /** Not to a client that speaks HTTP/1.0. */
   readonly #isChunked: boolean
   readonly #stallMs: number
@@ -39,6 +42,7 @@ class EventReply implements EventClient {
       if (this.isFull) return
       // A stream may be silent for longer.
       socket.setTimeout(0)
+      this.#raw.countUnsent?.()
       resume()
     }
     this.#raw.on('drain', tell)
@@ -67,14 +71,18 @@ class EventReply implements EventClient {
     if (this.#hasBegun && socket?.writable) socket.write(text, 'latin1')
     else this.#raw.write(text, 'latin1')
     this.#hasBegun = true
-    if (this.isFull) socket?.setTimeout(this.#stallMs)
+    if (!this.isFull) return
+    socket?.setTimeout(this.#stallMs)
+    this.#raw.countUnsent?.()
   }
 
   end(): void {
     const { socket } = this.#raw
     if (this.#isChunked) this.#raw.end('0\r\n\r\n', 'latin1')
     else this.#raw.end()
-    if (socket !== null && socket.writableLength > 0) socket.setTimeout(this.#stallMs)
+    if (socket === null || socket.writableLength === 0) return
+    socket.setTimeout(this.#stallMs)
+    this.#raw.countUnsent?.()
   }
 }
 

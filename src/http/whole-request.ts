@@ -3,6 +3,7 @@
 import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import { gatewayError } from '../errors.ts'
+import { worthCounting } from './buffers.ts'
 
 const NO_BYTES = Buffer.alloc(0)
 
@@ -64,8 +65,18 @@ class Body {
     this.#settle(gatewayError('GW_BAD_REQUEST', { cause }))
   }
 
+  giveUp(): void {
+    const reason = 'the bodies and answers of all callers fill server.maxBufferedBytes'
+    this.#settle(gatewayError('GW_OVERLOADED', { reason, retryAfterSeconds: 1 }))
+  }
+
   get isEnded(): boolean {
     return this.#isEnded
+  }
+
+  /** Nobody waits for more of it. */
+  get isOver(): boolean {
+    return this.#isOver
   }
 
   /** What has come so far. */
@@ -109,7 +120,7 @@ export class WholeRequest extends IncomingMessage {
   #isWanted = false
   #isWhole = false
   /** What it will be answered with. */
-  answer: { leaveUnsent(): void } | undefined
+  answer: { leaveUnsent(): void; countBody(bytes: number, giveUp?: () => void): void } | undefined
 
   /** Reads the whole body; false where somebody reads the stream already. */
   readWhole(limit: number, done: BodyCallback): boolean {
@@ -120,20 +131,36 @@ export class WholeRequest extends IncomingMessage {
     super._read(0)
     // A client that has gone already: what it sent is not acted upon.
     if (this.destroyed) this.#body = new Body()
-    this.#body.want(limit, (error, body) => {
+    const body = this.#body
+    if (body.isEnded) this.#count(body.length)
+    body.want(limit, (error, bytes) => {
       this.#isWhole = error === null
-      done(error, body)
+      if (error !== null) this.answer?.countBody(0)
+      done(error, bytes)
     })
+    if (!body.isOver) this.#count(body.length, body)
     if (this.destroyed) this.#fail(null)
     return true
   }
 
   override push(piece: Buffer | null, encoding?: BufferEncoding): boolean {
     if (this.#isStream) return super.push(piece, encoding)
-    this.#body ??= new Body(this.headers['content-length'])
-    if (piece === null) this.#body.end()
-    else this.#body.add(piece)
-    return this.#isWanted || this.#body.length < this.readableHighWaterMark
+    const body = (this.#body ??= new Body(this.headers['content-length']))
+    if (piece === null) {
+      if (!body.isOver) this.#count(body.length)
+      body.end()
+    } else {
+      // Before it is added: it may be given up.
+      if (!body.isOver) this.#count(body.length + piece.length, body)
+      body.add(piece)
+    }
+    return this.#isWanted || body.length < this.readableHighWaterMark
+  }
+
+  /** A body that is whole may be at work, and is not given up. */
+  #count(bytes: number, coming?: Body): void {
+    if (bytes < worthCounting || !this.#isWanted) return
+    this.answer?.countBody(bytes, coming && (() => coming.giveUp()))
   }
 
   override _read(size: number): void {

@@ -98,6 +98,12 @@ export function createInstruments(register: Registry, max: number) {
       ['tool'],
       [['other']]
     ),
+    givenUp: tally(
+      'buffers_given_up_total',
+      'Bodies refused and connections closed for want of memory.',
+      [],
+      [[]]
+    ),
     uncaughtErrors: tally(
       'uncaught_errors_total',
       'Errors that no part of the gateway foresaw.',

@@ -61,6 +61,10 @@ export interface Metrics {
   streamClosed: () => void
   /** The tools that Drupal listed: only these become label values. Cheap to call with every catalogue. */
   tools: (names: Iterable<string>) => void
+  /** A body or an answer was given up for want of memory. */
+  givenUp: () => void
+  /** Registers where the bytes of bodies and unread answers are read from. Call it once. */
+  buffered: (read: () => number) => void
   uncaught: () => void
   /** The scrape. */
   text: () => Promise<string>
@@ -168,6 +172,14 @@ export function createMetrics(
           listedTools.set(name, bindTool(name))
       }
     },
+    givenUp: () => instruments.givenUp.add([]),
+    buffered: read =>
+      readGauge(
+        register,
+        'buffered_bytes',
+        'Bytes of request bodies, and of answers that clients have yet to take.',
+        read
+      ),
     uncaught: () => instruments.uncaughtErrors.add([]),
     text: () => register.metrics(),
     contentType: register.contentType
@@ -192,18 +204,22 @@ function createEndings(
   }
 }
 
+/** A gauge that is read at scrape time. */
+function readGauge(register: Registry, name: string, help: string, read: () => number): void {
+  new Gauge({
+    name: `mcp_gateway_${name}`,
+    help,
+    registers: [register],
+    collect() {
+      this.set(read())
+    }
+  })
+}
+
 function registerUpstream(register: Registry, sources: UpstreamSources): void {
-  const gauge = (name: string, help: string, read: () => number) =>
-    new Gauge({
-      name: `mcp_gateway_${name}`,
-      help,
-      registers: [register],
-      collect() {
-        this.set(read())
-      }
-    })
-  gauge('drupal_active_calls', 'Calls at work in Drupal now.', () => sources.active())
-  gauge('drupal_queued_calls', 'Calls that wait for a Drupal worker now.', () => sources.queued())
+  const { active, queued } = sources
+  readGauge(register, 'drupal_active_calls', 'Calls at work in Drupal now.', active)
+  readGauge(register, 'drupal_queued_calls', 'Calls that wait for a Drupal worker now.', queued)
   new Gauge({
     name: 'mcp_gateway_breaker_state',
     help: '1 for the state that the circuit breaker is in, 0 for the others.',

@@ -730,6 +730,10 @@ t.test('options that contradict each other are refused', async t => {
     /^drupal\.connectTimeoutSeconds .*: must not be longer than drupal\.callTimeoutSeconds \(DRUPAL_CALL_TIMEOUT\)/,
     /^drupal\.headersTimeoutSeconds/
   ])
+  const buffered =
+    /^server\.maxBufferedBytes \(MAX_BUFFERED_BYTES\): .*server\.maxBodyBytes.* = 79691776/
+  only(t, refused(t, { ...minimal, MAX_BUFFERED_BYTES: '79691775' }), [buffered])
+  t.equal(load({ ...minimal, MAX_BUFFERED_BYTES: '79691776' }).server.maxBufferedBytes, 79_691_776)
   only(t, refused(t, { ...minimal, STREAM_MAX: '10' }), [/^streams\.heartbeatSeconds/])
   for (const url of ['http://h', 'redis://', 'valkey:6379', 'redis:///x'])
     only(t, refused(t, { ...minimal, REDIS_URL: url }), [

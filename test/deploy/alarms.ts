@@ -8,6 +8,7 @@ export const calm = {
   'mcp_gateway_requests_total{outcome="GW_UPSTREAM_UNAVAILABLE",status="502"}': '0+30x40',
   'mcp_gateway_requests_total{outcome="GW_INVALID_TOKEN",status="401"}': '0+15x40',
   mcp_gateway_uncaught_errors_total: '1x40',
+  mcp_gateway_buffers_given_up_total: '3x40',
   'mcp_gateway_authorization_server_failures_total{kind="keys"}': '7x40',
   'mcp_gateway_key_refreshes_total{outcome="ok"}': '0+1x40',
   'mcp_gateway_key_refreshes_total{outcome="failed"}': '2x40',
@@ -76,6 +77,7 @@ export const rings: [alert: string, series: Record<string, string>][] = [
     'McpGatewayCertificateExpiring',
     { mcp_gateway_tls_certificate_expiry_timestamp_seconds: '60x40' }
   ],
+  ['McpGatewayBuffersFull', { mcp_gateway_buffers_given_up_total: '0x38 1 1' }],
   ['McpGatewayEventLoopDelay', { nodejs_eventloop_lag_p99_seconds: '0.3x40' }],
   ['McpGatewayToolUnreachable', { 'mcp_gateway_tool_unreachable_total{tool="old"}': '4x37 5 5 5' }],
   ['McpGatewayToolUnreachable', { 'mcp_gateway_tool_unreachable_total{tool="new"}': '_x37 1 1 1' }]

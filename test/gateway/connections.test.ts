@@ -140,7 +140,7 @@ t.test('a client that closes its side is answered, however its bytes fall', asyn
 t.test('a stop waits for a slow reader', async t => {
   const gateway = await startGateway(t, {
     file: { server: { readinessDelaySeconds: 0 } },
-    env: { MAX_BODY_BYTES: '33554432' }
+    env: { MAX_BODY_BYTES: '33554432', MAX_BUFFERED_BYTES: '268435456' }
   })
   const session = lines(await gateway.initialize(gateway.token()))
   // More than the kernel keeps for two sockets.

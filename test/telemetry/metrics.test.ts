@@ -176,6 +176,8 @@ t.test('every other event has its series', async t => {
   metrics.streamOpened()
   metrics.streamClosed()
   metrics.uncaught()
+  metrics.givenUp()
+  metrics.buffered(() => 42)
   const samples = await scrape(metrics)
   const expected: Record<string, number> = {
     'token_verdicts_total{reason="expired",source="jwt"}': 1,
@@ -190,6 +192,8 @@ t.test('every other event has its series', async t => {
     streams_opened_total: 2,
     streams_open: 1,
     uncaught_errors_total: 1,
+    buffers_given_up_total: 1,
+    buffered_bytes: 42,
     store_healthy: 1
   }
   for (const [series, value] of Object.entries(expected)) {
@@ -208,7 +212,8 @@ t.test('what alerts watch is 0 before the first event, so that increase() sees i
     'authorization_server_failures_total{kind="keys"}',
     'store_failures_total{kind="take"}',
     'tool_unreachable_total{tool="other"}',
-    'uncaught_errors_total'
+    'uncaught_errors_total',
+    'buffers_given_up_total'
   ]) {
     t.equal(samples.get(`mcp_gateway_${series}`), 0, series)
   }

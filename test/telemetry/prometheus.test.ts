@@ -43,6 +43,7 @@ async function exposed(): Promise<Exposed> {
   const metrics = createMetrics()
   metrics.tools(['search_tutorials'])
   metrics.upstream({ active: () => 1, queued: () => 1, breaker: () => 'open' })
+  metrics.buffered(() => 1)
   const call = {
     method: 'tools/call',
     era: 'legacy',

@@ -1,0 +1,145 @@
+// The memory of bodies and of answers that nobody takes is bounded, and who holds most of it loses first. Real sockets; a ping's
+// answer is as large as its id.
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import t, { type Test } from 'tap'
+import { events, rpc, startBefore, startLegacyServer } from './fixtures/mcp.ts'
+import { type Started, startGateway } from './fixtures/start.ts'
+
+const MB = 1_000_000
+const bounds = {
+  ADMIN_PORT: '0',
+  MAX_BODY_BYTES: '8388608',
+  DRUPAL_MAX_RESPONSE_BYTES: '4194304',
+  MAX_BUFFERED_BYTES: String(40 * MB)
+}
+
+const lines = (headers: Record<string, string>) =>
+  Object.entries(headers)
+    .map(([name, value]) => `${name}: ${value}\r\n`)
+    .join('')
+
+/** A connection that takes nothing before `resume`. */
+function dial(t: Test, { origin }: Started): Socket {
+  const { hostname, port } = new URL(origin)
+  const socket = connect({ host: hostname, port: Number(port) }).pause()
+  t.teardown(() => void socket.destroy())
+  return socket.on('error', () => {})
+}
+
+const ping = (id: string) => JSON.stringify({ jsonrpc: '2.0', id, method: 'ping' })
+
+const post = (session: Record<string, string>, body: string, length = body.length) =>
+  `POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n${lines(session)}Content-Length: ${length}\r\n\r\n${body}`
+
+async function metric({ gateway }: Started, name: string): Promise<number> {
+  const { body } = await gateway.admin!.inject('/metrics')
+  return Number(new RegExp(`^mcp_gateway_${name} (.+)$`, 'm').exec(body)?.[1])
+}
+
+const buffered = (gateway: Started) => metric(gateway, 'buffered_bytes')
+
+/** Waits until that many bytes are held. */
+async function until(gateway: Started, is: (bytes: number) => boolean): Promise<void> {
+  while (!is(await buffered(gateway))) await new Promise(resolve => setTimeout(resolve, 5))
+}
+
+async function text(socket: Socket): Promise<string> {
+  let all = ''
+  socket.on('data', (piece: Buffer) => void (all += piece.toString('latin1')))
+  await once(socket, 'close')
+  return all
+}
+
+t.test('who holds most loses what came last, and nobody else anything', async t => {
+  const gateway = await startGateway(t, { env: bounds })
+  const greedy = await gateway.initialize(gateway.token({ uid: 3 }))
+  const modest = await gateway.initialize(gateway.token())
+  t.equal(await buffered(gateway), 0)
+
+  const large = ping('x'.repeat(7.5 * MB))
+  const first = dial(t, gateway)
+  first.write(post(greedy, large))
+  // The body three times, and the answer.
+  await until(gateway, bytes => bytes > 29 * MB)
+  t.ok((await buffered(gateway)) < 31 * MB)
+
+  const second = await gateway.post(large, greedy)
+  t.equal(second.status, 503, 'a body that is coming is refused')
+  t.equal(second.headers.get('retry-after'), '1')
+  t.equal(second.json.error.code, -32603)
+  t.notOk(first.destroyed, 'what came before is kept')
+  t.equal(await metric(gateway, 'buffers_given_up_total'), 1)
+
+  gateway.audited.length = 0
+  const other = await gateway.post(ping('y'.repeat(4 * MB)), modest)
+  t.equal(other.status, 200, 'another finds room')
+  t.equal(other.json.id.length, 4 * MB)
+  const got = await text(first.resume())
+  t.ok(got.length < large.length, 'where the one who held most has his connection closed')
+  t.equal(await metric(gateway, 'buffers_given_up_total'), 2)
+  while (gateway.audited.length < 2) await new Promise(setImmediate)
+  t.strictSame(
+    new Set(gateway.audited.map(line => JSON.parse(line).status)),
+    new Set([200, 499]),
+    'and both have their lines'
+  )
+  await until(gateway, bytes => bytes === 0)
+})
+
+t.test('what is taken, and what its client has left, counts no longer', async t => {
+  const env = { ...bounds, MAX_BUFFERED_BYTES: String(100 * MB) }
+  const gateway = await startGateway(t, { env })
+  const session = await gateway.initialize(gateway.token())
+  const body = ping('x'.repeat(7.5 * MB))
+
+  const pipelined = dial(t, gateway)
+  pipelined.write(post(session, body) + post(session, body))
+  await until(gateway, bytes => bytes > 59 * MB)
+  pipelined.resume()
+  await until(gateway, bytes => bytes === 0)
+  t.notOk(pipelined.destroyed)
+
+  pipelined.pause().write(post(session, body) + post(session, body))
+  await until(gateway, bytes => bytes > 59 * MB)
+  pipelined.destroy()
+  await until(gateway, bytes => bytes === 0)
+
+  const coming = dial(t, gateway)
+  coming.write(post(session, body.slice(0, MB), body.length))
+  await until(gateway, bytes => bytes === 3 * MB)
+  coming.destroy()
+  await until(gateway, bytes => bytes === 0)
+
+  const refused = dial(t, gateway)
+  refused.write(post(session, 'x'.repeat(2 * MB)))
+  refused.resume()
+  await once(refused, 'data')
+  await until(gateway, bytes => bytes === 0)
+  t.equal(await metric(gateway, 'buffers_given_up_total'), 0)
+})
+
+t.test('events that nobody takes are counted until they are taken', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, bounds)
+  let sent = 0
+  server.onRequest = (message, response) => {
+    const write = events(response)
+    const more = () => {
+      if (++sent > 10) write({ jsonrpc: '2.0', id: message.id, result: { content: [] } })
+      else {
+        write(rpc('notifications/message', { level: 'info', data: 'x'.repeat(3 * MB) }, undefined))
+        setImmediate(more)
+      }
+    }
+    more()
+  }
+  const session = await gateway.initialize(gateway.token())
+  const reader = dial(t, gateway)
+  const accept = 'application/json, text/event-stream'
+  reader.write(post({ accept, ...session }, JSON.stringify(rpc('tools/call', { name: 'echo' }))))
+  await until(gateway, bytes => bytes > MB)
+  reader.resume()
+  await until(gateway, bytes => bytes === 0)
+  t.equal(await metric(gateway, 'buffers_given_up_total'), 0)
+})
