@@ -60,7 +60,7 @@ t.test('every internal link leads to a file and a heading', async t => {
   t.match(broken('behaviour.md', 'runbooks.md#nowhere'), /no such heading/)
   for (const page of pages) {
     const links = [...prose(read(`docs/${page}`)).matchAll(/\]\(([^)\s]+)\)/g)]
-    t.same(links.map(([, link = '']) => broken(page, link)).filter(Boolean), [], page)
+    t.strictSame(links.map(([, link = '']) => broken(page, link)).filter(Boolean), [], page)
   }
 })
 
@@ -108,7 +108,7 @@ t.test('every file that is named is there', async t => {
     const named = [
       ...prose(read(`docs/${page}`)).matchAll(/`((?:src|test|deploy|config|docs)\/[^`*<]+)`/g)
     ].map(([, path = '']) => path)
-    t.same(
+    t.strictSame(
       named.filter(path => !existsSync(path)),
       [],
       page
@@ -127,7 +127,7 @@ t.test('every variable and error code that is named exists', async t => {
   for (const page of ours) {
     const code = [...read(`docs/${page}`).matchAll(/`[^`\n]+`/g)].map(([span]) => span).join(' ')
     const named = [...code.matchAll(/\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b/g)].map(([name]) => name)
-    t.same(
+    t.strictSame(
       named.filter(name => !known.has(name)),
       [],
       page
@@ -273,7 +273,11 @@ t.test(
             : await shell(here, folder)
           // The double repeats a foreign Host, as a Drupal without trusted hosts does: the doctor says so.
           const failed = [...stdout.matchAll(/^failed +(.*?) {2,}/gm)].map(([, check]) => check)
-          t.same(failed, command.includes(' doctor ') ? ['Foreign Host at the site'] : [], stdout)
+          t.strictSame(
+            failed,
+            command.includes(' doctor ') ? ['Foreign Host at the site'] : [],
+            stdout
+          )
           t.equal(code, failed.length === 0 ? 0 : 1, `${page}: ${command}`)
           t.not(stdout.trim(), '', `${page}: ${command}`)
         }

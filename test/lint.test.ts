@@ -69,7 +69,7 @@ t.test('an import against the direction fails the linter', async t => {
   }
   for (const [index, [file, line]] of all.entries()) {
     const found = diagnostics.filter(({ filename }) => filename === paths[index])
-    t.same(
+    t.strictSame(
       found.map(({ code }) => code),
       index < planted.length ? ['eslint(no-restricted-imports)'] : [],
       `${file}: ${line}`

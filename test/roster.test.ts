@@ -13,20 +13,20 @@ t.test('a roster knows who is here, whoever leaves first', async t => {
     { at: number; name: string },
     { at: number; name: string }
   ]
-  t.same([names(), roster.size], [['a', 'b', 'c'], 3])
+  t.strictSame([names(), roster.size], [['a', 'b', 'c'], 3])
   roster.leave(a)
-  t.same([names(), roster.size], [['b', 'c'], 2])
+  t.strictSame([names(), roster.size], [['b', 'c'], 2])
   roster.leave(a)
-  t.same(names(), ['b', 'c'], 'leaving twice takes nobody else along')
+  t.strictSame(names(), ['b', 'c'], 'leaving twice takes nobody else along')
   t.equal(
     roster.find(({ name }) => name === 'c'),
     c
   )
   roster.leave(c)
   roster.leave(b)
-  t.same([names(), roster.size], [[], 0])
+  t.strictSame([names(), roster.size], [[], 0])
   roster.enter(a)
-  t.same(names(), ['a'], 'who has left may come again')
+  t.strictSame(names(), ['a'], 'who has left may come again')
 })
 
 t.test('members may leave while all of them are walked', async t => {
@@ -37,5 +37,5 @@ t.test('members may leave while all of them are walked', async t => {
     roster.leave(member)
     walked++
   }
-  t.same([walked, roster.size], [10, 0])
+  t.strictSame([walked, roster.size], [10, 0])
 })

@@ -15,19 +15,19 @@ t.test('R80 reads the token of one well-formed header', async t => {
     ['Bearer a-._~+/1==', 'a-._~+/1=='],
     [`Bearer ${'a'.repeat(maxTokenLength)}`, 'a'.repeat(maxTokenLength)]
   ]
-  for (const [header, token] of table) t.same(readBearer(header, 1), { kind: 'token', token })
+  for (const [header, token] of table) t.strictSame(readBearer(header, 1), { kind: 'token', token })
 })
 
 t.test('R84 no header, an empty one and another scheme count as no authentication', async t => {
-  t.same(readBearer(undefined, 0), { kind: 'none' })
+  t.strictSame(readBearer(undefined, 0), { kind: 'none' })
   for (const header of ['', 'Basic YTpi', 'DPoP abc', 'Bearerabc', 'Bearers abc', 'Negotiate']) {
-    t.same(readBearer(header, 1), { kind: 'none' }, header)
+    t.strictSame(readBearer(header, 1), { kind: 'none' }, header)
   }
 })
 
 t.test('R81 anything else is malformed and says how', async t => {
-  t.same(readBearer('Bearer abc', 2), { kind: 'malformed', reason: 'duplicate header' })
-  t.same(readBearer(`Bearer ${'a'.repeat(maxTokenLength + 1)}`, 1), {
+  t.strictSame(readBearer('Bearer abc', 2), { kind: 'malformed', reason: 'duplicate header' })
+  t.strictSame(readBearer(`Bearer ${'a'.repeat(maxTokenLength + 1)}`, 1), {
     kind: 'malformed',
     reason: 'too long'
   })
@@ -48,7 +48,7 @@ t.test('R81 anything else is malformed and says how', async t => {
     ', Bearer a'
   ]
   for (const header of malformed) {
-    t.same(
+    t.strictSame(
       readBearer(header, 1),
       { kind: 'malformed', reason: 'not one scheme and one token' },
       JSON.stringify(header)

@@ -100,7 +100,7 @@ t.test(
 )
 
 t.test('R85 the resource metadata names the resource and the issuers byte for byte', async t => {
-  t.same(
+  t.strictSame(
     resourceMetadata({
       resource: 'https://mcp.example/mcp',
       issuers: ['https://cms.example/'],

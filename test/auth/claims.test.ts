@@ -32,7 +32,7 @@ function principalOf(changes: Record<string, unknown>): Principal {
 }
 
 t.test('R87 R93 the claims of Drupal become a principal', async t => {
-  t.same(judge(), {
+  t.strictSame(judge(), {
     issuer: 'https://127.0.0.1/',
     subject: '2',
     clientId: 'pub-client',
@@ -62,7 +62,7 @@ t.test('scope comes as array, string, scopes or scp; the first that is there cou
     [{ scope: undefined }, []]
   ]
   for (const [changes, scopes] of table) {
-    t.same(principalOf(changes).scopes, scopes, JSON.stringify(changes))
+    t.strictSame(principalOf(changes).scopes, scopes, JSON.stringify(changes))
   }
   for (const scope of [7, {}, [7], ['a', null], [''], true]) {
     t.equal(judge({ scope }), 'claims', JSON.stringify(scope))
@@ -252,6 +252,6 @@ t.test('R87 a JWS is taken apart strictly, before any key is asked', async t => 
   const signed = `${part({ alg: 'RS256' })}.${part(drupal)}`
   const texts = ['', 'opaque', 'a.b', 'a.b.c', 'v4.public.AAAA', 'a.b.c.d.e']
   for (const text of [...texts, signed, `${signed}.AAAA.`, `${signed}.AAAA.AAAA.AAAA`]) {
-    t.same(decodeJwt(text, ['RS256']), { kind: 'opaque' }, text)
+    t.strictSame(decodeJwt(text, ['RS256']), { kind: 'opaque' }, text)
   }
 })

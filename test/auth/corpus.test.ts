@@ -46,10 +46,10 @@ for (const validation of ['jwt', 'introspection', 'both'] as const) {
     )
     t.ok(cases.length >= 200, `${cases.length} cases`)
     t.equal(new Set(cases.map(({ name }) => name)).size, cases.length, 'each has a name of its own')
-    for (const hostile of cases) t.same(await outcome(hostile), hostile.expect, hostile.name)
+    for (const hostile of cases) t.strictSame(await outcome(hostile), hostile.expect, hostile.name)
     t.match(verifier.verify(good), { ok: true, source: 'cache' }, 'and nothing evicted it')
     const questions = asked.map(url => new URL(url).pathname.split('/').at(-1))
-    t.same(
+    t.strictSame(
       questions.filter(name => name !== 'token' && name !== 'introspect'),
       ['oauth-authorization-server', 'jwks.json', 'jwks.json'],
       'metadata, keys, and one refresh of the keys for all of them'

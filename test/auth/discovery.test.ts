@@ -43,13 +43,13 @@ const json = (response: ServerResponse, body: unknown) => {
 
 t.test('R99 where metadata is looked for', async t => {
   for (const base of ['https://cms.example', 'https://cms.example/']) {
-    t.same(metadataLocations(base), [
+    t.strictSame(metadataLocations(base), [
       'https://cms.example/.well-known/oauth-authorization-server',
       'https://cms.example/.well-known/openid-configuration'
     ])
   }
   for (const base of ['https://cms.example/sub', 'https://cms.example/sub/']) {
-    t.same(metadataLocations(base), [
+    t.strictSame(metadataLocations(base), [
       'https://cms.example/.well-known/oauth-authorization-server/sub',
       'https://cms.example/.well-known/openid-configuration/sub',
       'https://cms.example/sub/.well-known/openid-configuration',
@@ -59,13 +59,13 @@ t.test('R99 where metadata is looked for', async t => {
 })
 
 t.test('R99 which issuers drupal.url may name, and where a listed issuer is asked', async t => {
-  t.same(issuersOf('http://cms.example:8080'), [
+  t.strictSame(issuersOf('http://cms.example:8080'), [
     'http://cms.example:8080',
     'http://cms.example:8080/',
     'https://cms.example:8080/',
     'https://cms.example/'
   ])
-  t.same(
+  t.strictSame(
     new Set(issuersOf('https://cms.example/sub/')),
     new Set(['https://cms.example/sub', 'https://cms.example/sub/'])
   )
@@ -81,7 +81,8 @@ t.test('R99 which issuers drupal.url may name, and where a listed issuer is aske
     ['https://es.example/', 'http://cms.example:8080', ['https://es.example/']],
     ['urn issuer', 'https://cms.example', ['https://cms.example']]
   ]
-  for (const [issuer, drupalUrl, bases] of table) t.same(basesOf(issuer, drupalUrl), bases, issuer)
+  for (const [issuer, drupalUrl, bases] of table)
+    t.strictSame(basesOf(issuer, drupalUrl), bases, issuer)
 })
 
 t.test(
@@ -154,8 +155,8 @@ t.test('one question is bounded in time, size, form and redirects', async t => {
       (error: FetchFailure) => error
     )
 
-  t.same(await ask('/ok'), { ok: 1 })
-  t.same(await ask('/moved'), { moved: 1 }, 'a redirect within the origin')
+  t.strictSame(await ask('/ok'), { ok: 1 })
+  t.strictSame(await ask('/moved'), { moved: 1 }, 'a redirect within the origin')
   t.match(await fail('/moved', { secret: '1' }), { kind: 'redirect', status: 302 })
   t.match(await fail('/silent', undefined, 50), { kind: 'timeout', status: undefined })
   t.match(await fail('/half', undefined, 50), { kind: 'timeout' })
@@ -173,7 +174,7 @@ t.test('one question is bounded in time, size, form and redirects', async t => {
   for (const path of ['/loop', '/away', '/nowhere', '/broken']) {
     t.match(await fail(path), { kind: 'redirect' }, path)
   }
-  t.same(elsewhere, [], 'never across origins')
+  t.strictSame(elsewhere, [], 'never across origins')
   const closed = await fetchJson({ fetch, url: 'http://127.0.0.1:9/x', timeoutMs: 2000 }).catch(
     String
   )
@@ -247,7 +248,7 @@ t.test(
     await t.rejects(kept.get(), { message: 'down' }, 'too stale')
     isDown = false
     advance(1)
-    t.same(await kept.get(), { load: loads })
+    t.strictSame(await kept.get(), { load: loads })
   }
 )
 
@@ -292,7 +293,7 @@ t.test(
       issuer: 'https://cms.example/',
       jwksUri: 'http://cms.example/.well-known/jwks.json'
     })
-    t.same(asked, ['http://cms.example/.well-known/oauth-authorization-server'])
+    t.strictSame(asked, ['http://cms.example/.well-known/oauth-authorization-server'])
   }
 )
 
@@ -330,7 +331,7 @@ t.test(
     })
     const { discovery } = makeParts({ drupalUrl: `${origin}/realm` })
     t.match(await discovery.metadata(), { issuer: `${origin}/realm`, jwksUri: undefined })
-    t.same(paths, [
+    t.strictSame(paths, [
       '/.well-known/oauth-authorization-server/realm',
       '/.well-known/openid-configuration/realm',
       '/realm/.well-known/openid-configuration'
@@ -376,7 +377,7 @@ t.test('metadata is kept, served stale while the server is down, and heals', asy
   })
   site.faults.metadataDown = true
   t.match(await reasonOf(discovery.metadata()), /answered 503/)
-  t.same(failures, ['metadata'])
+  t.strictSame(failures, ['metadata'])
   site.faults.metadataDown = false
   t.match(await reasonOf(discovery.metadata()), /answered 503/, 'remembered for a second')
   advance(1)
@@ -384,7 +385,7 @@ t.test('metadata is kept, served stale while the server is down, and heals', asy
   site.faults.metadataDown = true
   advance(60)
   t.equal(await discovery.metadata(), server)
-  t.same(failures, ['metadata', 'metadata'])
+  t.strictSame(failures, ['metadata', 'metadata'])
   const questions = asked.length
   t.equal(await discovery.metadata(), server)
   t.equal(asked.length, questions)

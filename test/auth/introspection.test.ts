@@ -72,7 +72,7 @@ t.test(
         tokenId: jti
       }
     })
-    t.same(
+    t.strictSame(
       formsOf(site).map(form => form.get('token')),
       [jti]
     )
@@ -80,7 +80,7 @@ t.test(
     t.equal(asked('/oauth/token').length, 1)
     t.equal(await judged(parts, token), 'ok')
     t.equal(asked('/oauth/introspect').length, 1, 'known')
-    t.same(events, ['number active', 'ok introspection', 'ok cache'])
+    t.strictSame(events, ['number active', 'ok introspection', 'ok cache'])
     t.equal(await judged(parts, 'opaque'), 'inactive', 'no jti, nobody to ask')
     t.equal(asked('/oauth/introspect').length, 1)
   }
@@ -91,7 +91,7 @@ t.test(
   async t => {
     const { site, parts, asked, advance } = await pair(t, {}, { accessTokenLifetime: 100 })
     const judgeNew = () => judged(parts, site.mint({ expiresIn: 1000 }).token)
-    t.same(await Promise.all([judgeNew(), judgeNew(), judgeNew()]), ['ok', 'ok', 'ok'])
+    t.strictSame(await Promise.all([judgeNew(), judgeNew(), judgeNew()]), ['ok', 'ok', 'ok'])
     t.equal(asked('/oauth/token').length, 1)
     advance(79)
     t.equal(await judgeNew(), 'ok')
@@ -100,7 +100,7 @@ t.test(
     t.equal(await judgeNew(), 'ok')
     t.equal(asked('/oauth/token').length, 2)
     site.saveConsumer('gateway')
-    t.same(await Promise.all([judgeNew(), judgeNew()]), ['ok', 'ok'])
+    t.strictSame(await Promise.all([judgeNew(), judgeNew()]), ['ok', 'ok'])
     t.equal(asked('/oauth/token').length, 3)
   }
 )
@@ -280,7 +280,7 @@ t.test('mode introspection fails closed, with a reason and no verdict', async t 
   t.equal(await judged(parts, token), unavailable)
   t.equal(asked('/oauth/introspect').length, 1, 'a server in trouble is not asked twice')
   t.match(await reasonOf(parts.introspection.ask(token, 'x')), /introspect answered 503/)
-  t.same(failures, ['failed', 'introspection', 'failed', 'introspection'])
+  t.strictSame(failures, ['failed', 'introspection', 'failed', 'introspection'])
   site.faults.introspectionDown = false
   t.equal(await judged(parts, token), 'ok')
 })
@@ -517,10 +517,10 @@ t.test('a signed JWT: the answer may end it earlier and take scopes, and nothing
     const judged = await parts.verifier.verify(site.mint({ claims }).token)
     return judged.ok && judged.principal.scopes
   }
-  t.same(await scopesOf({ scope: 'read:tutorials write:tutorials' }), ['write:tutorials'])
-  t.same(await scopesOf({ scope: undefined, aud: resource }), [], 'it gives none')
+  t.strictSame(await scopesOf({ scope: 'read:tutorials write:tutorials' }), ['write:tutorials'])
+  t.strictSame(await scopesOf({ scope: undefined, aud: resource }), [], 'it gives none')
   answer = { active: true, scope: ['write:tutorials', 'admin'] }
-  t.same(await scopesOf(), ['write:tutorials'])
+  t.strictSame(await scopesOf(), ['write:tutorials'])
   answer = { active: true, scope: 'other' }
   t.equal(await judged(parts, site.mint().token), 'no-scope')
   answer = { active: true, exp: seconds - 60 }

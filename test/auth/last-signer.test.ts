@@ -48,7 +48,11 @@ t.test('R87 the key that signed the last token is tried first, and at once', asy
   t.equal(await judge(parts, first), 'ok, later')
   const cold = makeParts({ ...parts.config, drupalUrl: parts.config.drupal.url })
   const slow = await cold.verifier.verify(second)
-  t.same(parts.verifier.verify(second), slow, 'the same verdict as without having seen the key')
+  t.strictSame(
+    parts.verifier.verify(second),
+    slow,
+    'the same verdict as without having seen the key'
+  )
   t.match(slow, { ok: true, source: 'jwt', principal: { subject: '1', issuer: /127/ } })
   t.match(parts.verifier.verify(second), { source: 'cache' })
   t.equal(parts.asked.length, 2, 'metadata and keys once')

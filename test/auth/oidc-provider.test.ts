@@ -77,7 +77,7 @@ t.test(
     const server = await authorizationServer(t)
     const parts = partsFor(server, { oauth: { algorithms: ['ES256'] } })
     t.equal(await judged(parts, await server.token()), 'algorithm')
-    t.same(parts.asked, [])
+    t.strictSame(parts.asked, [])
   }
 )
 

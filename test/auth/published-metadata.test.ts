@@ -19,7 +19,7 @@ const document = {
 }
 
 t.test('R98 the copy names the canonical site, byte for byte in the issuer', async t => {
-  t.same(publishedMetadata(document, options), {
+  t.strictSame(publishedMetadata(document, options), {
     ...document,
     token_endpoint: 'https://cms.example.org/oauth/token',
     jwks_uri: 'https://cms.example.org/.well-known/jwks.json',
@@ -30,7 +30,7 @@ t.test('R98 the copy names the canonical site, byte for byte in the issuer', asy
 t.test('a device flow that is switched off is not offered', async t => {
   const off = publishedMetadata(document, { ...options, deviceFlowEnabled: false })
   t.notOk('device_authorization_endpoint' in off)
-  t.same(off['grant_types_supported'], ['authorization_code'])
+  t.strictSame(off['grant_types_supported'], ['authorization_code'])
   t.notOk(
     'grant_types_supported' in
       publishedMetadata({ issuer: 'x' }, { ...options, deviceFlowEnabled: false })

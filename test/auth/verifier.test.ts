@@ -62,11 +62,11 @@ t.test('R87 a token of Drupal is accepted, and known at once from then on', asyn
   t.match(again, { ok: true, source: 'cache' })
   t.equal(verifier.verify(token), again, 'no promise, no new object')
   t.equal(asked.length, questions)
-  t.same(
+  t.strictSame(
     asked.map(url => new URL(url).pathname),
     ['/.well-known/oauth-authorization-server', '/.well-known/jwks.json']
   )
-  t.same(told, ['ok jwt', 'ok cache', 'ok cache'])
+  t.strictSame(told, ['ok jwt', 'ok cache', 'ok cache'])
 })
 
 t.test('the same token at the same time is judged once', async t => {
@@ -153,7 +153,7 @@ t.test(
     t.equal(await judged(parts, next), 'signature', 'a second rotation waits for the cooldown')
     advance(30)
     t.equal(await judged(parts, next), 'ok')
-    t.same(refreshed, ['ok', 'ok', 'ok'])
+    t.strictSame(refreshed, ['ok', 'ok', 'ok'])
   }
 )
 
@@ -193,7 +193,7 @@ t.test(
         .fill(n >> 8, 0, 2)
         .toString('base64url')}`
     const flood = await Promise.all(Array.from({ length: 600 }, (_, n) => judged(parts, forged(n))))
-    t.same(new Set(flood), new Set(['signature']))
+    t.strictSame(new Set(flood), new Set(['signature']))
     t.equal(keyRequests(parts.asked), 2)
     t.match(parts.verifier.verify(good), { ok: true, source: 'cache' })
     t.match(parts.verifier.verify(forged(599)), { ok: false, source: 'cache' })
@@ -217,7 +217,7 @@ t.test('more unknown tokens at once than can be judged are turned away', async t
   )
   const more = ['opaque-1001', token].map(one => Promise.resolve(verifier.verify(one)))
   for (const one of more) await t.rejects(one, { code: 'GW_OVERLOADED' })
-  t.same(new Set(await Promise.all(waiting)), new Set([unavailable]))
+  t.strictSame(new Set(await Promise.all(waiting)), new Set([unavailable]))
 })
 
 t.test(
@@ -238,7 +238,7 @@ t.test(
     const failures: string[] = []
     site.faults.jwksDown = true
     t.equal(await judged(parts, site.mint().token), unavailable, 'down from the start')
-    t.same(failures, ['failed', 'keys'])
+    t.strictSame(failures, ['failed', 'keys'])
     t.match(await reasonOf(parts.keys.ready()), /answered 503/)
     site.faults.jwksDown = false
     advance(1)
@@ -290,7 +290,7 @@ t.test('a pinned public key works without any JWKS', async t => {
   t.equal(await judged(parts, site.mint({ header: { kid: 'any' } }).token), 'ok')
   await site.rotateKey()
   t.equal(await judged(parts, site.mint().token), 'signature')
-  t.same(parts.asked, [])
+  t.strictSame(parts.asked, [])
 })
 
 t.test('a pinned key file that is not usable is said at start, with what to do', async t => {
@@ -547,7 +547,7 @@ t.test(
   async t => {
     const cache = createTokenCache<number>(3, 5000)
     for (const n of [1, 2, 3, 4]) cache.set(`t${n}`, n, 1000, 0)
-    t.same(
+    t.strictSame(
       [1, 2, 3, 4].map(n => cache.get(`t${n}`, 0)),
       [undefined, 2, 3, 4]
     )

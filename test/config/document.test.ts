@@ -17,7 +17,7 @@ t.test('the tree is a JSON schema: the loader itself does not ask', async t => {
 })
 
 t.test('the generated documents of the repository are not stale', async t => {
-  t.same(generate(process.cwd(), true), [], 'run: npm run generate')
+  t.strictSame(generate(process.cwd(), true), [], 'run: npm run generate')
 })
 
 t.test('the example loads with nothing but the session secret', async t => {
@@ -42,7 +42,7 @@ t.test('the example names every option with its default', async t => {
     file: 'f',
     readFile: () => exampleYaml()
   })
-  t.same(withDefaults, without)
+  t.strictSame(withDefaults, without)
   const tree = parse(active) as Record<string, Record<string, unknown>>
   for (const { keys, schema, path } of options) {
     const [first = '', second] = keys
@@ -50,7 +50,7 @@ t.test('the example names every option with its default', async t => {
     t.equal(value === undefined, schema.secret === true, path)
     if (schema.env !== undefined) t.match(exampleYaml(), schema.env)
   }
-  t.same(
+  t.strictSame(
     exampleYaml()
       .split('\n')
       .filter(line => line.length > 100),
@@ -111,10 +111,14 @@ t.test('the table has a row for every option and stands between the markers', as
 t.test('generate writes what is missing or stale and then finds nothing', async t => {
   const dir = t.testdir({ 'README.md': 'x\n<!-- config:begin -->\n<!-- config:end -->\n' })
   const all = ['config/gateway.example.yaml', 'config/gateway.schema.json', 'README.md']
-  t.same(generate(dir, true), all)
-  t.same(generate(dir, true), all, '--check wrote nothing')
-  t.same(generate(dir, false), all)
-  t.same(generate(dir, true), [])
+  t.strictSame(generate(dir, true), all)
+  t.strictSame(generate(dir, true), all, '--check wrote nothing')
+  t.strictSame(generate(dir, false), all)
+  t.strictSame(generate(dir, true), [])
   t.match(readFileSync(join(dir, 'README.md'), 'utf8'), '`drupal.url`')
-  t.same(generate(t.testdir({ empty: {} }), true), all.slice(0, 2), 'no README, nothing to say')
+  t.strictSame(
+    generate(t.testdir({ empty: {} }), true),
+    all.slice(0, 2),
+    'no README, nothing to say'
+  )
 })

@@ -56,13 +56,13 @@ t.test('only DRUPAL_URL is needed; the fixed names have their defaults', async t
   t.equal(config.oauth.deviceFlowEnabled, true)
   t.equal(config.publicUrl, 'http://localhost:3000')
   t.equal(config.derived.resource, 'http://localhost:3000/mcp')
-  t.same(config.derived.budgets, {
+  t.strictSame(config.derived.budgets, {
     session: { max: 300, windowMs: 60_000 },
     principal: { max: 600, windowMs: 60_000 },
     client: null,
     failures: { max: 60, windowMs: 60_000 }
   })
-  t.same(config.policy.tools, {})
+  t.strictSame(config.policy.tools, {})
 })
 
 t.test('the configuration is frozen to its leaves and shares nothing with another', async t => {
@@ -93,19 +93,22 @@ t.test('every option is read from its environment variable', async t => {
   t.equal(config.server.port, 8443)
   t.equal(config.server.host, '0.0.0.0')
   t.equal(config.oauth.deviceFlowEnabled, false)
-  t.same(config.oauth.issuers, ['https://www.example.org/', 'https://id.example.org/realms/a'])
-  t.same(config.oauth.scopes, ['read:tutorials', 'write:tutorials'])
-  t.same(config.derived.audience, { kind: 'clients', clientIds: ['a', 'b'] })
+  t.strictSame(config.oauth.issuers, [
+    'https://www.example.org/',
+    'https://id.example.org/realms/a'
+  ])
+  t.strictSame(config.oauth.scopes, ['read:tutorials', 'write:tutorials'])
+  t.strictSame(config.derived.audience, { kind: 'clients', clientIds: ['a', 'b'] })
   t.equal(config.drupal.queueTimeoutSeconds, 0.5)
-  t.same(config.server.allowedHosts, ['mcp.example.net', '[::1]'])
-  t.same(config.server.allowedOrigins, ['https://claude.ai', 'vscode-webview://abc'])
-  t.same(config.derived.budgets.client, { max: 50, windowMs: 7_200_000 })
+  t.strictSame(config.server.allowedHosts, ['mcp.example.net', '[::1]'])
+  t.strictSame(config.server.allowedOrigins, ['https://claude.ai', 'vscode-webview://abc'])
+  t.strictSame(config.derived.budgets.client, { max: 50, windowMs: 7_200_000 })
   t.equal(config.derived.budgets.session, null)
   t.equal(config.derived.resource, 'https://mcp.example.org/drupal/mcp')
   const names = options.map(option => option.schema.env).filter(name => name !== undefined)
   t.equal(new Set(names).size, names.length, 'no two options share a variable')
   const withoutName = options.filter(({ schema }) => schema.env === undefined)
-  t.same(
+  t.strictSame(
     withoutName.map(({ path }) => path),
     ['policy.tools']
   )
@@ -320,7 +323,7 @@ t.test('unknown keys are refused with a suggestion', async t => {
       '"bad\\nkey": unknown option. Remove it, or see config/gateway.example.yaml.'
     ]
   ]
-  for (const [yaml, line] of cases) t.same(refused(t, minimal, yaml), [line])
+  for (const [yaml, line] of cases) t.strictSame(refused(t, minimal, yaml), [line])
   t.equal(({} as { polluted?: number }).polluted, undefined)
 })
 
@@ -376,7 +379,7 @@ t.test('wrong types and shapes in the file are named by what is legal', async t 
     minimal,
     'policy: { tools: { "x_*": { weight: 5, budget: 10/1m, level: none } } }'
   )
-  t.same(rules.policy.tools, { 'x_*': { weight: 5, budget: '10/1m', level: 'none' } })
+  t.strictSame(rules.policy.tools, { 'x_*': { weight: 5, budget: '10/1m', level: 'none' } })
 })
 
 t.test('secrets come by variable or file, never both, never in the configuration file', async t => {
@@ -394,9 +397,9 @@ t.test('secrets come by variable or file, never both, never in the configuration
     REDIS_URL_FILE: file('redis')
   })
   t.equal(config.oauth.clientSecret, 's3cret', 'the newline at the end is no part of it')
-  t.same(config.session.secrets, [strong])
+  t.strictSame(config.session.secrets, [strong])
   t.equal(config.redisUrl, 'rediss://:pw@cache')
-  t.same(load({ ...minimal, SESSION_SECRET: `${strong}, other` }).session.secrets, [
+  t.strictSame(load({ ...minimal, SESSION_SECRET: `${strong}, other` }).session.secrets, [
     strong,
     'other'
   ])
@@ -497,7 +500,7 @@ t.test('URLs with a query, fragment, credentials or another scheme are refused',
       const [problem = '', ...others] = refused(t, { ...minimal, [name]: url })
       t.match(problem, line, `${name} ${url}`)
       t.match(problem, `(${name})`)
-      t.same(others, [])
+      t.strictSame(others, [])
     }
   }
   only(t, refused(t, {}, 'drupal: { url: "" }'), [/^drupal\.url/])
@@ -534,7 +537,7 @@ t.test('the public URL has a default on this machine only', async t => {
 })
 
 t.test('production refuses clear text, weak secrets and metrics in public', async t => {
-  t.same(load(production).environment, 'production')
+  t.strictSame(load(production).environment, 'production')
   const { SESSION_SECRET: _, ...without } = production
   only(t, refused(t, without), [/^session\.secrets .*: is required in production.*openssl rand/])
   const weak: [string, RegExp][] = [
@@ -605,7 +608,7 @@ t.test('R86 an audience policy weaker than resource is named with its risk', asy
   only(t, warnings({ ...production, OAUTH_AUDIENCE: 'clients:a' }), [
     /is a list of clients, weaker than resource/
   ])
-  t.same(
+  t.strictSame(
     warnings({ ...production, OAUTH_AUDIENCE: 'resource' }),
     [],
     'a strict configuration is quiet'
@@ -630,7 +633,7 @@ t.test('other risks are warned about by name', async t => {
     const found = warnings({ ...strict, ...env })
     only(t, found, [line])
   }
-  t.same(
+  t.strictSame(
     warnings({ ...strict, REDIS_URL: 'redis://valkey:6379', AUTH_ANONYMOUS: 'public-tools' }),
     []
   )
@@ -767,12 +770,12 @@ t.test('a password in REDIS_URL that is not escaped is named, with what to write
 })
 
 t.test('budgets and audiences are read on their own too', async t => {
-  t.same(parseBudget('600/60s'), { max: 600, windowMs: 60_000 })
+  t.strictSame(parseBudget('600/60s'), { max: 600, windowMs: 60_000 })
   t.equal(parseBudget('off'), null)
   for (const text of ['', '0/1s', '1/0s', '1/1d', '1/100h', '-1/1s', '1 / 1s', 'OFF'])
     t.throws(() => parseBudget(text), /must be max\/window such as/)
-  t.same(parseAudience('resource'), { kind: 'resource' })
-  t.same(parseAudience('drupal'), { kind: 'drupal' })
+  t.strictSame(parseAudience('resource'), { kind: 'resource' })
+  t.strictSame(parseAudience('drupal'), { kind: 'drupal' })
   for (const text of ['clients:', 'clients:,', 'any', ''])
     t.throws(() => parseAudience(text), /must be drupal, resource or clients:/)
 })

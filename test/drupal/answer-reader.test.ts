@@ -91,7 +91,7 @@ t.test('reads answers as RFC 9112 frames them, in whatever pieces they come', as
     const found = read([text], options)
     t.match(found, { isWhole: true, ...expected }, name)
     t.equal(found.error, undefined, name)
-    if (expected.headers !== undefined) t.same(found.headers, expected.headers, name)
+    if (expected.headers !== undefined) t.strictSame(found.headers, expected.headers, name)
     for (let cut = 1; cut < text.length; cut++) {
       const whole = read([text.slice(0, cut), text.slice(cut)], options)
       if (whole.error !== undefined || !whole.isWhole) t.fail(`${name}, cut at ${cut}`)

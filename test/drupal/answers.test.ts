@@ -187,7 +187,10 @@ t.test('a result', async t => {
   t.test('keeps the bytes that Drupal wrote', async t => {
     const text = '{"jsonrpc":"2.0","id":"c1","result":{"nid":12345678901234567890,"p":1.0}}'
     t.equal(resultOf(text).raw, '{"nid":12345678901234567890,"p":1.0}')
-    t.same(resultOf('{"jsonrpc":"2.0","id":"c1","result":null}'), { raw: 'null', value: null })
+    t.strictSame(resultOf('{"jsonrpc":"2.0","id":"c1","result":null}'), {
+      raw: 'null',
+      value: null
+    })
   })
 
   t.test('bytes that are no UTF-8 do not get out', async t => {
@@ -196,12 +199,12 @@ t.test('a result', async t => {
       Buffer.from([0xe9]),
       Buffer.from('"}')
     ])
-    t.same(resultOf(bytes), { raw: '"caf\ufffd"', value: 'caf\ufffd' })
+    t.strictSame(resultOf(bytes), { raw: '"caf\ufffd"', value: 'caf\ufffd' })
   })
 
   t.test('spelt otherwise is read as well', async t => {
     const text = '{ "id": "c1", "result": [1, 2], "jsonrpc": "2.0" }\n'
-    t.same(resultOf(text), { raw: '[1, 2]', value: [1, 2] })
+    t.strictSame(resultOf(text), { raw: '[1, 2]', value: [1, 2] })
   })
 
   t.test('spelt otherwise keeps its digits, and may be nested as deep as it likes', async t => {
@@ -219,7 +222,7 @@ t.test('a result', async t => {
 
   t.test('cannot smuggle a second member into the answer', async t => {
     const text = '{"jsonrpc":"2.0","id":"c1","result":1,"result":{"a":2}}'
-    t.same(resultOf(text), { raw: '{"a":2}', value: { a: 2 } })
+    t.strictSame(resultOf(text), { raw: '{"a":2}', value: { a: 2 } })
   })
 })
 
@@ -233,7 +236,7 @@ t.test("a tool's own failure", async t => {
 
   t.test('objects in the place of texts are no obstacle', async t => {
     const odd = { toString: 1, valueOf: 2 }
-    t.same(failure(-32000, odd, odd), {
+    t.strictSame(failure(-32000, odd, odd), {
       ok: false,
       text: 'The tool failed on the site. Its log says why.',
       reason: 'Drupal: -32000 object: object'
@@ -241,7 +244,7 @@ t.test("a tool's own failure", async t => {
   })
 
   t.test('an exception is told as a fact; its text stays in the log', async t => {
-    t.same(failure(-32603, 'Internal Error', 'kaboom in /var/www/html/x.php'), {
+    t.strictSame(failure(-32603, 'Internal Error', 'kaboom in /var/www/html/x.php'), {
       ok: false,
       text: 'The tool failed on the site. Its log says why.',
       reason: 'Drupal: -32603 Internal Error: kaboom in /var/www/html/x.php'
@@ -285,7 +288,7 @@ t.test("a tool's own failure", async t => {
 
 t.test('other objects', async t => {
   const list: Asked = { ...asked, what: 'list' }
-  t.same(readObject(json({ tools: [] }), list), { tools: [] })
+  t.strictSame(readObject(json({ tools: [] }), list), { tools: [] })
   for (const answer of [
     html(404),
     html(200),
@@ -312,22 +315,24 @@ t.test('Retry-After is whole seconds, bounded', async t => {
 })
 
 t.test('scopes of a challenge are read leniently', async t => {
-  t.same(challengedScopes('Bearer error="insufficient_scope", scope="a b:c"'), ['a', 'b:c'])
-  t.same(challengedScopes('Bearer error=insufficient_scope,scope=a'), ['a'])
-  t.same(challengedScopes('Basic realm="x", Bearer scope="a", error="insufficient_scope"'), ['a'])
-  t.same(
+  t.strictSame(challengedScopes('Bearer error="insufficient_scope", scope="a b:c"'), ['a', 'b:c'])
+  t.strictSame(challengedScopes('Bearer error=insufficient_scope,scope=a'), ['a'])
+  t.strictSame(challengedScopes('Basic realm="x", Bearer scope="a", error="insufficient_scope"'), [
+    'a'
+  ])
+  t.strictSame(
     challengedScopes(
       'Bearer error_description="<em class="x">no</em>", error="insufficient_scope", scope="a\\ é b'
     ),
     []
   )
-  t.same(challengedScopes('Bearer error="insufficient_scope"'), [])
+  t.strictSame(challengedScopes('Bearer error="insufficient_scope"'), [])
   t.equal(challengedScopes('Bearer error="invalid_token", scope="a"'), undefined)
   t.equal(challengedScopes(undefined), undefined)
 })
 
 t.test('headers cross the hop by name only', async t => {
-  t.same(
+  t.strictSame(
     upstreamHeaders({
       host: 'cms.example',
       token: 'abc',

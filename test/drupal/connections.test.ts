@@ -220,7 +220,7 @@ t.test('what would not be one request is not sent', async t => {
   ]) {
     t.match(await refused(ask(connections, more)), { code: 'GW_INTERNAL' }, JSON.stringify(more))
   }
-  t.same(site.seen, [])
+  t.strictSame(site.seen, [])
 })
 
 t.test('a reader that asks for a pause gets no more until it goes on', async t => {
@@ -455,12 +455,12 @@ t.test(
     })
     let told = ''
     for await (const text of child.stdout) told += String(text)
-    t.same(JSON.parse(told), [
+    t.strictSame(JSON.parse(told), [
       ...Array.from({ length: 302 }, () => 'POST'),
       'connection failed: ERR_TLS_CERT_ALTNAME_INVALID'
     ])
     t.equal(seen.length, 302, 'the token was not shown to whom it was not meant for')
-    t.same(new Set(seen.map(({ servername }) => servername)), new Set(['localhost']))
+    t.strictSame(new Set(seen.map(({ servername }) => servername)), new Set(['localhost']))
     t.equal(new Set(seen.map(({ port }) => port)).size, 2, 'one for those that came alone')
     t.equal(seen.at(-1)?.isReused || seen.at(-2)?.isReused, true)
   }

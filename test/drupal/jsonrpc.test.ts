@@ -292,7 +292,7 @@ t.test('tools/list', async t => {
     for (let i = 0; i < 2; i++) {
       const { body } = await b.post(rpc('tools/list', {}))
       const names = toolsOf(body)
-      t.same(names, ['open.tool', 'write.tool'])
+      t.strictSame(names, ['open.tool', 'write.tool'])
     }
     t.equal(site.seen.length, 1)
     const paged = await b.post(rpc('tools/list', { cursor: 'x' }))
@@ -358,7 +358,7 @@ t.test('tools/call', async t => {
       method: 'examples.articles.list',
       params: { page: { limit: 5 } }
     })
-    t.same(Object.keys(seen?.headers ?? {}).sort(), [
+    t.strictSame(Object.keys(seen?.headers ?? {}).sort(), [
       'accept',
       'authorization',
       'content-length',
@@ -409,7 +409,7 @@ t.test('tools/call', async t => {
     for (const args of [null, [], 'x', 5]) {
       t.match((await b.call('a.b', args)).body, { error: { message: /must be an object/ } })
     }
-    t.same(
+    t.strictSame(
       site.seen.map(seen => seen.url),
       ['/mcp/tools/list']
     )
@@ -434,10 +434,10 @@ t.test('tools/call', async t => {
     ]
     for (const [value, text] of texts) {
       given.value = value
-      t.same((await b.call('any')).body.result, { content: [{ type: 'text', text }] })
+      t.strictSame((await b.call('any')).body.result, { content: [{ type: 'text', text }] })
     }
     given.value = []
-    t.same(
+    t.strictSame(
       (await b.call('obj')).body.result,
       { content: [{ type: 'text', text: '[]' }], structuredContent: {} },
       'PHP writes an empty object as []'
@@ -479,14 +479,14 @@ t.test('tools/call', async t => {
     while (site.seen.length < held.length + 1) await new Promise(setImmediate)
     for (let n = 10; n < 20; n++) {
       const { body, headers } = await b.post(call(n))
-      t.same(body.result, expected(n), `${n}`)
+      t.strictSame(body.result, expected(n), `${n}`)
       t.match(headers, {
         'content-type': 'application/json; charset=utf-8',
         'content-length': /^\d+$/
       })
     }
     const batch = (await b.post([call(20), call(21)])).body as unknown as Answered['body'][]
-    t.same(
+    t.strictSame(
       batch.map(({ result }) => result),
       [expected(20), expected(21)]
     )
@@ -498,7 +498,7 @@ t.test('tools/call', async t => {
       if (read.split('HTTP/1.1 200').length > held.length && read.endsWith(']}}}')) break
     }
     const answers = read.split(/HTTP\/1\.1 200[^]*?\r\n\r\n/).slice(1)
-    t.same(
+    t.strictSame(
       answers.map(text => (JSON.parse(text) as Answered['body']).result),
       held.map(expected)
     )
@@ -508,11 +508,11 @@ t.test('tools/call', async t => {
     const { b } = await againstDouble(t)
     const failed = await b.call('demo.fail', { message: 'kaboom in /var/www' })
     t.equal(failed.status, 200)
-    t.same(failed.body.result, {
+    t.strictSame(failed.body.result, {
       content: [{ type: 'text', text: 'The tool failed on the site. Its log says why.' }],
       isError: true
     })
-    t.same(b.outcomes, ['tool-error'])
+    t.strictSame(b.outcomes, ['tool-error'])
     t.match(b.log.warnings, [{ tool: 'demo.fail', reason: /kaboom/, requestId: 'request-1' }])
     t.match((await b.call('tutorials.read', { id: 'x' })).body.result, {
       content: [{ text: /^Invalid arguments: .*an integer is required/ }],
@@ -544,7 +544,7 @@ t.test('R46 R48 batches', async t => {
       { id: 4, error: { code: -32601 } }
     ])
     t.equal((body as unknown as unknown[]).length, 4)
-    t.same(b.outcomes, ['rpc-error'])
+    t.strictSame(b.outcomes, ['rpc-error'])
   })
 
   t.test('notifications only: 202', async t => {
@@ -798,7 +798,7 @@ t.test('ending a call', async t => {
     const batch = b.post([rpc('tools/call', { name: 'slow' }, 8), rpc('ping', undefined, 9)])
     await until(() => answers.length === 2)
     await b.post(cancel(8))
-    t.same((await batch).body, [{ jsonrpc: '2.0', id: 9, result: {} }])
+    t.strictSame((await batch).body, [{ jsonrpc: '2.0', id: 9, result: {} }])
   })
 
   t.test('the same id twice in one session: the later one can be cancelled', async t => {
@@ -867,7 +867,10 @@ t.test('the modern era', async t => {
     const unknown = await b.post(rpc('ping'))
     t.equal(unknown.status, 404)
     t.match(unknown.body, { error: { code: 'GW_METHOD_NOT_FOUND' } })
-    t.same([...(b.upstream.modernMethods ?? [])], ['server/discover', 'tools/list', 'tools/call'])
+    t.strictSame(
+      [...(b.upstream.modernMethods ?? [])],
+      ['server/discover', 'tools/list', 'tools/call']
+    )
     const notice = { jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: 1 } }
     t.equal((await b.post(notice)).status, 202)
   })

@@ -51,11 +51,11 @@ function judgeOf(expected: Expected) {
 t.test('R19 an answer passes to who waits for it, once, and no other does', async t => {
   const { pass, reasons, lost } = judgeOf(asked([one]))
   t.equal(pass(event(result(2))), undefined)
-  t.same(lost(), [1])
+  t.strictSame(lost(), [1])
   t.equal(pass(event(result(1))), event(result(1)))
-  t.same(lost(), [])
+  t.strictSame(lost(), [])
   t.equal(pass(event(result(1))), undefined)
-  t.same(reasons, [foreign, foreign])
+  t.strictSame(reasons, [foreign, foreign])
 })
 
 t.test('comments and news pass as they come, and answer nothing', async t => {
@@ -68,7 +68,7 @@ t.test('comments and news pass as they come, and answer nothing', async t => {
     event({ jsonrpc: '2.0', id: 1, method: 'ping' })
   ])
     t.equal(pass(text), text)
-  t.same(lost(), [1])
+  t.strictSame(lost(), [1])
 })
 
 t.test('an event is understood however its lines are written', async t => {
@@ -82,11 +82,11 @@ t.test('an event is understood however its lines are written', async t => {
       const text = [...lines, '', ''].join(end)
       const { pass, lost } = judgeOf(asked([one]))
       t.equal(pass(text), text)
-      t.same(lost(), [], JSON.stringify(text))
+      t.strictSame(lost(), [], JSON.stringify(text))
     }
   const mixed = judgeOf(asked([one]))
   mixed.pass(`data: ${head}\rdata: ${tail}\n\n`)
-  t.same(mixed.lost(), [])
+  t.strictSame(mixed.lost(), [])
 })
 
 t.test('R43 nothing is lost where the client can resume, and only there', async t => {
@@ -102,14 +102,14 @@ t.test('R43 nothing is lost where the client can resume, and only there', async 
   ] as const) {
     const { pass, lost } = judgeOf(asked([one]))
     pass(`${line}\ndata:\n\n`)
-    t.same(lost(), expected, JSON.stringify(line))
+    t.strictSame(lost(), expected, JSON.stringify(line))
   }
 })
 
 t.test('a batch: each gets its own, one by one or together', async t => {
   const apart = judgeOf(asked([one, two]))
   t.equal(apart.pass(event(result('two'))), event(result('two')))
-  t.same(apart.lost(), [1])
+  t.strictSame(apart.lost(), [1])
   t.equal(apart.pass(event(result(1))), event(result(1)))
 
   const together = judgeOf(asked([one, two]))
@@ -117,7 +117,7 @@ t.test('a batch: each gets its own, one by one or together', async t => {
     together.pass(event([result('two'), result(9), result(1)])),
     `data: ${JSON.stringify([result('two'), result(1)])}\n\n`
   )
-  t.same(together.lost(), [])
+  t.strictSame(together.lost(), [])
   t.equal(together.pass(event([result(1)])), undefined)
 })
 
@@ -126,12 +126,12 @@ t.test('a permission that is missing is not named, whoever is refused', async t 
   const told = single.pass(event(denial))
   t.match(told, '"id":1')
   t.notMatch(told, 'secret')
-  t.same(single.lost(), [])
+  t.strictSame(single.lost(), [])
   t.match(single.reasons, [/^Drupal: Access Denied/])
   // Of a batch nobody knows which one it refuses.
   const batch = judgeOf(asked([one, two]))
   t.equal(batch.pass(event(denial)), undefined)
-  t.same(batch.lost(), [1, 'two'])
+  t.strictSame(batch.lost(), [1, 'two'])
 })
 
 t.test('what an answer hides is hidden however it comes', async t => {
@@ -157,7 +157,7 @@ t.test('a stream that is resumed shows its messages as they may be seen', async 
   for (const text of [': grüße\n\n', event({ method: 'grüße' }), event(result(1))])
     t.equal(judge.pass(utf8(text)), utf8(text))
   t.match(judge.pass(utf8(event(result('grüße')))), event(result('hidden')))
-  t.same(judge.lost(), [])
+  t.strictSame(judge.lost(), [])
 })
 
 t.test('what is no answer to the request is not taken for one', async t => {
@@ -177,7 +177,7 @@ t.test('what is no answer to the request is not taken for one', async t => {
   t.equal(reasonOf(bytes(result(10)), asked([one])), foreign)
   t.match(reasonOf(bytes({ jsonrpc: '2.0', method: 'x' }), asked([one])), /no answer/)
   t.match(reasonOf(Buffer.from('['), asked([one, two])), /not JSON/)
-  t.same(findRequest(Buffer.from('{'), asked([one])), {
+  t.strictSame(findRequest(Buffer.from('{'), asked([one])), {
     kind: 'foreign',
     reason: 'the answer is not JSON'
   })
@@ -195,13 +195,16 @@ t.test('R21 an answer goes back under the id that was written', async t => {
     { jsonrpc: '2.0', id: null, error },
     { jsonrpc: '2.0', error }
   ])
-    t.same(JSON.parse(checkWhole(bytes(lost), asked([two])).toString()), { ...lost, id: 'two' })
+    t.strictSame(JSON.parse(checkWhole(bytes(lost), asked([two])).toString()), {
+      ...lost,
+      id: 'two'
+    })
 })
 
 t.test('a batch that came whole: one answer for each that was asked, and no other', async t => {
   const answers = (value: unknown, ...requests: RpcRequest[]): unknown =>
     JSON.parse(checkWhole(bytes(value), asked(requests, { batch: true })).toString())
-  t.same(answers([result('two'), result(1)], one, two), [result(1), result('two')])
+  t.strictSame(answers([result('two'), result(1)], one, two), [result(1), result('two')])
   t.match(answers([result(1, { a: 1 }), result(1, { a: 2 }), result(9)], one, two), [
     result(1, { a: 1 }),
     { id: 'two', error: { code: Number } }

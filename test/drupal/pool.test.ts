@@ -67,7 +67,7 @@ t.test('a request', async t => {
       'user-agent': /^drupal-mcp-gateway\/\d/
     })
     t.equal(pool.origin, site.url)
-    t.same(pool.stats(), { active: 0, queued: 0, breaker: 'closed' })
+    t.strictSame(pool.stats(), { active: 0, queued: 0, breaker: 'closed' })
   })
 
   t.test('follows no redirect: the token is never sent anywhere else', async t => {
@@ -77,7 +77,7 @@ t.test('a request', async t => {
     })
     const answer = await poolFor(t, site.url).request(get())
     t.equal(answer.status, 302)
-    t.same(other.seen, [])
+    t.strictSame(other.seen, [])
   })
 
   t.test('takes early hints for no answer, and joins the pieces of a body', async t => {
@@ -207,7 +207,7 @@ t.test('a request', async t => {
     t.match(await refused(first), { name: 'AbortError' })
     while (site.active > 0) await new Promise(setImmediate)
     t.equal(site.seen.length, 1, 'what gave up in the line was never sent')
-    t.same(pool.stats(), { active: 0, queued: 0, breaker: 'closed' }, 'and nothing is held')
+    t.strictSame(pool.stats(), { active: 0, queued: 0, breaker: 'closed' }, 'and nothing is held')
   })
 
   t.test('aborted while the connection is being made: nothing is sent', async t => {
@@ -221,7 +221,7 @@ t.test('a request', async t => {
       t.match(await refused(pending), { message: 'gone' })
     }
     await pool.request(get({ path: '/after' }))
-    t.same(
+    t.strictSame(
       site.seen.map(seen => seen.url),
       ['/after']
     )
@@ -245,14 +245,14 @@ t.test('protection', async t => {
         error => (error as { statusCode: number }).statusCode
       )
     )
-    t.same(pool.stats(), { active: 8, queued: 24, breaker: 'closed' })
+    t.strictSame(pool.stats(), { active: 8, queued: 24, breaker: 'closed' })
     const statuses = await Promise.all(calls)
     t.equal(site.peak, 8)
     t.equal(statuses.filter(status => status === 200).length, 32)
     t.equal(statuses.filter(status => status === 503).length, 48)
     t.ok(timing.queueMs >= 24 * 4, 'the waiting is told')
     t.ok(timing.drupalMs >= 32 * 4, 'and so is the work')
-    t.same(pool.stats(), { active: 0, queued: 0, breaker: 'closed' })
+    t.strictSame(pool.stats(), { active: 0, queued: 0, breaker: 'closed' })
   })
 
   t.test('the breaker opens on failures, answers at once, probes and closes', async t => {
@@ -282,7 +282,7 @@ t.test('protection', async t => {
     status = 503
     t.equal((await pool.request(get())).status, 503, 'maintenance is an answer')
     t.equal(pool.stats().breaker, 'closed')
-    t.same(lines, ['Drupal fails: calls are refused', 'Drupal answers again'])
+    t.strictSame(lines, ['Drupal fails: calls are refused', 'Drupal answers again'])
   })
 
   t.test('a breaker that opens while calls wait turns them away too', async t => {
@@ -300,7 +300,7 @@ t.test('protection', async t => {
       t.match(error, { code: 'GW_UPSTREAM_UNAVAILABLE', statusCode: 503 })
     }
     t.equal(site.seen.length, 1)
-    t.same(pool.stats(), { active: 0, queued: 0, breaker: 'open' })
+    t.strictSame(pool.stats(), { active: 0, queued: 0, breaker: 'open' })
   })
 
   t.test('who gives up in the moment of its turn is not sent', async t => {
@@ -312,8 +312,8 @@ t.test('protection', async t => {
     place.release()
     controller.abort(new Error('gone'))
     t.match(await refused(waiting), { message: 'gone' })
-    t.same(site.seen, [])
-    t.same(pool.stats(), { active: 0, queued: 0, breaker: 'closed' })
+    t.strictSame(site.seen, [])
+    t.strictSame(pool.stats(), { active: 0, queued: 0, breaker: 'closed' })
   })
 
   t.test('acquire holds a place until it is released, once, and reports', async t => {
@@ -373,7 +373,7 @@ t.test('the back channel', async t => {
       t.equal(response.status, 200)
       t.equal(response.headers.get('www-authenticate'), 'Basic, Bearer')
       t.notOk(response.headers.has('x-junk'))
-      t.same(await response.json(), { issuer: 'https://cms.example/' })
+      t.strictSame(await response.json(), { issuer: 'https://cms.example/' })
     }
     for (const seen of site.seen) {
       t.equal(seen.url, '/a?b=c')
@@ -398,7 +398,7 @@ t.test('the back channel', async t => {
     for (const path of ['/sub', '/sub?x=1', '/sub/oauth/jwks', '/suburb', '/.well-known/x/sub']) {
       await pool.fetch(`https://h.example${path}`)
     }
-    t.same(
+    t.strictSame(
       site.seen.map(seen => seen.url),
       ['/in', '/in?x=1', '/in/oauth/jwks', '/suburb', '/.well-known/x/sub']
     )
@@ -415,9 +415,9 @@ t.test('the back channel', async t => {
     const pool = poolFor(t, site.url)
     const got = async (path: string) =>
       Buffer.from(await (await pool.fetch(`${site.url}${path}`)).arrayBuffer())
-    t.same(await got('/json'), Buffer.from('{}'))
-    t.same(await got('/mark'), Buffer.alloc(0))
-    for (const path of ['/part', '/within']) t.same(await got(path), bodies[path])
+    t.strictSame(await got('/json'), Buffer.from('{}'))
+    t.strictSame(await got('/mark'), Buffer.alloc(0))
+    for (const path of ['/part', '/within']) t.strictSame(await got(path), bodies[path])
   })
 
   t.test('posts forms, follows no redirect', async t => {

@@ -11,10 +11,10 @@ t.test('the queue', async t => {
     const queue = createFairQueue(options)
     t.equal(queue.enter('a'), undefined)
     t.equal(queue.enter('b'), undefined)
-    t.same(queue.stats(), { active: 2, queued: 0 })
+    t.strictSame(queue.stats(), { active: 2, queued: 0 })
     queue.leave('a')
     queue.leave('b')
-    t.same(queue.stats(), { active: 0, queued: 0 })
+    t.strictSame(queue.stats(), { active: 0, queued: 0 })
     t.throws(() => queue.leave('a'), /leave without enter/)
   })
 
@@ -25,10 +25,10 @@ t.test('the queue', async t => {
     t.ok(fourth, 'the fourth of four waits')
     t.equal(queue.enter('quiet'), undefined, 'the last place is for somebody else')
     queue.leave('quiet')
-    t.same(queue.stats(), { active: 3, queued: 1 }, 'a free place is not for the greedy')
+    t.strictSame(queue.stats(), { active: 3, queued: 1 }, 'a free place is not for the greedy')
     queue.leave('greedy')
     await fourth
-    t.same(queue.stats(), { active: 3, queued: 0 })
+    t.strictSame(queue.stats(), { active: 3, queued: 0 })
   })
 
   t.test('with fewer than four places one principal may use them all', async t => {
@@ -38,7 +38,7 @@ t.test('the queue', async t => {
     t.ok(queue.enter('other'))
     queue.leave('only')
     queue.leave('only')
-    t.same(queue.stats(), { active: 3, queued: 0 })
+    t.strictSame(queue.stats(), { active: 3, queued: 0 })
   })
 
   t.test('goes round the principals: a long line does not delay a short one', async t => {
@@ -55,7 +55,7 @@ t.test('the queue', async t => {
       working = (order.at(-1) as string)[0] as string
     }
     await Promise.all(lines)
-    t.same(order, ['a0', 'b4', 'c6', 'a1', 'b5', 'a2', 'a3'])
+    t.strictSame(order, ['a0', 'b4', 'c6', 'a1', 'b5', 'a2', 'a3'])
   })
 
   t.test('a full queue turns the newcomer away, with Retry-After', async t => {
@@ -79,7 +79,7 @@ t.test('the queue', async t => {
     const other = queue.enter('other')
     const error = await refused(mine[2] as Promise<void>)
     t.match(error, { code: 'GW_OVERLOADED' }, 'the last of the longest line goes')
-    t.same(queue.stats(), { active: 1, queued: 3 })
+    t.strictSame(queue.stats(), { active: 1, queued: 3 })
     const again = await refused(queue.enter('other') as Promise<void>)
     t.match(again, { code: 'GW_OVERLOADED' }, 'two lines about as long: the newcomer goes')
     for (const [leaver, next] of [
@@ -115,7 +115,7 @@ t.test('the queue', async t => {
     const queue = createFairQueue({ ...options, maxActive: 1, maxQueue: 0 })
     queue.enter('a')
     t.match(await refused(queue.enter('b') as Promise<void>), { code: 'GW_OVERLOADED' })
-    t.same(queue.stats(), { active: 1, queued: 0 })
+    t.strictSame(queue.stats(), { active: 1, queued: 0 })
   })
 
   t.test(
@@ -132,13 +132,13 @@ t.test('the queue', async t => {
       const waiting = queue.enter('waits')
       queue.leave('works')
       await waiting
-      t.same(queue.stats(), { active: 3, queued: 0 })
+      t.strictSame(queue.stats(), { active: 3, queued: 0 })
       for (let i = 0; i < 3000; i++) {
         queue.leave(i === 0 ? 'fills' : `later ${i - 1}`)
         if (queue.enter(`later ${i}`) !== undefined) t.fail('a free place was not given')
       }
       for (const key of ['works', 'waits', 'later 2999']) queue.leave(key)
-      t.same(queue.stats(), { active: 0, queued: 0 })
+      t.strictSame(queue.stats(), { active: 0, queued: 0 })
       t.throws(() => queue.leave('passer-by 1'), /leave without enter/)
     }
   )
@@ -156,7 +156,7 @@ t.test('the queue', async t => {
     queue.leave('works')
     await waiting
     queue.leave('waits')
-    t.same(queue.stats(), { active: 0, queued: 0 })
+    t.strictSame(queue.stats(), { active: 0, queued: 0 })
   })
 
   t.test('who waits too long is turned away and leaves no trace', async t => {
@@ -168,7 +168,7 @@ t.test('the queue', async t => {
     queue.enter('a')
     const error = await refused(queue.enter('b') as Promise<void>)
     t.match(error, { code: 'GW_OVERLOADED', retryAfterSeconds: 1, reason: /waited too long/ })
-    t.same(queue.stats(), { active: 1, queued: 0 })
+    t.strictSame(queue.stats(), { active: 1, queued: 0 })
     queue.leave('a')
     t.equal(queue.enter('b'), undefined)
   })
@@ -183,7 +183,7 @@ t.test('the queue', async t => {
     t.match(await refused(queue.enter('b', controller.signal) as Promise<void>), {
       message: 'gave up'
     })
-    t.same(queue.stats(), { active: 1, queued: 0 })
+    t.strictSame(queue.stats(), { active: 1, queued: 0 })
     const patient = queue.enter('c', new AbortController().signal)
     queue.leave('a')
     await patient
@@ -223,7 +223,7 @@ t.test('the breaker', async t => {
     t.equal(breaker.state(), 'open')
     t.equal(breaker.enter(), undefined)
     t.equal(breaker.waitMs(), 1000)
-    t.same(states, ['open'], 'nothing else is news')
+    t.strictSame(states, ['open'], 'nothing else is news')
   })
 
   t.test('lets one probe through after the pause; its success closes', async t => {
@@ -240,7 +240,7 @@ t.test('the breaker', async t => {
     for (const late of ['failure', 'success'] as const) breaker.report('call', late)
     t.equal(breaker.state(), 'half-open', 'a late answer decides nothing')
     breaker.report('probe', 'success')
-    t.same(states, ['open', 'half-open', 'closed'])
+    t.strictSame(states, ['open', 'half-open', 'closed'])
     t.equal(breaker.enter(), 'call')
   })
 

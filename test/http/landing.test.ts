@@ -43,7 +43,7 @@ t.test('who gets the page', async t => {
       })
       t.equal(again.status, 304)
       t.equal(await again.text(), '')
-      t.same(audited, [], 'it is no call')
+      t.strictSame(audited, [], 'it is no call')
     })
   }
 
@@ -146,11 +146,11 @@ t.test('what the page says', async t => {
     const rules = new Map(
       policy.split('; ').map(rule => [rule.split(' ')[0], rule.split(' ').slice(1)])
     )
-    t.same(rules.get('default-src'), ["'none'"])
+    t.strictSame(rules.get('default-src'), ["'none'"])
     t.match(rules.get('script-src')?.join(' '), /^'sha256-[A-Za-z0-9+/]{43}='$/)
     t.match(rules.get('style-src')?.join(' '), /^'sha256-[A-Za-z0-9+/]{43}='$/)
-    t.same(rules.get('frame-ancestors'), ["'none'"])
-    t.same(rules.get('connect-src'), [
+    t.strictSame(rules.get('frame-ancestors'), ["'none'"])
+    t.strictSame(rules.get('connect-src'), [
       "'self'",
       'https://mcp.example.org',
       'https://login.example.org'
@@ -188,9 +188,9 @@ t.test('what the page says', async t => {
     }
     const cursor = new URL(all.find(({ id }) => id === 'cursor')?.install?.href ?? '')
     t.equal(cursor.searchParams.get('name'), 'ete')
-    t.same(JSON.parse(atob(cursor.searchParams.get('config') ?? '')), { url: site.resource })
+    t.strictSame(JSON.parse(atob(cursor.searchParams.get('config') ?? '')), { url: site.resource })
     const code = all.find(({ id }) => id === 'vs-code')?.install?.href ?? ''
-    t.same(JSON.parse(decodeURIComponent(code.slice(code.indexOf('?') + 1))), {
+    t.strictSame(JSON.parse(decodeURIComponent(code.slice(code.indexOf('?') + 1))), {
       name: 'ete',
       type: 'http',
       url: site.resource
@@ -206,7 +206,7 @@ t.test('what the page says', async t => {
 
   t.test('who connects from a cloud is told that a private address cannot be reached', async t => {
     const all = clients({ resource: RESOURCE, siteName: 'x', isPublic: false })
-    t.same(
+    t.strictSame(
       all.filter(({ note }) => note !== undefined).map(({ id }) => id),
       ['claude-web', 'claude-desktop']
     )
@@ -302,7 +302,7 @@ t.test('in Chromium', { skip: chromiumMissing() }, async t => {
 
   t.test('the self-test walks the whole discovery of a gateway that is well', async t => {
     const { tab, complaints } = await visit(t)
-    t.same(await verdict(tab), {
+    t.strictSame(await verdict(tab), {
       summary: 'Ready: clients can find the sign-in.',
       steps: {
         address: 'Passed: You are at http://localhost:3999.',
@@ -311,7 +311,7 @@ t.test('in Chromium', { skip: chromiumMissing() }, async t => {
         server: 'Passed: PKCE is there.'
       }
     })
-    t.same(
+    t.strictSame(
       complaints.filter(text => !text.includes('401')),
       [],
       'the policy stops nothing of the page'
@@ -453,7 +453,7 @@ t.test('in Chromium', { skip: chromiumMissing() }, async t => {
     await tab.keyboard.press('Tab')
     await tab.keyboard.press('Space')
     await tab.waitForFunction("document.getElementById('said').textContent === 'Copied'")
-    t.same(JSON.parse((await copied()) as string), {
+    t.strictSame(JSON.parse((await copied()) as string), {
       mcpServers: { tutorials: { url: RESOURCE } }
     })
   })
@@ -499,7 +499,7 @@ t.test('in Chromium', { skip: chromiumMissing() }, async t => {
         { id: string; nodes: { html: string; failureSummary: string }[] }[]
       >
       t.ok((passes?.length ?? 0) > 20, 'it has looked')
-      t.same(
+      t.strictSame(
         violations?.map(({ id, nodes }) => ({ id, nodes: nodes.map(node => node.failureSummary) })),
         []
       )

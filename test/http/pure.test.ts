@@ -35,8 +35,8 @@ t.test('R4 the allow-lists follow the public URL', async t => {
     ALLOWED_HOSTS: 'Other.example,[::A]',
     ALLOWED_ORIGINS: 'https://App.example'
   })
-  t.same([...far.hosts].sort(), ['[::a]', 'mcp.example.org', 'other.example'])
-  t.same([...(far.origins ?? [])], ['https://mcp.example.org', 'https://app.example'])
+  t.strictSame([...far.hosts].sort(), ['[::a]', 'mcp.example.org', 'other.example'])
+  t.strictSame([...(far.origins ?? [])], ['https://mcp.example.org', 'https://app.example'])
   const open = lists({ GATEWAY_PUBLIC_URL: 'https://mcp.example.org', ALLOWED_ORIGINS: '*' })
   t.equal(open.origins, undefined)
 })

@@ -141,7 +141,7 @@ t.test('a body that is too large is refused, and the rest of it let go', async t
     const chunks = chunked('x'.repeat(8), large, large).replace(last, '')
     const answer = await ask(server, [chunks, sized(large, ''), after])
     t.equal(answer.match(/^HTTP\/1\.1 413 /gm)?.length, 3, name)
-    t.same(told, ['GW_BODY_TOO_LARGE', 'GW_BODY_TOO_LARGE', 'small'], name)
+    t.strictSame(told, ['GW_BODY_TOO_LARGE', 'GW_BODY_TOO_LARGE', 'small'], name)
   }
 })
 
@@ -204,7 +204,7 @@ t.test(
       await once(client, 'data')
     }
     await once(client, 'close')
-    t.same(kept.map(String), ['one', 'two', 'three'])
+    t.strictSame(kept.map(String), ['one', 'two', 'three'])
   }
 )
 

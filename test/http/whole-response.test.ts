@@ -131,7 +131,7 @@ t.test(
       t.equal(found, expected, name)
     }
     t.equal(told[0]?.length, 2 * (paths.length + 9))
-    t.same(told[1]?.sort(), told[0]?.sort())
+    t.strictSame(told[1]?.sort(), told[0]?.sort())
   }
 )
 
@@ -246,8 +246,8 @@ t.test(
       sendAtEndOfTurn(sender('a', () => sendAtEndOfTurn(sender('c', resolve))))
     })
     sendAtEndOfTurn(sender('b'))
-    t.same(sent, [], 'not before the turn ends')
+    t.strictSame(sent, [], 'not before the turn ends')
     await all
-    t.same(sent, ['a', 'b', 'c'])
+    t.strictSame(sent, ['a', 'b', 'c'])
   }
 )

@@ -44,8 +44,13 @@ t.test('sets members and leaves every other character of them alone', async t =>
   t.equal(memberText(text, 'a'), '{"x":"}\\"{"}')
   t.equal(memberText(text, 'b'), '[1, 2.50]')
   t.equal(memberText(text, 'none'), undefined)
-  t.same(elementTexts(`[ 1.0 ,${text}, "],\\"" ,[[]] ] `), ['1.0', text.trim(), '"],\\""', '[[]]'])
-  t.same(elementTexts('[]'), [])
+  t.strictSame(elementTexts(`[ 1.0 ,${text}, "],\\"" ,[[]] ] `), [
+    '1.0',
+    text.trim(),
+    '"],\\""',
+    '[[]]'
+  ])
+  t.strictSame(elementTexts('[]'), [])
   t.equal(
     setMembers(text, { a: undefined, b: '{}', d: 'true', e: undefined }),
     '{"id" : 12345678901234567890,"b" : {},"c":null,"d":true}'

@@ -268,10 +268,10 @@ t.test('R60 finds the parameters that a tool wants mirrored', async t => {
     { path: ['deep', 'flag'], header: 'mcp-param-flag', numeric: false }
   ])
   for (const none of [undefined, null, 'x', [], {}, { properties: [] }])
-    t.same(mirroredParams(none), [])
+    t.strictSame(mirroredParams(none), [])
   let endless: object = { type: 'string', 'x-mcp-header': 'Deep' }
   for (let level = 0; level < 100; level++) endless = { properties: { a: endless } }
-  t.same(mirroredParams(endless), [], 'and stops at a depth')
+  t.strictSame(mirroredParams(endless), [], 'and stops at a depth')
 })
 
 t.test('R60 Mcp-Param headers must say what the body says', async t => {
@@ -316,7 +316,7 @@ t.test('R60 Mcp-Param headers must say what the body says', async t => {
 
 t.test('R60 an annotation that nobody checks is not shown, a property of that name is', async t => {
   const shown = withoutMirroredParams(schema)
-  t.same(mirroredParams(shown), [])
+  t.strictSame(mirroredParams(shown), [])
   t.match(shown, { properties: { region: { type: 'string' }, 'x-mcp-header': { type: 'string' } } })
   t.notMatch(JSON.stringify(shown), /Item|Root|not a token/)
 })

@@ -67,7 +67,7 @@ t.test('every byte, wherever it stands in a word of four', async t => {
       const middle = piece === '"' ? '' : piece
       return `"${'a'.repeat(at % 9)}${middle}${'z'.repeat(Math.floor(at / 9))}"`
     })
-    t.same(
+    t.strictSame(
       strings.map(string => JSON.parse(textOf(string))),
       strings.map(string => JSON.parse(string)),
       piece
@@ -118,13 +118,13 @@ t.test('values of every shape come out as they were', async t => {
       .replaceAll(/[^\0-\x7f]/g, unit => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
   const given = Array.from({ length: 500 }, () => value(0))
   const json = given.map(one => JSON.stringify(one))
-  t.same(json.map(textOf), json)
-  t.same(
+  t.strictSame(json.map(textOf), json)
+  t.strictSame(
     json.map(one => textOf(asPhp(one))),
     json
   )
   const spaced = given.map((one, index) => textOf(JSON.stringify(one, null, index % 3)))
-  t.same(
+  t.strictSame(
     spaced.map(text => JSON.parse(text)),
     given
   )

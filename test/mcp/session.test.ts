@@ -90,14 +90,22 @@ t.test('R27 R93 a session begun without a token becomes that of who signs in on 
     t.equal(await replica.open(sealed, 'mallory-key'), undefined)
     t.equal(await replica.open(sealed, ''), undefined)
   }
-  t.same(store.ttls, [(lifetimeSeconds + 60) * 1000], 'claimed once, for as long as it can live')
+  t.strictSame(
+    store.ttls,
+    [(lifetimeSeconds + 60) * 1000],
+    'claimed once, for as long as it can live'
+  )
   await sessions.end(state)
   t.equal(await sessions.open(sealed, 'alice-key'), undefined, 'R28')
 
   const wanted = begin()
   const signedIn = ['alice-key', 'mallory-key']
   const both = signedIn.map(async key => sessions.open(wanted.sealed, key))
-  t.same(await Promise.all(both), [wanted.state, undefined], 'two at the same moment: one has it')
+  t.strictSame(
+    await Promise.all(both),
+    [wanted.state, undefined],
+    'two at the same moment: one has it'
+  )
 
   const upstream = begin('up-1')
   t.equal(await sessions.open(upstream.sealed, 'alice-key'), undefined, 'Drupal has one for it')

@@ -275,7 +275,7 @@ t.test('an event whose rest never came is not judged, and the next one is', asyn
   for (const piece of ['data: whole\n\n', 'data: {"result":{"a":', '{}}']) relay.take(piece)
   relay.cut()
   relay.take('\n\ndata: lost\n\n')
-  t.same(
+  t.strictSame(
     judged.filter(event => event.trim() !== ''),
     ['data: whole\n\n', 'data: lost\n\n']
   )

@@ -41,9 +41,9 @@ const hide = { anonymous: 'off', missingScope: 'hide' } as const
 
 t.test('a signed-in caller', async t => {
   t.test('may call what asks for no scope, or for scopes that were granted', async t => {
-    t.same(ask({ rule: rule('required') }), { allow: true })
-    t.same(ask({ rule: rule('none') }), { allow: true })
-    t.same(ask({ rule: rule('required', 'a', 'b'), principal: caller('b', 'c', 'a') }), {
+    t.strictSame(ask({ rule: rule('required') }), { allow: true })
+    t.strictSame(ask({ rule: rule('none') }), { allow: true })
+    t.strictSame(ask({ rule: rule('required', 'a', 'b'), principal: caller('b', 'c', 'a') }), {
       allow: true
     })
   })
@@ -55,7 +55,7 @@ t.test('a signed-in caller', async t => {
       { kind: 'notification', method: 'notifications/initialized', params: undefined },
       { kind: 'response', id: 1 }
     ] satisfies Message[]) {
-      t.same(ask({ message }), { allow: true })
+      t.strictSame(ask({ message }), { allow: true })
     }
   })
 
@@ -67,11 +67,11 @@ t.test('a signed-in caller', async t => {
         code: 'GW_INSUFFICIENT_SCOPE',
         requiredScopes: ['read', 'users', 'write']
       }
-      t.same(
+      t.strictSame(
         ask({ rule: rule('required', 'write', 'read'), principal: caller('users', 'read') }),
         expected
       )
-      t.same(
+      t.strictSame(
         ask({
           rule: rule('required', 'read', 'write'),
           principal: caller('read', 'offline_access', 'users')
@@ -79,7 +79,7 @@ t.test('a signed-in caller', async t => {
         expected,
         'R83 offline_access is not named'
       )
-      t.same(ask({ rule: rule('optional', 'write'), principal: caller('read', 'users') }), {
+      t.strictSame(ask({ rule: rule('optional', 'write'), principal: caller('read', 'users') }), {
         ...expected,
         requiredScopes: ['read', 'users', 'write']
       })
@@ -88,11 +88,14 @@ t.test('a signed-in caller', async t => {
 
   t.test('gets the words of an unknown tool for a hidden one', async t => {
     const unknown = ask({ rule: undefined })
-    t.same(unknown, { allow: false, code: 'GW_INVALID_PARAMS', hint: 'Unknown tool: x' })
-    t.same(ask({ rule: rule('required', 'write'), policy: hide }), unknown)
-    t.same(ask({ rule: rule('required', 'write'), policy: hide, principal: caller('write') }), {
-      allow: true
-    })
+    t.strictSame(unknown, { allow: false, code: 'GW_INVALID_PARAMS', hint: 'Unknown tool: x' })
+    t.strictSame(ask({ rule: rule('required', 'write'), policy: hide }), unknown)
+    t.strictSame(
+      ask({ rule: rule('required', 'write'), policy: hide, principal: caller('write') }),
+      {
+        allow: true
+      }
+    )
   })
 
   t.test('learns that a tool has a name, and gets no long one back', async t => {
@@ -101,8 +104,8 @@ t.test('a signed-in caller', async t => {
       code: 'GW_INVALID_PARAMS',
       hint: 'tools/call needs "name", a string.'
     }
-    t.same(ask({ message: request('tools/call') }), nameless)
-    t.same(ask({ message: request('tools/call', { name: 7 }), rule: rule('none') }), nameless)
+    t.strictSame(ask({ message: request('tools/call') }), nameless)
+    t.strictSame(ask({ message: request('tools/call', { name: 7 }), rule: rule('none') }), nameless)
     const long = ask({ message: request('tools/call', { name: 'x'.repeat(10_000) }) })
     t.ok('hint' in long && long.hint.length < 150)
   })
@@ -111,7 +114,7 @@ t.test('a signed-in caller', async t => {
 t.test('a caller without a token', async t => {
   t.test('is asked to sign in for everything where anonymous is off', async t => {
     for (const message of [call, request('initialize'), request('tools/list')]) {
-      t.same(ask({ principal: undefined, message, rule: rule('none') }), {
+      t.strictSame(ask({ principal: undefined, message, rule: rule('none') }), {
         allow: false,
         code: 'GW_TOKEN_MISSING',
         requiredScopes: []
@@ -128,24 +131,28 @@ t.test('a caller without a token', async t => {
       { kind: 'notification', method: 'notifications/initialized', params: undefined }
     ]
     for (const message of messages) {
-      t.same(ask({ principal: undefined, message, policy: open }), { allow: true })
+      t.strictSame(ask({ principal: undefined, message, policy: open }), { allow: true })
     }
-    t.same(ask({ principal: undefined, rule: rule('none'), policy: open }), { allow: true })
+    t.strictSame(ask({ principal: undefined, rule: rule('none'), policy: open }), { allow: true })
   })
 
   t.test('R83 is challenged for everything else, with the scopes of the tool', async t => {
     const challenge = (question: Partial<Question>) =>
       ask({ principal: undefined, policy: open, ...question })
-    t.same(challenge({ rule: rule('required', 'b', 'a') }), {
+    t.strictSame(challenge({ rule: rule('required', 'b', 'a') }), {
       allow: false,
       code: 'GW_TOKEN_MISSING',
       requiredScopes: ['a', 'b']
     })
     const missing = { allow: false, code: 'GW_TOKEN_MISSING', requiredScopes: [] }
-    t.same(challenge({ rule: rule('optional') }), missing)
-    t.same(challenge({ rule: undefined }), missing, 'also for a tool that only others may see')
-    t.same(challenge({ message: request('prompts/list') }), missing)
-    t.same(challenge({ message: { kind: 'response', id: 1 } }), missing)
+    t.strictSame(challenge({ rule: rule('optional') }), missing)
+    t.strictSame(
+      challenge({ rule: undefined }),
+      missing,
+      'also for a tool that only others may see'
+    )
+    t.strictSame(challenge({ message: request('prompts/list') }), missing)
+    t.strictSame(challenge({ message: { kind: 'response', id: 1 } }), missing)
   })
 })
 

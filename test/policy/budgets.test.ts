@@ -48,7 +48,7 @@ const draw = (part: Partial<Drawing> = {}, limits: Limits = budgets) =>
   })
 
 t.test('a tool call draws its weight on session, principal, client and tool', async t => {
-  t.same(draw(), [
+  t.strictSame(draw(), [
     { budget: 'session', key: 'session:S', cost: 10, max: 300, windowMs: 60_000 },
     { budget: 'principal', key: 'principal:P', cost: 10, max: 600, windowMs: 60_000 },
     {
@@ -68,7 +68,7 @@ t.test('a call heavier than a budget takes it whole instead of never passing', a
 })
 
 t.test('every other request weighs one and draws on no tool', async t => {
-  t.same(
+  t.strictSame(
     draw({ message: request('tools/list'), rule: undefined }).map(d => [d.budget, d.cost]),
     [
       ['session', 1],
@@ -86,18 +86,18 @@ t.test('R-A12 discover, initialize, ping, notifications and answers draw nothing
     { kind: 'notification', method: 'notifications/cancelled', params: undefined },
     { kind: 'response', id: 1 }
   ] satisfies Message[]) {
-    t.same(draw({ message }), [])
+    t.strictSame(draw({ message }), [])
   }
 })
 
 t.test('budgets that are off and sessions that are not there draw nothing', async t => {
   const off = { session: null, principal: null, client: null }
-  t.same(draw({ rule: undefined }, off), [])
-  t.same(
+  t.strictSame(draw({ rule: undefined }, off), [])
+  t.strictSame(
     draw({ session: undefined, rule: undefined }).map(d => d.budget),
     ['principal', 'client']
   )
-  t.same(
+  t.strictSame(
     draw({ message: undefined, rule: undefined }).map(d => d.budget),
     ['principal', 'client'],
     'R28 nor does the end of a session draw on the session'
@@ -106,12 +106,12 @@ t.test('budgets that are off and sessions that are not there draw nothing', asyn
 
 t.test('before sign-in the address stands for the caller, and no client is charged', async t => {
   const keys = (address?: string) => draw({ principal: undefined, address }).map(d => d.key)
-  t.same(keys('192.0.2.1'), [
+  t.strictSame(keys('192.0.2.1'), [
     'session:S',
     'principal:anonymous 192.0.2.1',
     'tool:content.*:anonymous 192.0.2.1'
   ])
-  t.same(keys(), ['session:S', 'principal:anonymous ', 'tool:content.*:anonymous '])
+  t.strictSame(keys(), ['session:S', 'principal:anonymous ', 'tool:content.*:anonymous '])
 })
 
 const taken = (part: Partial<TakenDraw>): TakenDraw => ({
@@ -127,7 +127,7 @@ const taken = (part: Partial<TakenDraw>): TakenDraw => ({
 
 t.test('the RateLimit fields of draft-11', async t => {
   t.test('one item per budget, whole seconds rounded up', async t => {
-    t.same(
+    t.strictSame(
       rateLimitFields([
         taken({}),
         taken({ budget: 'tool', max: 5, used: 5, windowMs: 10_000, resetMs: 1 })
@@ -140,7 +140,7 @@ t.test('the RateLimit fields of draft-11', async t => {
   })
 
   t.test('no field where nothing is limited', async t => {
-    t.same(rateLimitFields([]), {})
+    t.strictSame(rateLimitFields([]), {})
   })
 
   t.test('of a batch the state with the least left is told', async t => {

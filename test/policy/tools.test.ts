@@ -46,7 +46,7 @@ t.test('the annotation', async t => {
     ]
   ]
   for (const [name, annotations, expected] of cases) {
-    t.same(readAuthAnnotation(annotations), expected, name)
+    t.strictSame(readAuthAnnotation(annotations), expected, name)
   }
 })
 
@@ -66,9 +66,9 @@ t.test('the rule of a tool', async t => {
     const rule = policy.rule('x', { level: 'required', scopes: ['a'] })
     t.equal(policy.rule('x', { level: 'required', scopes: ['a'] }), rule, 'made once')
     t.match(policy.rule('x', { level: 'optional', scopes: ['a'] }), { level: 'optional' })
-    t.same(policy.rule('x', { level: 'optional', scopes: ['b'] }).scopes, ['b'])
-    t.same(policy.rule('x', { level: 'optional', scopes: ['b', 'c'] }).scopes, ['b', 'c'])
-    t.same(policy.rule('x', { level: 'optional', scopes: ['b', 'd'] }).scopes, ['b', 'd'])
+    t.strictSame(policy.rule('x', { level: 'optional', scopes: ['b'] }).scopes, ['b'])
+    t.strictSame(policy.rule('x', { level: 'optional', scopes: ['b', 'c'] }).scopes, ['b', 'c'])
+    t.strictSame(policy.rule('x', { level: 'optional', scopes: ['b', 'd'] }).scopes, ['b', 'd'])
   })
 
   t.test('made-up names end no rule, and are not kept for good', async t => {
@@ -78,14 +78,14 @@ t.test('the rule of a tool', async t => {
     t.equal(policy.rule('a1', undefined), kept)
     policy.rule('one more', undefined)
     t.not(policy.rule('a1', undefined), kept)
-    t.same(policy.rule('a1', undefined), kept)
+    t.strictSame(policy.rule('a1', undefined), kept)
     const [longest, longer] = ['a'.repeat(128), 'a'.repeat(129)]
     t.equal(policy.rule(longest, undefined), policy.rule(longest, undefined))
     t.not(policy.rule(longer, undefined), policy.rule(longer, undefined))
   })
 
   t.test('level none asks for no scope', async t => {
-    t.same(policyOf().rule('x', { level: 'none', scopes: ['a'] }).scopes, [])
+    t.strictSame(policyOf().rule('x', { level: 'none', scopes: ['a'] }).scopes, [])
   })
 
   t.test('overrides of level and scopes stand above the annotation', async t => {
@@ -100,7 +100,7 @@ t.test('the rule of a tool', async t => {
     t.match(policy.rule('scoped', open), { level: 'required', scopes: ['a', 'z'] })
     t.match(policy.rule('freed', { level: 'required', scopes: ['own'] }), { level: 'required' })
     t.match(policy.rule('freed', open), { level: 'none' })
-    t.same(policy.rule('freed', { level: 'required', scopes: ['own'] }).scopes, [])
+    t.strictSame(policy.rule('freed', { level: 'required', scopes: ['own'] }).scopes, [])
     t.match(policy.rule('opened', { level: 'required', scopes: ['own'] }), { level: 'none' })
   })
 
@@ -125,7 +125,7 @@ t.test('the rule of a tool', async t => {
         budget: { name: 'content.*.delete', max: 5, windowMs: 3_600_000 }
       })
       t.match(policy.rule('content.page.read', undefined), { weight: 3, budget: undefined })
-      t.same(
+      t.strictSame(
         policy.rule('content.page.delete', undefined),
         policy.rule('content.page.delete', undefined),
         'the second time it comes from memory'
@@ -194,13 +194,13 @@ t.test('the scopes that this resource knows', async t => {
     const known = createKnownScopes(['read', 'write', 'read', 'offline_access'])
     known.add(['z', 'read'])
     known.add(['a'])
-    t.same(known.list(), ['read', 'write', 'offline_access', 'a', 'z'])
+    t.strictSame(known.list(), ['read', 'write', 'offline_access', 'a', 'z'])
   })
 
   t.test('R83 offline_access is never learned', async t => {
     const known = createKnownScopes([])
     known.add(['offline_access'])
-    t.same(known.list(), [])
+    t.strictSame(known.list(), [])
   })
 
   t.test('the list is the same array until something is new, and nobody can change it', async t => {
@@ -217,6 +217,6 @@ t.test('the scopes that this resource knows', async t => {
     const known = createKnownScopes(['a'], 2)
     known.add(['b', 'c', 'd'])
     known.add(['e'])
-    t.same(known.list(), ['a', 'b', 'c'])
+    t.strictSame(known.list(), ['a', 'b', 'c'])
   })
 })

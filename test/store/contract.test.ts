@@ -41,7 +41,7 @@ for (const [name, { skip = false, make }] of Object.entries(subjects)) {
     const window = 800
 
     t.test('counts draws of one key in one window', async t => {
-      t.same((await store.take('a', 2, 60_000)).used, 2)
+      t.strictSame((await store.take('a', 2, 60_000)).used, 2)
       const second = await other.take('a', 3, 60_000)
       t.equal(second.used, 5)
       t.ok(second.resetMs > 0 && second.resetMs <= 60_000)
@@ -49,7 +49,7 @@ for (const [name, { skip = false, make }] of Object.entries(subjects)) {
     })
 
     t.test('a draw of nothing only reads, and opens no window', async t => {
-      t.same(await store.take('unused', 0, window), { used: 0, resetMs: window })
+      t.strictSame(await store.take('unused', 0, window), { used: 0, resetMs: window })
       await store.take('read', 2, 60_000)
       t.equal((await store.take('read', 0, 60_000)).used, 2)
       t.equal((await store.take('read', 1, 60_000)).used, 3)
@@ -62,7 +62,7 @@ for (const [name, { skip = false, make }] of Object.entries(subjects)) {
       t.equal(second.used, 2)
       t.ok(second.resetMs <= first.resetMs - 190, `${first.resetMs} then ${second.resetMs}`)
       await pass(second.resetMs + 10)
-      t.same(await store.take('fixed', 0, window), { used: 0, resetMs: window })
+      t.strictSame(await store.take('fixed', 0, window), { used: 0, resetMs: window })
       t.equal((await store.take('fixed', 4, window)).used, 4)
     })
 
@@ -72,7 +72,7 @@ for (const [name, { skip = false, make }] of Object.entries(subjects)) {
           (i % 3 ? store : other).take('burst', 1, 60_000)
         )
       )
-      t.same(
+      t.strictSame(
         taken.map(({ used }) => used).sort((a, b) => a - b),
         Array.from({ length: 1000 }, (_, i) => i + 1)
       )

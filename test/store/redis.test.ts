@@ -175,7 +175,7 @@ t.test('a stall of this process is not taken for an outage', { skip }, async t =
   await turn()
   for (const end = performance.now() + 200; performance.now() < end; );
   t.equal((await taken).used, 3)
-  t.same(lines, [])
+  t.strictSame(lines, [])
 })
 
 t.test('it starts without Redis and heals', { skip }, async t => {
@@ -224,7 +224,7 @@ t.test('a database that is not there is an outage, not database 0', { skip }, as
   const one = await openStore(t, `${redis.url}/1`)
   await one.store.put('x', 'y', 60_000)
   t.equal(await zero.store.get('x'), undefined)
-  t.same(one.lines, [])
+  t.strictSame(one.lines, [])
 })
 
 t.test('a Redis that may be written to but runs no script is an outage', { skip }, async t => {

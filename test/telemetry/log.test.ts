@@ -151,7 +151,7 @@ t.test('a secret key is scrubbed whatever its value looks like; content is omitt
   const { time, level, ...fields } = last()
   t.match(time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
   t.equal(level, 'info')
-  t.same(fields, {
+  t.strictSame(fields, {
     token: '[scrubbed]',
     accessToken: '[scrubbed]',
     clientSecret: '[scrubbed]',
@@ -189,7 +189,7 @@ t.test('an error is logged with code, reason and causes, and nothing else of it'
   logger.error({ err: 'text' })
   t.equal(last()['err'], 'text')
   logger.error({ err: { secret: 'x', why: 1 } })
-  t.same(last()['err'], { secret: '[scrubbed]', why: 1 })
+  t.strictSame(last()['err'], { secret: '[scrubbed]', why: 1 })
   logger.info({ req: undefined, res: undefined })
   t.match(last(), { level: 'info' })
 })
@@ -397,7 +397,7 @@ t.test(
         { name: 'map', type: 'object', size: 1 }
       ]
     })
-    t.same(
+    t.strictSame(
       Object.keys(read).sort(),
       Object.keys((schema as { properties: object }).properties)
         .filter(name => name !== 'argumentsOmitted')

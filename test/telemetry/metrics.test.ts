@@ -90,7 +90,7 @@ t.test(
       )
       .map(([, value]) => value)
     t.equal(buckets.length, 17)
-    t.same(
+    t.strictSame(
       buckets,
       [...buckets].sort((a, b) => a - b)
     )
@@ -231,14 +231,14 @@ t.test('queue and breaker are asked at scrape time', async t => {
     ['closed', 'open', 'half-open'].map(state =>
       samples.get(`mcp_gateway_breaker_state{state="${state}"}`)
     )
-  t.same(states(await scrape(metrics)), [1, 0, 0])
+  t.strictSame(states(await scrape(metrics)), [1, 0, 0])
   Object.assign(now, { active: 32, queued: 7, breaker: 'open' })
   const samples = await scrape(metrics)
   t.equal(samples.get('mcp_gateway_drupal_active_calls'), 32)
   t.equal(samples.get('mcp_gateway_drupal_queued_calls'), 7)
-  t.same(states(samples), [0, 1, 0])
+  t.strictSame(states(samples), [0, 1, 0])
   now.breaker = 'half-open'
-  t.same(states(await scrape(metrics)), [0, 0, 1])
+  t.strictSame(states(await scrape(metrics)), [0, 0, 1])
 })
 
 t.test('two gateways in one process share nothing; each brings the process metrics', async t => {

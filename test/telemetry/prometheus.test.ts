@@ -149,7 +149,7 @@ t.test('every alert asks for what a scrape has, and says what to do', async t =>
   t.ok(rules.length >= 10)
   t.equal(new Set(rules.map(rule => rule.alert)).size, rules.length)
   for (const { alert, expr, labels, annotations } of rules) {
-    t.same(unknownIn(expr, series), [], alert)
+    t.strictSame(unknownIn(expr, series), [], alert)
     t.match(alert, /^McpGateway[A-Za-z]+$/)
     t.match(labels.severity, /^(?:warning|critical)$/)
     t.match(annotations.runbook, /^docs\/runbooks\.md#[a-z-]+$/)
@@ -165,7 +165,7 @@ t.test('every query of the dashboard asks for what a scrape has', async t => {
   const series = await exposed()
   t.ok(targets.length >= 30)
   for (const { title, expr, legendFormat } of targets) {
-    t.same(unknownIn(expr, series), [], `${title}: ${expr}`)
+    t.strictSame(unknownIn(expr, series), [], `${title}: ${expr}`)
     for (const [, label = ''] of legendFormat.matchAll(/\{\{(\w+)\}\}/g)) {
       t.match(expr, new RegExp(`\\b${label}\\b`), `${title}: the legend's ${label}`)
     }
@@ -177,7 +177,7 @@ t.test('every query of the dashboard asks for what a scrape has', async t => {
   for (const { definition } of dashboard.templating.list) {
     if (definition === undefined) continue
     const [, selector = '', label = ''] = /^label_values\((.*), (\w+)\)$/.exec(definition) ?? []
-    t.same(unknownIn(`sum by (${label}) (${selector})`, series), [], definition)
+    t.strictSame(unknownIn(`sum by (${label}) (${selector})`, series), [], definition)
   }
 })
 
@@ -198,6 +198,6 @@ t.test('panels have ids of their own and lie beside each other', async t => {
       ({ title: other, gridPos: b }) =>
         other !== title && a.x < b.x + b.w && b.x < a.x + a.w && a.y < b.y + b.h && b.y < a.y + a.h
     )
-    t.same(over, [], `${title} covers no other`)
+    t.strictSame(over, [], `${title} covers no other`)
   }
 })

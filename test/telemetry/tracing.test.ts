@@ -23,11 +23,11 @@ const traceparent = `00-${traceId}-${spanId}-01`
 const given: Trace = { traceId, spanId, sampled: true, state: 'rojo=1', started: false }
 
 t.test('traceparent and tracestate come in and go out', async t => {
-  t.same(readTrace(traceparent, 'rojo=1'), given)
-  t.same(traceHeaders(given), { traceparent, tracestate: 'rojo=1' })
+  t.strictSame(readTrace(traceparent, 'rojo=1'), given)
+  t.strictSame(traceHeaders(given), { traceparent, tracestate: 'rojo=1' })
   t.equal(readTrace(`00-${traceId}-${spanId}-00`, undefined)?.sampled, false)
   t.equal(readTrace(`00-${traceId}-${spanId}-03`, undefined)?.sampled, true, 'further flags')
-  t.same(traceHeaders({ ...given, sampled: false, state: undefined }), {
+  t.strictSame(traceHeaders({ ...given, sampled: false, state: undefined }), {
     traceparent: `00-${traceId}-${spanId}-00`
   })
 })
@@ -86,7 +86,7 @@ t.test('whatever comes in, what goes out is well-formed', async () => {
 })
 
 t.test('R77 _meta names a trace as the headers do', async t => {
-  t.same(readMetaTrace({ traceparent, tracestate: 'rojo=1', other: 1 }), given)
+  t.strictSame(readMetaTrace({ traceparent, tracestate: 'rojo=1', other: 1 }), given)
   for (const none of [undefined, null, 'x', {}, { traceparent: 5 }]) {
     t.equal(readMetaTrace(none), undefined)
   }
@@ -182,7 +182,7 @@ t.test('with an SDK', async t => {
     t.equal(last().options.kind, 1)
     t.match(last().parent, { traceId, spanId, isRemote: true, traceFlags: 1 })
     t.equal(last().parent?.traceState?.serialize(), 'rojo=1')
-    t.same(last().options.links, [])
+    t.strictSame(last().options.links, [])
     t.match(last().attributes, {
       'mcp.method.name': 'tools/call',
       'gen_ai.tool.name': 'search_tutorials',
@@ -191,7 +191,7 @@ t.test('with an SDK', async t => {
       'mcp.protocol.version': '2025-11-25',
       'network.transport': 'tcp'
     })
-    t.same(span?.trace, { ...given, spanId: 'b'.repeat(16) }, 'Drupal becomes its child')
+    t.strictSame(span?.trace, { ...given, spanId: 'b'.repeat(16) }, 'Drupal becomes its child')
     span?.end({ outcome: 'ok', status: 200 })
     span?.end({ outcome: 'GW_INTERNAL', status: 500 })
     t.equal(last().ends, 1)
@@ -209,7 +209,7 @@ t.test('with an SDK', async t => {
     const own = createTraceStarter()()
     const span = open({ trace: own, method: 'ping', transport: own })
     t.equal(last().parent, undefined)
-    t.same(last().options.links, [])
+    t.strictSame(last().options.links, [])
     t.match(span?.trace, { traceId: 'a'.repeat(32), started: false })
   })
 
