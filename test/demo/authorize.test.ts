@@ -58,7 +58,7 @@ t.test('a newcomer registers, signs in, consents, calls, refreshes', async t => 
   const code = consent.back.get('code')!
   const first = await exchange(drupal, { client_id, code, code_verifier: verifier })
   const tokens = json(first)
-  t.same(Object.keys(tokens), ['token_type', 'expires_in', 'access_token', 'refresh_token'])
+  t.strictSame(Object.keys(tokens), ['token_type', 'expires_in', 'access_token', 'refresh_token'])
   const list = await raw(drupal.url, '/mcp/tools/list', { headers: bearer(tokens.access_token) })
   t.equal(list.status, 200)
   t.equal(list.headers['x-consumer-id'], client_id)
@@ -86,7 +86,7 @@ t.test('a person may deny, and a forged form decides nothing', async t => {
   const path = authorizePath({ code_challenge: challenge, code_challenge_method: 'S256' })
   const Cookie = await signIn(drupal.url, 'editor')
   const denied = await decide(drupal, path, Cookie, 'Deny')
-  t.same(
+  t.strictSame(
     [...denied.back.entries()].map(([name]) => name),
     ['state', 'error', 'error_description', 'hint']
   )

@@ -50,7 +50,7 @@ t.test('the double answers every recorded exchange as Drupal did', async t => {
   t.equal(played, 90, 'all 90 exchanges were played')
   const names = new Set(recordings.map(recording => recording.name))
   const unknown = Object.keys(NOT_MODELLED).filter(name => !names.has(name))
-  t.same(unknown, [], 'the list of exchanges not modelled names recorded exchanges only')
+  t.strictSame(unknown, [], 'the list of exchanges not modelled names recorded exchanges only')
   t.comment(`not modelled: ${Object.keys(NOT_MODELLED).join(', ') || 'none'}`)
 })
 

@@ -117,7 +117,7 @@ t.test('saving a user or a consumer kills access tokens, not refresh tokens', as
   const editor = drupal.mint().token
   const reader = drupal.mint({ uid: 3 }).token
   drupal.saveUser('editor')
-  t.same([await status(editor), await status(reader)], [401, 200])
+  t.strictSame([await status(editor), await status(reader)], [401, 200])
   drupal.saveConsumer('public')
   t.equal(await status(reader), 401)
   drupal.blockUser('editor')
@@ -136,7 +136,7 @@ t.test('requests are seen, counted and bounded', async t => {
   t.match(drupal.requests, [
     { method: 'GET', path: '/mcp/tools/../x?a=1', headers: { 'x-id': '1' } }
   ])
-  t.same(lines, ['GET /mcp/tools/../x 404'])
+  t.strictSame(lines, ['GET /mcp/tools/../x 404'])
   t.equal(drupal.load.peak, 1)
   drupal.requests.push(...Array.from({ length: 999 }, () => drupal.requests[0]!))
   await raw(drupal.url, '/last')
@@ -149,7 +149,7 @@ t.test('requests are seen, counted and bounded', async t => {
   t.equal(big.status, 413)
   const rows = new Map(Array.from({ length: 20_000 }, (_, n) => [String(n), n]))
   remember(rows, 'new', 1)
-  t.same([rows.size, rows.has('0')], [20_000, false])
+  t.strictSame([rows.size, rows.has('0')], [20_000, false])
 })
 
 t.test('the load says how many requests were worked on at once', async t => {
@@ -224,5 +224,5 @@ t.test('nobody goes on waiting for a client that has gone, however many there ar
     while (drupal.load.active > 0) await new Promise(resolve => setTimeout(resolve, 5))
     drupal.clearFaults()
   }
-  t.same(warnings, [])
+  t.strictSame(warnings, [])
 })

@@ -42,10 +42,10 @@ t.test('the metadata switches act on their own documents', async t => {
   t.equal(await status(keys), 404)
   drupal.clearFaults()
   drupal.faults.jwksDown = true
-  t.same([await status(keys), await status('/oauth/jwks'), await status(AS)], [503, 503, 200])
+  t.strictSame([await status(keys), await status('/oauth/jwks'), await status(AS)], [503, 503, 200])
   drupal.clearFaults()
   drupal.faults.metadataDown = true
-  t.same([await status(AS), await status('/.well-known/openid-configuration')], [503, 503])
+  t.strictSame([await status(AS), await status('/.well-known/openid-configuration')], [503, 503])
   t.equal(await status(keys), 200)
   drupal.clearFaults()
   drupal.faults.clockSkewSeconds = 3600
@@ -80,7 +80,7 @@ t.test('a site can be made to publish, believe and let pass what it should not',
 t.test('without OpenID Connect the keys are gone, though still advertised', async t => {
   const drupal = await start(t, { key, oidc: false })
   const metadata = json(await raw(drupal.url, AS))
-  t.same(metadata.response_types_supported, ['code'])
+  t.strictSame(metadata.response_types_supported, ['code'])
   t.notOk('claims_supported' in metadata)
   for (const path of ['/oauth/jwks', '/.well-known/openid-configuration']) {
     t.equal((await raw(drupal.url, path)).status, 404)

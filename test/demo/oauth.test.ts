@@ -34,7 +34,7 @@ t.test('the token endpoint refuses as Drupal refuses', async t => {
   t.match(json(await token({ ...cc, client_id: 'gateway' })).hint, /`client_secret`/)
   drupal.site.clients.find(client => client.clientId === 'gateway')!.defaultScopes = [READ]
   const bySetting = await token({ ...cc, scope: '' }, { Authorization: `Basic ${gateway}` })
-  t.same(decode(String(json(bySetting).access_token))[1]!.scope, [READ], 'its default scopes')
+  t.strictSame(decode(String(json(bySetting).access_token))[1]!.scope, [READ], 'its default scopes')
   t.equal((await token({ ...cc, client_id: 'web' })).status, 401, 'no secret, no credentials')
   t.equal((await token({ ...cc, client_id: 'nobody' })).status, 401)
   t.equal(json(await token({ ...cc, client_id: 'public' })).error, 'unauthorized_client')
@@ -54,7 +54,7 @@ t.test('the token endpoint refuses as Drupal refuses', async t => {
   t.equal(json(await refresh({ scope: 'mcp_introspect' })).error, 'invalid_scope')
   t.equal(json(await refresh({ scope: 'openid' })).hint, 'Check the `openid` scope', 'wider')
   const narrow = json(await refresh({ scope: READ }))
-  t.same(decode(String(narrow.access_token))[1]!.scope, [READ])
+  t.strictSame(decode(String(narrow.access_token))[1]!.scope, [READ])
   now.ms += 1_209_601_000
   const old = await refresh({ refresh_token: String(narrow.refresh_token) })
   t.equal(json(old).hint, 'Token has expired')
@@ -100,7 +100,7 @@ t.test('the device flow loses scopes, ignores Deny, and works when approved', as
   t.match((await poll('')).hint, /`device_code`/)
   await submit({ user_code: device.user_code, op: 'Authorize Device' })
   const tokens = await poll(device.device_code)
-  t.same(decode(String(tokens.access_token))[1]!.scope, ['plain'], 'read:tutorials is lost')
+  t.strictSame(decode(String(tokens.access_token))[1]!.scope, ['plain'], 'read:tutorials is lost')
 
   const late = await begin()
   now.ms += 1_801_000
@@ -153,8 +153,8 @@ t.test('introspection and revocation know only the jti', async t => {
     scope: 'read:tutorials write:tutorials'
   })
   t.equal((await ask(machine.jti, gateway.token)).username, undefined)
-  t.same(await ask(editor.token, gateway.token), { active: false }, 'a JWT is never active')
-  t.same(await ask(editor.jti, reader.token), { active: false }, 'somebody else’s')
+  t.strictSame(await ask(editor.token, gateway.token), { active: false }, 'a JWT is never active')
+  t.strictSame(await ask(editor.jti, reader.token), { active: false }, 'somebody else’s')
   t.equal((await ask(reader.jti, reader.token)).active, true, 'one’s own')
   const nobody = await post(drupal.url, '/oauth/introspect', { token: editor.jti })
   t.equal(nobody.headers['www-authenticate'], 'Bearer')
@@ -180,7 +180,7 @@ t.test('introspection and revocation know only the jti', async t => {
   t.equal(down.status, 503)
   t.equal((await raw(drupal.url, '/oauth/userinfo')).status, 403)
   const machineInfo = await raw(drupal.url, '/oauth/userinfo', { headers: bearer(machine.token) })
-  t.same(json(machineInfo), { sub: '0' })
+  t.strictSame(json(machineInfo), { sub: '0' })
 })
 
 t.test('an embedded browser is refused wherever an OAuth parameter turns up', async t => {

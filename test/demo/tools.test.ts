@@ -48,9 +48,9 @@ t.test('who sees which tools follows permissions, not scopes', async t => {
   t.teardown(() => drupal.close())
   const names = async (token?: string) => (await list(drupal, token)).tools.map(tool => tool.name)
   const open = ['site.info', 'tutorials.search', 'tutorials.read', 'demo.slow', 'demo.fail']
-  t.same(await names(), [...open, 'demo.large'], 'anonymous')
+  t.strictSame(await names(), [...open, 'demo.large'], 'anonymous')
   const reader = drupal.mint({ uid: 3 }).token
-  t.same(await names(reader), await names(), 'write:tutorials gives a reader nothing')
+  t.strictSame(await names(reader), await names(), 'write:tutorials gives a reader nothing')
   const editor = drupal.mint({ scopes: [READ] }).token
   t.match(await names(editor), [
     'site.info',
@@ -59,15 +59,15 @@ t.test('who sees which tools follows permissions, not scopes', async t => {
     'tutorials.create'
   ])
   const machine = drupal.mint({ uid: null, scopes: [READ] }).token
-  t.same(await names(machine), await names(editor), 'a client has its scopes’ permissions')
+  t.strictSame(await names(machine), await names(editor), 'a client has its scopes’ permissions')
   const admin = drupal.mint({ uid: 1, scopes: [] }).token
-  t.same(await names(admin), await names(editor), 'uid 1 ignores scopes')
+  t.strictSame(await names(admin), await names(editor), 'uid 1 ignores scopes')
   const bare = await raw(drupal.url, '/mcp/tools/list', {
     headers: headersFor(drupal.mint({ scopes: ['openid'] }).token)
   })
   t.equal(bare.status, 403, 'openid grants nothing')
   const stranger = drupal.mint({ uid: 99 }).token
-  t.same(await names(stranger), await names(), 'an unknown uid is merely authenticated')
+  t.strictSame(await names(stranger), await names(), 'an unknown uid is merely authenticated')
 })
 
 t.test('the editor searches, reads, writes and publishes', async t => {
@@ -125,7 +125,7 @@ t.test('scopes are checked for the URL, the body’s method is run', async t => 
 t.test('the demo tools are slow, fail and talk as told', async t => {
   const drupal = await startDrupal({ key })
   t.teardown(() => drupal.close())
-  t.same(await result(call(drupal, 'demo.slow', { ms: 1 })), { waited: 1 })
+  t.strictSame(await result(call(drupal, 'demo.slow', { ms: 1 })), { waited: 1 })
   t.match((await call(drupal, 'demo.fail', {})).body, /The tool failed/)
   t.match((await call(drupal, 'demo.fail', { message: 'Ouch' })).body, /Ouch/)
   const large = (await result(call(drupal, 'demo.large', { size: 5000 }))) as { text: string }
@@ -160,7 +160,7 @@ t.test('bad bodies get Drupal’s errors', async t => {
   }
   const read = (params: Record<string, unknown>) =>
     error(call(drupal, 'tutorials.read', params, token))
-  t.same(await read({}), [400, 'Missing required parameter: id'])
+  t.strictSame(await read({}), [400, 'Missing required parameter: id'])
   t.match((await read({ id: null }))[1], /NULL value found, but an integer is required/)
   t.match((await read({ id: [1] }))[1], /Array value found/)
   t.match((await read({ id: 1.5 }))[1], /Number value found/)
@@ -187,12 +187,12 @@ t.test('the list comes in pages of fifty', async t => {
   t.teardown(() => drupal.close())
   const first = await list(drupal)
   t.equal(first.tools.length, 50)
-  t.same(first.tools.find(tool => tool.name === 'site.info')!.inputSchema.properties, [])
+  t.strictSame(first.tools.find(tool => tool.name === 'site.info')!.inputSchema.properties, [])
   const second = await list(drupal, undefined, first.nextCursor!)
   t.equal(second.tools.length, 17)
   t.equal(second.nextCursor, null)
-  t.same(await list(drupal, undefined, 'nonsense'), first, 'a bad cursor is the beginning')
-  t.same(await result(call(drupal, 'generated.tool60', {})), { number: 60 })
+  t.strictSame(await list(drupal, undefined, 'nonsense'), first, 'a bad cursor is the beginning')
+  t.strictSame(await result(call(drupal, 'generated.tool60', {})), { number: 60 })
   t.equal(await result(call(drupal, 'extra.tool', {})), 'extra')
   drupal.faults.missingRoutes.add('extra.tool')
   t.equal((await call(drupal, 'extra.tool', {})).status, 404, 'listed, and not there')
