@@ -96,7 +96,7 @@ t.test('Redis', { skip: redisMissing() }, async t => {
     ['Redis hangs', redis.hang, redis.wake]
   ] as const) {
     const tally = await play(t, name, callers, begin, end)
-    t.same([...tally.refused.keys()], ['503'], `${name}: sessions cannot be checked`)
+    t.strictSame([...tally.refused.keys()], ['503'], `${name}: sessions cannot be checked`)
     t.ok(tally.answered >= CALLERS, `${name}: calls without a session go on`)
   }
   isQuiet(t, gateway)

@@ -106,12 +106,12 @@ t.test('SIGTERM under load loses no admitted call', async t => {
   gateway.signal('SIGTERM')
   t.equal(await gateway.exit, 0)
   await end()
-  t.same(
+  t.strictSame(
     ran.filter(text => !answered.has(text)),
     [],
     `each of the ${ran.length} calls that Drupal ran was answered`
   )
-  t.same(crossed, [])
+  t.strictSame(crossed, [])
   t.ok(answered.size >= before + 1, `${answered.size - before} of them after the signal`)
   t.notOk(gateway.lines().some(line => line.includes('GW_INTERNAL')))
   t.equal(gateway.stderr(), '')
@@ -203,7 +203,11 @@ t.test(
     const { status, json, text } = await call()
     broken = false
     t.equal(status, 500)
-    t.same(json, { jsonrpc: '2.0', id: 'mine', error: { code: -32603, message: 'Internal error' } })
+    t.strictSame(json, {
+      jsonrpc: '2.0',
+      id: 'mine',
+      error: { code: -32603, message: 'Internal error' }
+    })
     t.notMatch(text, /secret|TypeError|\.ts/)
     const { requestId } = JSON.parse(audited.at(-1) as string) as { requestId: string }
     const said = logged.filter(line => line.includes('uncaught error'))
@@ -230,12 +234,12 @@ t.test('an error outside of every request ends the process, but not the calls at
   gateway.signal('SIGWINCH')
   t.equal(await gateway.exit, 1, 'so that whoever watches starts it again')
   await end()
-  t.same(
+  t.strictSame(
     ran.filter(text => !answered.has(text)),
     [],
     'what Drupal ran was answered'
   )
-  t.same(crossed, [])
+  t.strictSame(crossed, [])
   t.match(
     gateway.lines().find(line => line.includes('"level":60') || line.includes('fatal')),
     /out of the blue/

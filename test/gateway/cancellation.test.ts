@@ -62,7 +62,7 @@ t.test('R49 a cancellation ends the same session’s and principal’s call, no 
   )
   t.equal((await gateway.post(cancel(7), mine)).status, 202)
   const ended = await answers[0]
-  t.same([ended?.status, ended?.text], [202, ''], 'no answer')
+  t.strictSame([ended?.status, ended?.text], [202, ''], 'no answer')
   t.match(cancelsSeen(server).at(-1), { params: { requestId: 7 } }, 'the upstream was told')
   const isAlive = ([, response]: [Message, ServerResponse]) => !response.destroyed
   while (held.every(isAlive)) await sleep(5)
@@ -87,8 +87,8 @@ t.test('R49 an upstream that could take it for anybody’s call is not told', as
   const gone = closed(response)
   t.equal((await gateway.post(cancel(7), session)).status, 202)
   await gone
-  t.same([(await answer).status, (await answer).text], [202, ''])
-  t.same(cancelsSeen(server), [])
+  t.strictSame([(await answer).status, (await answer).text], [202, ''])
+  t.strictSame(cancelsSeen(server), [])
 })
 
 t.test('R49 an upstream that locks is not told: the news would wait for the call', async t => {
@@ -114,7 +114,7 @@ t.test('R49 an upstream that locks is not told: the news would wait for the call
   await gateway.post(cancel(id), session)
   await gone
   t.equal((await answers[id as number])?.status, 202)
-  t.same(cancelsSeen(server), [])
+  t.strictSame(cancelsSeen(server), [])
 })
 
 t.test('R19 R49 an id beyond a double’s precision is not cancelled by its neighbour', async t => {
@@ -326,7 +326,7 @@ t.test(
     const silent = await begin(1)
     await gateway.post(cancel(1), session)
     const answer = await silent.opening
-    t.same([answer.status, await answer.text()], [202, ''], 'before its first event')
+    t.strictSame([answer.status, await answer.text()], [202, ''], 'before its first event')
     const speaking = await begin(2)
     speaking.progress()
     const stream = await speaking.opening

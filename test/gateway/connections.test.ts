@@ -114,7 +114,7 @@ t.test('garbage behind a request does not cost it its answer', async t => {
   await stream.until(/\r\n\r\n/)
   stream.socket.write('garbage\r\n\r\n')
   await once(stream.socket, 'end')
-  t.same(statuses(stream), [200], 'nothing is written into an event stream')
+  t.strictSame(statuses(stream), [200], 'nothing is written into an event stream')
   await openConnections(gateway, 1)
 })
 
@@ -132,7 +132,7 @@ t.test('a client that closes its side is answered, however its bytes fall', asyn
       const client = dial(t, gateway)
       client.socket.end(head(room) + PING.padEnd(room))
       await once(client.socket, 'end')
-      t.same(statuses(client), [status], `${size} bytes to ${path}`)
+      t.strictSame(statuses(client), [status], `${size} bytes to ${path}`)
     }
   }
 })
@@ -178,6 +178,6 @@ t.test('calls that wait behind another on a connection that goes leave their lin
     const next = dial(t, gateway)
     next.socket.write(stream)
     await next.until(/\r\n\r\n/)
-    t.same(statuses(next), [200], 'and give back the place of their stream')
+    t.strictSame(statuses(next), [200], 'and give back the place of their stream')
   }
 })

@@ -104,7 +104,7 @@ t.test('R80 R81 R82 R84 R86 R87 the hostile corpus over HTTP', async t => {
       count.set(key, (count.get(key) ?? 0) + 1)
     })
   )
-  t.same(wrong, [], 'each with its exact status and challenge')
+  t.strictSame(wrong, [], 'each with its exact status and challenge')
   t.ok(cases.length >= 200, `${cases.length} cases`)
   for (const [key, cases] of count) t.comment(`${key}: ${cases}`)
 

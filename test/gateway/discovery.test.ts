@@ -22,7 +22,7 @@ t.test('the resource metadata', async t => {
       t.equal(headers.get('access-control-allow-origin'), '*', 'R9')
       t.equal(json.resource, RESOURCE)
       t.equal(json.authorization_servers[0], drupal.issuer, 'R99 byte for byte, slash included')
-      t.same(json.bearer_methods_supported, ['header'])
+      t.strictSame(json.bearer_methods_supported, ['header'])
       t.ok(json.scopes_supported.includes('read:tutorials'))
     })
   }

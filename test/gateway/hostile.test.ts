@@ -27,7 +27,7 @@ function isClean(t: Test, { text }: Answered, { drupal }: Started): void {
 async function alive(t: Test, gateway: Started, session: Record<string, string>) {
   const { status, json } = await gateway.post(PING, session)
   t.equal(status, 200, 'the gateway lives on')
-  t.same(json, { jsonrpc: '2.0', id: 7, result: {} })
+  t.strictSame(json, { jsonrpc: '2.0', id: 7, result: {} })
 }
 
 t.test('bodies', async t => {

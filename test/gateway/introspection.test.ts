@@ -153,7 +153,7 @@ t.test('what is counted of it', async t => {
   ]) {
     t.ok(text.includes(`\nmcp_gateway_${series}\n`), series)
   }
-  t.same(
+  t.strictSame(
     gateway.audited.map(line => JSON.parse(line).reason?.split(':')[0]),
     [undefined, undefined, 'inactive', 'inactive', 'expired', 'http', 'signature'],
     'one reason per refusal'
@@ -303,7 +303,7 @@ t.test('Drupal has the last word: a revoked token is 401, and refused from then 
   const statuses = await Promise.all(
     Array.from({ length: 20 }, async () => (await gateway.post(SEARCH, many)).status)
   )
-  t.same(new Set(statuses), new Set([401]), 'and for calls at the same time')
+  t.strictSame(new Set(statuses), new Set([401]), 'and for calls at the same time')
 })
 
 t.test('keys', async t => {
@@ -422,7 +422,7 @@ t.test('RFC 7662 and RFC 9068 with oidc-provider', async t => {
     const { json } = await read(
       await fetch(`${gateway.origin}/.well-known/oauth-protected-resource/mcp`)
     )
-    t.same(json.authorization_servers, [server.issuer])
+    t.strictSame(json.authorization_servers, [server.issuer])
     t.equal(json.resource, resource)
   })
 })

@@ -23,7 +23,11 @@ t.test('R32 initialize negotiates', async t => {
     )
     t.equal(status, 200)
     t.equal(json.result.protocolVersion, got, `${asked} → ${got}`)
-    t.same(json.result.capabilities, { tools: { listChanged: true } }, 'R37 what works is offered')
+    t.strictSame(
+      json.result.capabilities,
+      { tools: { listChanged: true } },
+      'R37 what works is offered'
+    )
     t.match(headers.get('mcp-session-id'), /^[\x21-\x7e]{20,1024}$/, 'R22 R24')
   }
 })
@@ -58,7 +62,7 @@ t.test('methods', async t => {
   const gateway = await startGateway(t)
   const session = await gateway.initialize(gateway.token())
   t.test('R51 ping', async t => {
-    t.same((await gateway.post(rpc('ping', undefined, 'a'), session)).json, {
+    t.strictSame((await gateway.post(rpc('ping', undefined, 'a'), session)).json, {
       jsonrpc: '2.0',
       id: 'a',
       result: {}
@@ -107,7 +111,7 @@ t.test('tools', async t => {
     const another = await gateway.initialize(gateway.token())
     t.equal((await gateway.post(rpc('tools/list'), another)).text, text, 'R66 on each connection')
     const named = await gateway.post(rpc('tools/list', undefined, 'ü-☃'), session)
-    t.same(named.json, { ...json, id: 'ü-☃' }, 'the kept list goes out under each id')
+    t.strictSame(named.json, { ...json, id: 'ü-☃' }, 'the kept list goes out under each id')
     t.equal(named.headers.get('content-length'), `${Buffer.byteLength(named.text)}`)
     t.match(named.headers.get('content-type'), /^application\/json/)
     const { tools } = json.result
@@ -129,7 +133,7 @@ t.test('tools', async t => {
     )
     t.equal(status, 200)
     t.equal(json.result.content[0].type, 'text')
-    t.same(JSON.parse(json.result.content[0].text), json.result.structuredContent)
+    t.strictSame(JSON.parse(json.result.content[0].text), json.result.structuredContent)
     t.equal(json.result.structuredContent.software, 'Drupal 10')
     t.notOk(json.result.isError)
   })
@@ -162,7 +166,7 @@ t.test('tools', async t => {
     const seen = gateway.drupal.requests.findLast(({ path }) => path === '/mcp/tools/site.info')
     const body = JSON.parse(seen?.body ?? '')
     t.equal(body.method, 'site.info')
-    t.same(body.params ?? {}, {})
+    t.strictSame(body.params ?? {}, {})
   })
   t.test(
     'arguments reach Drupal as they were written: number forms, digits and spacing',
@@ -279,7 +283,7 @@ t.test('R46 R47 R48 batches of 2025-03-26', async t => {
     const { status } = await gateway.post(`[ ${calls.join(' , ')} ]`, session)
     t.equal(status, 200)
     const relayed = gateway.drupal.requests.slice(before).filter(({ method }) => method === 'POST')
-    t.same(relayed.map(({ body }) => body.slice(body.indexOf('"params":'))).sort(), [
+    t.strictSame(relayed.map(({ body }) => body.slice(body.indexOf('"params":'))).sort(), [
       '"params":{"n": 1.0 }}',
       '"params":{"n": 9007199254740993 }}',
       '"params":{"n": [1, {"a":"]}\\""}] }}'
@@ -584,7 +588,7 @@ t.test('R41 news travel on one stream of a session, and end with it', async t =>
   }
   const told = async (response: Response) =>
     (await response.text()).split('notifications/tools/list_changed').length - 1
-  t.same([await told(first), await told(second), await told(third)], [0, 1, 1])
+  t.strictSame([await told(first), await told(second), await told(third)], [0, 1, 1])
   const asked = lists()
   await new Promise(resolve => setTimeout(resolve, 200))
   t.equal(lists(), asked, 'nobody listens: Drupal is not asked')

@@ -278,7 +278,7 @@ t.test('modern on modern: what a handwritten upstream shows', async t => {
       ask(before, before.authorization(), 'server/discover'),
       ask(before, before.authorization(), 'tools/list')
     ])
-    t.same(
+    t.strictSame(
       twice.map(answer => answer.status),
       [503, 503]
     )
@@ -325,7 +325,7 @@ t.test('R16 R54 R62 modern on modern: no client decides the era for the others',
     for (const method of ['server/discover', 'prompts/list']) {
       await ask(gateway, authorization, method)
     }
-    t.same(
+    t.strictSame(
       server.seen.map(({ headers }) => headers['mcp-method']),
       ['server/discover', 'prompts/list']
     )
@@ -360,7 +360,7 @@ t.test('modern on legacy (§A14)', async t => {
         _meta: { 'io.modelcontextprotocol/serverInfo': { name: 'legacy' } }
       }
     })
-    t.same(body.result.capabilities, { tools: { listChanged: true }, resources: {} })
+    t.strictSame(body.result.capabilities, { tools: { listChanged: true }, resources: {} })
     t.type(body.result.ttlMs, 'number')
   })
   t.test('R60 R63 R64 lists; nobody is asked for headers that nobody checks', async t => {
@@ -428,12 +428,12 @@ t.test('modern on legacy (§A14)', async t => {
     }
     error(-32002)
     const missing = await ask(gateway, authorization, 'resources/read', { uri: 'x:y' })
-    t.same([missing.status, missing.json.error.code], [200, -32602])
+    t.strictSame([missing.status, missing.json.error.code], [200, -32602])
     error(-32601)
     const unknown = await ask(gateway, authorization, 'completion/complete')
-    t.same([unknown.status, unknown.json.error.code], [404, -32601])
+    t.strictSame([unknown.status, unknown.json.error.code], [404, -32601])
     const unbridged = await ask(gateway, authorization, 'tasks/list')
-    t.same([unbridged.status, unbridged.json.error.code], [404, -32601])
+    t.strictSame([unbridged.status, unbridged.json.error.code], [404, -32601])
     server.onRequest = (_message, response) => html(response, 200)
     t.equal((await ask(gateway, authorization, 'prompts/list')).status, 502)
     const { body, headers } = modern('notifications/x')
@@ -513,7 +513,7 @@ t.test('modern on legacy (§A14)', async t => {
       const stream = await gateway.open(body, { authorization, ...headers })
       const messages = messagesOf(stream)
       const tag = { 'io.modelcontextprotocol/subscriptionId': 9 }
-      t.same((await messages.next()).value, {
+      t.strictSame((await messages.next()).value, {
         jsonrpc: '2.0',
         method: 'notifications/subscriptions/acknowledged',
         params: { _meta: tag, notifications: { toolsListChanged: true } }
@@ -522,7 +522,7 @@ t.test('modern on legacy (§A14)', async t => {
       const asked = lists()
       while (lists() < asked + 3) await new Promise(resolve => setTimeout(resolve, 20))
       server.tools.push({ name: 'new', inputSchema: { type: 'object' } })
-      t.same((await messages.next()).value, {
+      t.strictSame((await messages.next()).value, {
         jsonrpc: '2.0',
         method: 'notifications/tools/list_changed',
         params: { _meta: tag }
@@ -561,16 +561,16 @@ t.test('R62 modern on legacy: discover says what the upstream offers by now', as
       const capabilities = Object.fromEntries(names.map(name => [name, {}]))
       server.initializeResult = { ...server.initializeResult, capabilities }
     }
-    t.same(await offered(), ['tools'])
+    t.strictSame(await offered(), ['tools'])
     offer('tools', 'prompts')
     if (isSessionful) {
       server.sessions.clear()
       await ask(gateway, authorization, 'prompts/list')
-      t.same(await offered(), ['tools', 'prompts'], 'opened anew')
+      t.strictSame(await offered(), ['tools', 'prompts'], 'opened anew')
     }
     offer('prompts')
     stepMs += 300_000
-    t.same(await offered(), ['prompts'], 'after the time for which it may be kept')
+    t.strictSame(await offered(), ['prompts'], 'after the time for which it may be kept')
     const asked = server.messages.length
     await offered()
     t.equal(server.messages.length, asked, 'not before')
@@ -605,7 +605,7 @@ t.test('news that nobody watches are not offered', async t => {
   const gateway = await startBefore(t, server.endpoint, { STREAM_WATCH: '0' })
   const authorization = gateway.authorization()
   const { json: body } = await ask(gateway, authorization, 'server/discover')
-  t.same(body.result.capabilities, { tools: {} })
+  t.strictSame(body.result.capabilities, { tools: {} })
   const refused = await ask(gateway, authorization, 'subscriptions/listen', { notifications: {} })
   t.equal(refused.status, 404)
 })
@@ -637,7 +637,8 @@ t.test('R62 R71 who is not signed in is promised no news, who is hears them', as
     const initialize = { body: rpc('initialize', { protocolVersion: '2025-11-25' }), headers: {} }
     t.match(await offered(initialize, { authorization }), { tools: { listChanged: true } })
     // What a legacy upstream says of itself holds: it has a stream for them.
-    if (name === 'jsonrpc' || name === 'modern') t.same(await offered(initialize), { tools: {} })
+    if (name === 'jsonrpc' || name === 'modern')
+      t.strictSame(await offered(initialize), { tools: {} })
   }
   t.test('and of an upstream that says it oddly', async t => {
     const site = await startSite(t)
@@ -654,7 +655,7 @@ t.test('R62 R71 who is not signed in is promised no news, who is hears them', as
       site.answer = ({ body }, response) =>
         json(response, { jsonrpc: '2.0', id: (JSON.parse(body) as Message).id, result })
       const { json: answer } = await gateway.post(discover.body, discover.headers)
-      t.same(answer.result, shown)
+      t.strictSame(answer.result, shown)
     }
   })
 })
@@ -684,12 +685,12 @@ t.test('legacy on modern (§A14)', async t => {
   const greet = (who: string, id: unknown = 1, meta = {}) =>
     rpc('tools/call', { name: 'greet', arguments: { who }, ...meta }, id)
   t.test('R51 R15 what the gateway answers itself', async t => {
-    t.same((await gateway.post(rpc('ping'), session)).json.result, {})
+    t.strictSame((await gateway.post(rpc('ping'), session)).json.result, {})
     const note = { jsonrpc: '2.0', method: 'notifications/initialized' }
     t.equal((await gateway.post(note, session)).status, 202)
     for (const method of ['logging/setLevel', 'resources/subscribe', 'server/discover']) {
       const { status, json: body } = await gateway.post(rpc(method), session)
-      t.same([status, body.error.code], [200, -32601], method)
+      t.strictSame([status, body.error.code], [200, -32601], method)
     }
   })
   t.test('lists and calls', async t => {
@@ -698,7 +699,7 @@ t.test('legacy on modern (§A14)', async t => {
     const { json: called } = await gateway.post(greet('Ada', 12), session)
     t.match(called, { id: 12, result: { content: [{ text: 'Hello Ada' }] } })
     const unknown = await gateway.post(rpc('no/such'), session)
-    t.same(
+    t.strictSame(
       [unknown.status, unknown.json.error.code],
       [200, -32601],
       'R61 404 would mean a lost session'
@@ -756,8 +757,8 @@ t.test('legacy on modern (§A14)', async t => {
     await gateway.post(cancel(21), session)
     await gateway.post(cancel(22), old)
     const [one, many] = await Promise.all([single, batch])
-    t.same([one.status, one.text], [202, ''])
-    t.same([many.status, many.text], [202, ''])
+    t.strictSame([one.status, one.text], [202, ''])
+    t.strictSame([many.status, many.text], [202, ''])
   })
   t.test('news of tools reach a listening client, and its DELETE ends the session', async t => {
     const stop = new AbortController()
@@ -797,7 +798,7 @@ t.test('R65 legacy on modern: what the upstream says of itself is for who asked'
     )
     return answer.result.instructions as string
   }
-  t.same(await Promise.all(callers.map(greeted)), callers)
+  t.strictSame(await Promise.all(callers.map(greeted)), callers)
 })
 
 t.test(
@@ -917,7 +918,7 @@ t.test('R15 R16 a notification is answered 202, whatever the upstream begins', a
   const session = await before.initialize(before.token())
   for (const body of [notification, { jsonrpc: '2.0', id: 1, result: {} }]) {
     const { status, text } = await before.post(body, session)
-    t.same([status, text], [202, ''], 'legacy on legacy')
+    t.strictSame([status, text], [202, ''], 'legacy on legacy')
   }
   const site = await startSite(t, ({ body }, response) => {
     const { id, method } = JSON.parse(body) as Message
@@ -929,7 +930,7 @@ t.test('R15 R16 a notification is answered 202, whatever the upstream begins', a
   const { id: _, ...modernNotification } = body as { id: unknown }
   const authorization = gateway.authorization()
   const { status, text } = await gateway.post(modernNotification, { authorization, ...headers })
-  t.same([status, text], [202, ''], 'modern on modern')
+  t.strictSame([status, text], [202, ''], 'modern on modern')
   t.equal((await Promise.all(begun)).length, 3, 'nobody reads it: it is closed')
 })
 

@@ -313,7 +313,7 @@ t.test('an exception of the site stays there; what else an error says passes', a
       const { status: got, json: answer, text } = await send('prompts/get', { name: 'a' })
       t.equal(got, inside.code === -32000 ? status : 200)
       const error = { code: inside.code, message: 'The site failed. Its log says why.' }
-      t.same(answer, { jsonrpc: '2.0', id: 'mine', error })
+      t.strictSame(answer, { jsonrpc: '2.0', id: 'mine', error })
       t.notMatch(text, /Secret|10\.0/)
     }
     for (const php of [
@@ -326,7 +326,7 @@ t.test('an exception of the site stays there; what else an error says passes', a
       t.notMatch((await send('prompts/get', { name: 'a' })).text, 'Secret', 'as PHP writes it')
     }
     upstream.misbehave((response, id) => json(response, rpcError(id, CLASSES), status))
-    t.same((await send('prompts/get', { name: 'a' })).json.error, {
+    t.strictSame((await send('prompts/get', { name: 'a' })).json.error, {
       code: -32602,
       message: 'Invalid arguments: The value is wrong.'
     })
@@ -353,9 +353,9 @@ t.test('an exception of the site stays there also where a GET is refused with on
   const error = { code: EXCEPTION.code, message: 'The site failed. Its log says why.' }
   const hidden = await refusedWith(EXCEPTION)
   t.equal(hidden.status, 409)
-  t.same(hidden.json, { jsonrpc: '2.0', id: null, error })
+  t.strictSame(hidden.json, { jsonrpc: '2.0', id: null, error })
   const outside = { code: -32000, message: 'Conflict: Only one SSE stream is allowed per session' }
-  t.same((await refusedWith(outside)).json.error, outside, 'what is none passes')
+  t.strictSame((await refusedWith(outside)).json.error, outside, 'what is none passes')
 })
 
 t.test('an exception of the site stays there also where it refuses to listen', async t => {
@@ -371,9 +371,9 @@ t.test('an exception of the site stays there also where it refuses to listen', a
   const news = messagesOf(
     await gateway.open(body, { ...headers, authorization: gateway.authorization() })
   )
-  t.same((await news.next()).value, acknowledged)
+  t.strictSame((await news.next()).value, acknowledged)
   const error = { code: EXCEPTION.code, message: 'The site failed. Its log says why.' }
-  t.same((await news.next()).value, { jsonrpc: '2.0', id: 'mine', error })
+  t.strictSame((await news.next()).value, { jsonrpc: '2.0', id: 'mine', error })
 })
 
 t.test('an answer for another id cannot cross, also where ids are alike', async t => {
@@ -610,7 +610,7 @@ t.test('policy.missingScope: hide, in both eras', async t => {
     const what = `${era} on ${other}`
     const send = await clientOf(era, gateway)
     const list = await send('tools/list')
-    t.same(
+    t.strictSame(
       list.json.result.tools.map(({ name }: { name: string }) => name),
       ['echo'],
       what
@@ -650,7 +650,7 @@ t.test('R60 R78 a tool that is nested without end does not take the list with it
       const { status, json: body } = await (await clientOf(era, gateway))('tools/list')
       const what = `${era} on ${other}, ${policy}`
       t.equal(status, 200, what)
-      t.same(
+      t.strictSame(
         body?.result.tools.map(({ name }: { name: string }) => name),
         ['flat', 'deep', 'wide', ...(policy === 'hide' ? [] : ['write'])],
         what
@@ -690,8 +690,8 @@ t.test('R43 what a policy hides is not shown by a stream that is taken up again'
   const shown = structuredClone(said)
   shown[2] = [{ jsonrpc: '2.0', id: 5, result: {} }, list([{ name: 'echo' }])]
   shown[4] = list([{ name: 'echo' }])
-  t.same(await resume({ POLICY_MISSING_SCOPE: 'hide' }), shown)
-  t.same(await resume({}), said, 'as it comes where nothing is hidden')
+  t.strictSame(await resume({ POLICY_MISSING_SCOPE: 'hide' }), shown)
+  t.strictSame(await resume({}), said, 'as it comes where nothing is hidden')
 })
 
 t.test('R43 an exception of the site stays there also where a stream brings it again', async t => {

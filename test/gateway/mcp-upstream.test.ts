@@ -161,7 +161,7 @@ t.test('R43 a client that does not read holds the site back, and loses no event'
     else if ((params as { data: string }).data.startsWith(`${next} ü x`)) next++
   }
   t.equal(next, total, 'all came, in order')
-  t.same(answer, { ok: true })
+  t.strictSame(answer, { ok: true })
 })
 
 t.test('R65 two users and a race: lists and rules are each caller’s own', async t => {
@@ -248,7 +248,11 @@ t.test('R77 the trace goes on to the upstream, whoever began it', async t => {
   }
   const [one, other] = ['0af7651916cd43dd8448eb211c80319c', '4bf92f3577b34da6a3ce929d0e0e4736']
   const header = { traceparent: `00-${one}-b7ad6b7169203331-01`, tracestate: 'a=b' }
-  t.same(await traceOf(header), { traceId: one, tracestate: 'a=b' }, 'the client’s, by header')
+  t.strictSame(
+    await traceOf(header),
+    { traceId: one, tracestate: 'a=b' },
+    'the client’s, by header'
+  )
   t.match(
     await traceOf(header, { traceparent: `00-${other}-b7ad6b7169203331-01` }),
     { traceId: other, tracestate: undefined },
@@ -287,7 +291,7 @@ t.test('R31 a session that the upstream has forgotten is opened anew, once', asy
   server.sessions.clear()
   server.messages.length = 0
   const answers = await Promise.all([1, 2, 3].map(id => gateway.post(call(id), session)))
-  t.same(
+  t.strictSame(
     answers.map(({ status, json: body }) => [status, body.id]),
     [
       [200, 1],
@@ -299,11 +303,11 @@ t.test('R31 a session that the upstream has forgotten is opened anew, once', asy
   // One for the client, at most one more for the gateway's own question after the tools.
   const mine = again.filter(({ params }) => params.clientInfo.name === 'Zoë')
   t.equal(mine.length, 1, 'opened once for three requests')
-  t.same(mine[0]?.params.capabilities, capabilities, 'with what the client had said')
+  t.strictSame(mine[0]?.params.capabilities, capabilities, 'with what the client had said')
   t.equal(server.messages.filter(({ method }) => method === 'tools/call').length, 6)
   server.messages.length = 0
   t.equal((await gateway.post(call(4), session)).status, 200)
-  t.same(
+  t.strictSame(
     server.messages.map(({ method }) => method),
     ['tools/call'],
     'the move is remembered'
@@ -349,7 +353,7 @@ t.test('R31 a lost session may be told by 400 and a text, as servers of the SDKs
     const [known] = server.sessions
     server.onRequest = (_message, response) => error(-32602, 'no such argument')(response)
     t.equal((await gateway.post(call(), session)).json.error.code, -32602)
-    t.same([...server.sessions], [known])
+    t.strictSame([...server.sessions], [known])
   })
 })
 
@@ -402,7 +406,7 @@ t.test('a client with long capabilities gets a session all the same', async t =>
   const session = { authorization, 'mcp-session-id': headers.get('mcp-session-id') ?? '' }
   t.equal((await gateway.post(rpc('tools/list'), session)).status, 200)
   const { params } = server.messages.findLast(({ method }) => method === 'initialize') as Message
-  t.same(params.capabilities, { roots: {} }, 'kept by name')
+  t.strictSame(params.capabilities, { roots: {} }, 'kept by name')
 })
 
 t.test('drupal/mcp 1.x: no sessions, no streams', async t => {
@@ -486,7 +490,7 @@ t.test('mcp_server: one request at a time in a session', async t => {
   const run = (session: Record<string, string>, count: number) =>
     Promise.all(Array.from({ length: count }, (_, id) => gateway.post(call(id), session)))
   const first = await run(a, 2)
-  t.same(
+  t.strictSame(
     first.map(({ status }) => status),
     [200, 200],
     'the lock is waited for'
@@ -506,7 +510,7 @@ t.test(
     const session = await gateway.initialize(gateway.token())
     const { length } = server.seen
     const { json: pong } = await gateway.post(rpc('ping', undefined, 'p'), session)
-    t.same(pong, { jsonrpc: '2.0', id: 'p', result: {} })
+    t.strictSame(pong, { jsonrpc: '2.0', id: 'p', result: {} })
     t.equal(server.seen.length, length)
   }
 )
@@ -525,9 +529,9 @@ t.test(
         json(response, { jsonrpc: '2.0', id: message.id, error }, status)
       }
       const legacy = await gateway.post(rpc('completion/complete', undefined, 'u'), session)
-      t.same([legacy.status, legacy.json.id, legacy.json.error.code], [200, 'u', -32601])
+      t.strictSame([legacy.status, legacy.json.id, legacy.json.error.code], [200, 'u', -32601])
       const bridged = await gateway.post(body, { authorization, ...headers })
-      t.same([bridged.status, bridged.json.error.code], [404, -32601])
+      t.strictSame([bridged.status, bridged.json.error.code], [404, -32601])
     }
     const opened = server.messages.filter(({ method }) => method === 'initialize')
     t.equal(opened.length, 2, 'one for either era')
@@ -552,7 +556,7 @@ t.test('R61 how a method failed is 200, why a request was refused stays 400', as
     const error = { code, message: status === 200 ? 'no session id among the arguments' : 'no' }
     server.onRequest = ({ id }, response) => json(response, { jsonrpc: '2.0', id, error }, 400)
     const got = await gateway.post(rpc('prompts/get', { name: 'a' }, 'e'), session)
-    t.same([got.status, got.json], [status, { jsonrpc: '2.0', id: 'e', error }])
+    t.strictSame([got.status, got.json], [status, { jsonrpc: '2.0', id: 'e', error }])
   }
   t.equal(server.messages.filter(({ method }) => method === 'initialize').length, 1)
 })
@@ -571,7 +575,7 @@ t.test('mcp_server: a lock is waited for as long as a call may last, and no long
     response.writeHead(503, { 'retry-after': '1' }).end('MCP session lock timeout')
   }
   const { status, headers, json: body } = await gateway.post(rpc('prompts/list'), session)
-  t.same([status, body.id, hits], [503, 1, 3])
+  t.strictSame([status, body.id, hits], [503, 1, 3])
   t.equal(headers.get('retry-after'), '1')
 })
 
@@ -1193,7 +1197,7 @@ t.test('policy: a list whose cursors go round is read once round', async t => {
     json(response, { jsonrpc: '2.0', id, result: { tools: server.tools, nextCursor } })
   }
   t.equal((await gateway.post(call(), session)).status, 200)
-  t.same(asked, [undefined, 'a', 'b'])
+  t.strictSame(asked, [undefined, 'a', 'b'])
 })
 
 t.test('a locked session: streams and failures give it back', async t => {
@@ -1218,7 +1222,7 @@ t.test('a locked session: streams and failures give it back', async t => {
     gateway.post(call(3, { fail: true }), session),
     gateway.post(call(4), session)
   ])
-  t.same([first?.status, second?.status, third?.status], [200, 502, 200])
+  t.strictSame([first?.status, second?.status, third?.status], [200, 502, 200])
 })
 
 t.test('a stream that breaks in the piece that began it', async t => {
@@ -1423,7 +1427,7 @@ t.test('R90 a certificate that nobody vouches for gets no token, by no verb', as
     t.equal(response.status, method === 'DELETE' ? 204 : 502, method)
     await response.body?.cancel()
   }
-  t.same(asked, [])
+  t.strictSame(asked, [])
 })
 
 t.test(

@@ -231,7 +231,7 @@ t.test('the breaker opens, probes and heals', async t => {
         t.equal(status, 503)
         await new Promise(resolve => setTimeout(resolve, 100))
       }
-      t.same(
+      t.strictSame(
         new Set((await Promise.all(Array.from({ length: 8 }, info))).map(({ status }) => status)),
         new Set([200]),
         'healed'

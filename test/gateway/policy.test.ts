@@ -116,7 +116,7 @@ t.test('R88 R89 scopes per tool, signed in', async t => {
   const { json } = await read(
     await fetch(`${gateway.origin}/.well-known/oauth-protected-resource/mcp`)
   )
-  t.same(
+  t.strictSame(
     json.scopes_supported.toSorted(),
     ['publish:tutorials', READ, WRITE],
     'what tools ask for is published'
@@ -193,7 +193,7 @@ t.test('anonymous: public-tools (lazy sign-in)', async t => {
   for (const name of ['t.none', 't.required', 't.scoped', 'auth_status'])
     t.ok(names.includes(name), `${name} is shown: that is how a client learns that it can sign in`)
   const open = await gateway.post(call('t.none'), session)
-  t.same(open.json.result.structuredContent, { name: 't.none', uid: 0 })
+  t.strictSame(open.json.result.structuredContent, { name: 't.none', uid: 0 })
   const seen = gateway.drupal.requests.findLast(({ path }) => path.endsWith('/t.none'))
   t.notOk(seen?.headers['authorization'], 'without any token')
 
@@ -314,7 +314,7 @@ t.test('R65 tools/list is the caller’s own', async t => {
     }
     const asked = lists().slice(before)
     t.equal(asked.length, 2, 'single-flight: once for each')
-    t.same(
+    t.strictSame(
       new Set(asked.map(({ headers }) => headers['authorization'])),
       new Set([`Bearer ${editor}`, `Bearer ${reader}`]),
       'each with its own token'
@@ -393,7 +393,7 @@ t.test('budgets', async t => {
         message: /The limit is 6 per 60 seconds for this tool\. Wait \d+ seconds?/
       }
     })
-    t.same(refused.json.error.data.budgets, ['tool'])
+    t.strictSame(refused.json.error.data.budgets, ['tool'])
     t.equal(gateway.drupal.requests.length, asked, 'and Drupal is not asked')
     t.equal((await gateway.post(call('site.info'), session)).status, 200, 'other tools go on')
     t.equal(
@@ -437,7 +437,7 @@ t.test('budgets', async t => {
       })
       statuses.push(status)
     }
-    t.same(statuses, [200, 200, 200, 429])
+    t.strictSame(statuses, [200, 200, 200, 429])
   })
   t.test('a window ends', async t => {
     const gateway = await startGateway(t, { env: { LIMIT_SESSION: '1/1s' } })
@@ -456,7 +456,7 @@ t.test('auth_status', async t => {
     const asked = gateway.drupal.requests.length
     const { json } = await gateway.post(call('auth_status'), reader)
     const said = json.result.structuredContent
-    t.same(JSON.parse(json.result.content[0].text), said)
+    t.strictSame(JSON.parse(json.result.content[0].text), said)
     t.match(said, {
       signedIn: true,
       issuer: gateway.drupal.issuer,
@@ -465,7 +465,7 @@ t.test('auth_status', async t => {
       scopes: [READ]
     })
     t.ok(said.secondsLeft > 50 && said.secondsLeft <= 100)
-    t.same(
+    t.strictSame(
       said.toolsThatNeedMore.filter(({ name }: { name: string }) => name.startsWith('t.')),
       [
         { name: 't.scoped', missingScopes: [WRITE] },
@@ -521,8 +521,8 @@ t.test('auth_status', async t => {
       ])
     )
     t.notOk(byName.has('t.none'))
-    t.same(byName.get('t.required'), [], 'a sign-in, whatever its scopes')
-    t.same(byName.get('t.scoped'), [WRITE])
+    t.strictSame(byName.get('t.required'), [], 'a sign-in, whatever its scopes')
+    t.strictSame(byName.get('t.scoped'), [WRITE])
   })
   t.test('another name, or off', async t => {
     const renamed = await startGateway(t, { env: { AUTH_STATUS_TOOL: 'whoami' } })
@@ -539,7 +539,7 @@ t.test('auth_status', async t => {
     const session = await taken.initialize(taken.token())
     t.equal((await toolNames(taken, session)).filter(name => name === 'auth_status').length, 1)
     const { json } = await taken.post(call('auth_status'), session)
-    t.same(json.result.structuredContent, { name: 'auth_status', uid: 2 })
+    t.strictSame(json.result.structuredContent, { name: 'auth_status', uid: 2 })
   })
 })
 

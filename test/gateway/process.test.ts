@@ -157,7 +157,7 @@ t.test('/readyz?once does not wait for a part that hangs', async t => {
   let fail: (reason: Error) => void = () => {}
   part = new Promise((_resolve, reject) => (fail = reject))
   const strict = app.inject('/readyz')
-  t.same((await app.inject('/readyz?once')).json(), { status: 'was ready', checks: {} })
+  t.strictSame((await app.inject('/readyz?once')).json(), { status: 'was ready', checks: {} })
   fail(new Error('at last'))
   t.equal((await strict).statusCode, 503)
 })
@@ -396,7 +396,7 @@ t.test('a full disk costs log lines, not the process', async t => {
   await until(url, 503)
   t.equal((await fetch(url)).status, 503)
   child.kill('SIGTERM')
-  t.same(await exit, [0, null])
+  t.strictSame(await exit, [0, null])
   t.equal(stderr, 'The log cannot be written (ENOSPC).\n')
 })
 
@@ -413,7 +413,7 @@ t.test('a reader of the log that hangs does not keep a process that ends', async
   })
   t.teardown(() => child.kill('SIGKILL'))
   child.stderr.resume()
-  t.same(await once(child, 'exit'), [3, null])
+  t.strictSame(await once(child, 'exit'), [3, null])
 })
 
 t.test('a port that is taken: a clear error', async t => {

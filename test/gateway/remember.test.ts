@@ -120,14 +120,14 @@ t.test('a stream is counted while it is open', async t => {
       Number(new RegExp(`^mcp_gateway_streams_${name} (\\d+)$`, 'm').exec(body)?.[1])
     )
   }
-  t.same(await streams(), [0, 0])
+  t.strictSame(await streams(), [0, 0])
   const news = await fetch(gateway.url, { headers: { ...session, accept: 'text/event-stream' } })
   t.equal(news.status, 200)
-  t.same(await streams(), [1, 1])
+  t.strictSame(await streams(), [1, 1])
   const audited = gateway.audited.length
   await news.body?.cancel()
   while (gateway.audited.length === audited) await new Promise(setImmediate)
-  t.same(await streams(), [0, 1])
+  t.strictSame(await streams(), [0, 1])
 })
 
 t.test('the bytes of a batch are counted once', async t => {

@@ -111,7 +111,7 @@ t.test('three replicas, one Redis', { skip: redisMissing(), timeout: 110_000 }, 
     for (let n = 0; n < 9; n++) {
       statuses.push((await send(proxy.url, session, call('site.info', {}))).status)
     }
-    t.same(statuses, [200, 200, 200, 200, 200, 200, 429, 429, 429])
+    t.strictSame(statuses, [200, 200, 200, 200, 200, 200, 429, 429, 429])
   })
 
   await t.test('under load', async t => {
@@ -202,7 +202,7 @@ t.test('three replicas, one Redis', { skip: redisMissing(), timeout: 110_000 }, 
     over = true
     await Promise.all(clients)
 
-    t.same(unstated, [], 'no error that is not a stated 429 or 503')
+    t.strictSame(unstated, [], 'no error that is not a stated 429 or 503')
     t.equal(crossed, 0, 'no answer of another call')
     const lines = Object.entries(phase).map(([name, [start, end]]) => {
       const of = seen.filter(({ at }) => at >= start && at < end)

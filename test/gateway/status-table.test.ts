@@ -225,7 +225,7 @@ async function check(t: Test, gateway: Started, row: Row, more: Record<string, s
   t.equal(answer.json.error.code, row.code, `${row.name}: code`)
   t.equal(answer.json.id, row.id, `${row.name}: R21 the id`)
   t.equal('id' in answer.json, row.id !== undefined, `${row.name}: no null`)
-  if (row.data !== undefined) t.same(answer.json.error.data, row.data)
+  if (row.data !== undefined) t.strictSame(answer.json.error.data, row.data)
   t.notOk(answer.headers.has('mcp-session-id'))
 }
 
