@@ -116,7 +116,7 @@ t.test('with the whole gateway', async t => {
     const [after] = await vault.list()
     t.not(after!.accessToken, before!.accessToken)
     t.not(after!.refreshToken, before!.refreshToken)
-    t.same(after!.grantedScopes, before!.grantedScopes)
+    t.strictSame(after!.grantedScopes, before!.grantedScopes)
     ahead = 0
     t.equal(await client.end(), 0)
     const told401 = drupal.requests.filter(
@@ -282,7 +282,7 @@ t.test('streams and server requests', async t => {
   await greeted(client)
   client.send(call(1, 'x'))
   await client.sees(answer(1))
-  t.same(
+  t.strictSame(
     client.messages.slice(1).map(({ method, id }) => method ?? id),
     ['notifications/progress', 'sampling/createMessage', 1],
     'in the order of the stream'
@@ -370,8 +370,8 @@ t.test('R42 R43 a stream that breaks is taken up again', async t => {
   })
   await greeted(client)
   client.send(call(1, 'x'))
-  t.same((await client.sees(answer(1))).result, { late: true })
-  t.same(
+  t.strictSame((await client.sees(answer(1))).result, { late: true })
+  t.strictSame(
     seen.flatMap(({ headers }) => headers['last-event-id'] ?? []),
     ['e1', 'e2']
   )
@@ -399,7 +399,7 @@ t.test('the server’s own stream is opened again when it breaks', async t => {
   await greeted(client)
   await client.sees(({ method }) => method === 'last')
   t.equal(opened, 5)
-  t.same(
+  t.strictSame(
     client.messages.slice(1).map(({ method }) => method),
     ['first', 'last']
   )
@@ -498,7 +498,11 @@ t.test('refusals reach the client as errors with its own id', async t => {
   })
   for (const method of ['rpc', 'html', 'redirect', 'silent', 'empty', 'gone'])
     client.send(request(method, method))
-  t.same((await client.sees(answer('rpc'))).error, { code: 429, message: 'slowly', data: { a: 1 } })
+  t.strictSame((await client.sees(answer('rpc'))).error, {
+    code: 429,
+    message: 'slowly',
+    data: { a: 1 }
+  })
   t.match((await client.sees(answer('html'))).error, { code: -32603, message: /status 502/ })
   t.match((await client.sees(answer('redirect'))).error.message, /never sent after a redirect/)
   t.match((await client.sees(answer('silent'))).error.message, /before the result/)
@@ -671,8 +675,8 @@ t.test('stepping up', async t => {
   const all = [['x'], ['y', 'a'], ['x'], ['a', 'y']].map(scopes => access.stepUp(scopes))
   const refused = access.replace('old')
   answerNow()
-  t.same(await Promise.all([...all, refused]), ['new', 'new', 'new', 'new', 'new'])
-  t.same(
+  t.strictSame(await Promise.all([...all, refused]), ['new', 'new', 'new', 'new', 'new'])
+  t.strictSame(
     asked,
     ['x', 'a y x'],
     'each wish is asked for once, and the second does not cost the first'
@@ -681,7 +685,7 @@ t.test('stepping up', async t => {
   t.equal(await access.stepUp(['x']), undefined)
   await access.replace('revoked')
   t.equal(await access.stepUp(['x']), 'new', 'but after a sign-in without it')
-  t.same(asked.slice(2), ['default', 'x'])
+  t.strictSame(asked.slice(2), ['default', 'x'])
 })
 
 t.test('messages', t => {
@@ -691,7 +695,7 @@ t.test('messages', t => {
     { kind: 'other', requests: ['1'] },
     'what is not MCP goes through'
   )
-  t.same(look('{"jsonrpc":"1.0"}'), { kind: 'other', requests: [] })
+  t.strictSame(look('{"jsonrpc":"1.0"}'), { kind: 'other', requests: [] })
   t.equal(
     look('{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":""}}')?.answers ?? 'null',
     'null'
@@ -719,7 +723,7 @@ t.test('messages', t => {
   )
   learnMirrored(tool({}), mirrored)
   t.equal(mirrored.size, 0)
-  t.same(modernHeaders({ kind: 'request', requests: [] }, mirrored), {})
+  t.strictSame(modernHeaders({ kind: 'request', requests: [] }, mirrored), {})
   t.end()
 })
 
@@ -731,14 +735,20 @@ t.test('lines', async t => {
     return found
   }
   const euro = Buffer.from('€')
-  t.same(await lines(['a\r\n\n b', 'c \n', euro.subarray(0, 1), euro.subarray(1), '\nrest']), [
-    'a',
-    'bc',
-    '€',
-    'rest'
+  t.strictSame(
+    await lines(['a\r\n\n b', 'c \n', euro.subarray(0, 1), euro.subarray(1), '\nrest']),
+    ['a', 'bc', '€', 'rest']
+  )
+  t.strictSame(await lines(['short\n', 'x'.repeat(20), 'y\nnext\n'], 10), [
+    'short',
+    undefined,
+    'next'
   ])
-  t.same(await lines(['short\n', 'x'.repeat(20), 'y\nnext\n'], 10), ['short', undefined, 'next'])
-  t.same(await lines(['short\n', 'x'.repeat(20)], 10), ['short', undefined], 'also as the last')
+  t.strictSame(
+    await lines(['short\n', 'x'.repeat(20)], 10),
+    ['short', undefined],
+    'also as the last'
+  )
   const stop = new AbortController()
   const slow = new PassThrough({ highWaterMark: 4 })
   const write = lineWriter(slow, stop.signal)

@@ -72,7 +72,7 @@ t.test('the folder', async t => {
     message: /cannot be written \(ENOENT\)/
   })
   await t.rejects(writePrivately(folder, ''), { message: /cannot be written/ })
-  t.same(
+  t.strictSame(
     (await readdir(folder)).filter(name => name !== 'file'),
     [],
     'no draft is left'
@@ -84,9 +84,9 @@ t.test('the key', async t => {
   t.test('comes from the environment or a file, and must be long enough', async t => {
     const folder = t.testdir({ given: `${long}\n` })
     await chmod(join(folder, 'given'), 0o600)
-    t.same((await existingKey({ DRUPAL_MCP_KEY: long }, folder))?.key, keyFrom(long))
+    t.strictSame((await existingKey({ DRUPAL_MCP_KEY: long }, folder))?.key, keyFrom(long))
     const file = join(folder, 'given')
-    t.same((await existingKey({ DRUPAL_MCP_KEY_FILE: file }, folder))?.key, keyFrom(long))
+    t.strictSame((await existingKey({ DRUPAL_MCP_KEY_FILE: file }, folder))?.key, keyFrom(long))
     await t.rejects(existingKey({ DRUPAL_MCP_KEY: 'short' }, folder), {
       message: /has 5 characters.*openssl rand/
     })
@@ -99,7 +99,7 @@ t.test('the key', async t => {
     // As Docker and Kubernetes mount secrets.
     await chmod(file, 0o444)
     const mounted = await existingKey({ DRUPAL_MCP_KEY_FILE: file }, folder)
-    t.same(mounted?.key, keyFrom(long))
+    t.strictSame(mounted?.key, keyFrom(long))
     t.match(mounted?.where, /given \(which every user of this machine may read\)$/)
     await chmod(file, 0o602)
     await t.rejects(existingKey({ DRUPAL_MCP_KEY_FILE: file }, folder), {
@@ -115,7 +115,7 @@ t.test('the key', async t => {
     const { key, where } = await keptKey(folder, broken)
     t.equal((await stat(join(folder, 'key'))).mode & 0o777, 0o600)
     t.match(where, join(folder, 'key'))
-    t.same((await existingKey({}, folder))?.key, key)
+    t.strictSame((await existingKey({}, folder))?.key, key)
     await chmod(join(folder, 'key'), 0o644)
     await t.rejects(existingKey({}, folder), { message: /read by everybody.*chmod 600/ })
   })
@@ -125,8 +125,8 @@ t.test('the key', async t => {
     const chain: Keychain = { get: async () => kept, set: async secret => void (kept = secret) }
     const first = await keptKey(folder, chain)
     t.match(first.where, /keychain/)
-    t.same((await keptKey(folder, chain)).key, first.key)
-    t.same(await readdir(folder), [])
+    t.strictSame((await keptKey(folder, chain)).key, first.key)
+    t.strictSame(await readdir(folder), [])
     const forgetful: Keychain = { get: async () => undefined, set: async () => undefined }
     t.match((await keptKey(folder, forgetful)).where, /key in/)
   })
@@ -153,13 +153,13 @@ for (const kind of ['file', 'memory'] as const) {
     t.equal(await vault.get(one), undefined)
     await vault.set(one)
     await vault.set(other)
-    t.same(await vault.get(one), one)
-    t.same(await vault.list(), [other, one], 'newest first')
-    t.same(await credentialFor(vault, 'https://mcp.example.org/mcp'), other)
+    t.strictSame(await vault.get(one), one)
+    t.strictSame(await vault.list(), [other, one], 'newest first')
+    t.strictSame(await credentialFor(vault, 'https://mcp.example.org/mcp'), other)
     t.equal(await credentialFor(vault, 'https://mcp.example.org/mcpx'), undefined)
     t.equal(await vault.delete(other), true)
     t.equal(await vault.delete(other), false)
-    t.same(await vault.list(), [one])
+    t.strictSame(await vault.list(), [one])
     const order: string[] = []
     await Promise.all([
       vault.locked(one, async () => {
@@ -169,7 +169,7 @@ for (const kind of ['file', 'memory'] as const) {
       }),
       vault.locked(one, async () => void order.push('next'))
     ])
-    t.same(order, order[0] === 'in' ? ['in', 'out', 'next'] : ['next', 'in', 'out'])
+    t.strictSame(order, order[0] === 'in' ? ['in', 'out', 'next'] : ['next', 'in', 'out'])
     await t.rejects(
       vault.locked(one, () => Promise.reject(new Error('inside'))),
       /inside/
@@ -207,11 +207,11 @@ t.test('a file that cannot be opened does not stand in the way of the others', a
   // A run before this one may have left its files.
   await rm(person.home, { recursive: true, force: true })
   const vault = await openVault({ env: person.env, keychain: null })
-  t.same(await vault.damaged(), [])
+  t.strictSame(await vault.damaged(), [])
   await vault.set(credential())
   for (const [number, text] of ['null', '{', ''].entries())
     await writeFile(join(person.home, `${String(number).repeat(32)}.json`), text)
-  t.same(await vault.list(), [credential()])
+  t.strictSame(await vault.list(), [credential()])
   const { code, stdout } = await person.run('status')
   t.equal(code, 0)
   t.match(stdout, /mcp\.example\.org[^]*0{32}\.json cannot be opened[^]*1{32}\.json cannot[^]*Kept/)
@@ -245,7 +245,7 @@ t.test('the lock', async t => {
     const path = join(t.testdir(), 'lock')
     await writeFile(path, JSON.stringify({ pid: await child(), ...here }))
     t.equal(await withLock(path, async () => 'mine'), 'mine')
-    t.same(await readdir(join(path, '..')), [])
+    t.strictSame(await readdir(join(path, '..')), [])
   })
   t.test('that is too old is taken over, wherever it came from', async t => {
     const path = join(t.testdir(), 'lock')

@@ -31,7 +31,7 @@ t.test('from inside, before anything is deployed', async t => {
       inside({ OAUTH_VALIDATION: 'both', OAUTH_INTROSPECTION: 'drupal' })
     )
     const others = checks.filter(({ status }) => status !== 'ok').map(({ id }) => id)
-    t.same(others, ['audience'])
+    t.strictSame(others, ['audience'])
     t.equal(code, 0)
     t.notMatch(text, /gateway-secret|a-test-secret|eyJ/)
   })

@@ -15,7 +15,7 @@ t.test('from outside', async t => {
 
   await t.test('a healthy chain is well from name to tool', async t => {
     const { code, checks, text } = await chain.diagnose({ args: [...signedIn(), '--strict'] })
-    t.same(
+    t.strictSame(
       checks.filter(({ status }) => status !== 'ok'),
       []
     )

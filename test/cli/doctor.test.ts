@@ -145,16 +145,17 @@ t.test('a question is bounded, and finds Drupal at its internal address', async 
   await inner('http://cms.example/sub')
   await inner('https://cms.example/.well-known/x')
   await inner(`${url}/other`)
-  t.same(seen, [
+  t.strictSame(seen, [
     'cms.example:8443 /inner/oauth?x=1',
     'cms.example:8443 /inner',
     'cms.example:8443 /.well-known/x',
     `${url.slice(7)} /other`
   ])
   const answer = await ask(`${url}/`)
-  for (const text of ['null', '[]', '"x"', '{']) t.same(objectOf({ ...answer, text }), undefined)
-  t.same(objectOf({ ...answer, text: '{"a":1}' }), { a: 1 })
-  t.same(metadataUrls('https://mcp.example/'), {
+  for (const text of ['null', '[]', '"x"', '{'])
+    t.strictSame(objectOf({ ...answer, text }), undefined)
+  t.strictSame(objectOf({ ...answer, text: '{"a":1}' }), { a: 1 })
+  t.strictSame(metadataUrls('https://mcp.example/'), {
     suffixed: 'https://mcp.example/.well-known/oauth-protected-resource',
     root: 'https://mcp.example/.well-known/oauth-protected-resource'
   })
@@ -246,7 +247,7 @@ t.test('the runner', async t => {
   t.match(dirty!.seen, /^\*\*\* \[2J x{500,}…$/, 'no secret, no control character, no endless line')
   t.equal(dirty!.advice, 'Mend it.')
   t.match(broken, { status: 'failed', seen: 'the check itself broke: x is not a function' })
-  t.same(silent, { id: 'c', title: 'A', status: 'ok', seen: 'y' })
+  t.strictSame(silent, { id: 'c', title: 'A', status: 'ok', seen: 'y' })
 })
 
 t.test('checks stand after what they rest on, with ids of their own', async t => {
@@ -274,7 +275,7 @@ t.test('what headers say about caches', async t => {
   ]
   for (const [headers, kind] of cases) {
     const found = Object.entries(cacheEvidence(headers)).filter(([, lines]) => lines.length > 0)
-    t.same(
+    t.strictSame(
       found.map(([name]) => name),
       kind === 'none' ? [] : [kind],
       JSON.stringify(headers)

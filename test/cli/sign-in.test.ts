@@ -66,7 +66,7 @@ t.test('login with a browser, status, logout', async t => {
     'the registration asks for every grant'
   )
   t.equal(client?.secret, undefined, 'as a public client')
-  t.same(client?.redirectUris, ['http://127.0.0.1/callback'])
+  t.strictSame(client?.redirectUris, ['http://127.0.0.1/callback'])
 
   const status = await person.run('status', '--json', url)
   t.equal(status.code, 0)
@@ -106,7 +106,7 @@ t.test('login with a browser, status, logout', async t => {
   t.equal((await person.run('status')).code, 3)
   t.match((await person.run('status', url)).stdout, `login ${url}`)
   t.match(await person.run('logout', url), { code: 3, stderr: /Nobody is signed in/ })
-  t.same(
+  t.strictSame(
     (await readdir(person.home)).filter(name => name !== 'key'),
     [],
     'nothing is left'
@@ -162,7 +162,7 @@ t.test('the device flow', async t => {
         if (++polls === 20) await enterCode(drupal, userCode(told))
       }
     })
-    t.same(credential.grantedScopes, [plain])
+    t.strictSame(credential.grantedScopes, [plain])
     t.equal(credential.grant, 'device_code')
     t.match(credential, { subject: '2', resource: wish.url, issuer: drupal.issuer })
     t.equal(
@@ -188,7 +188,7 @@ t.test('the device flow', async t => {
         if (slept.length === 5) await enterCode(drupal, userCode(told))
       }
     })
-    t.same(slept, [5250, 5250, 10250, 15250, 15250])
+    t.strictSame(slept, [5250, 5250, 10250, 15250, 15250])
   })
   t.test('goes on when the server cannot be reached for a while', async t => {
     const { drupal, told, wish, time } = await start()
@@ -235,7 +235,7 @@ t.test('the device flow', async t => {
       time.pass(slept.length === 1 ? 1_790_000 : ms)
     }
     await t.rejects(signIn({ ...wish, sleep }), { exitCode: 3, message: /expired/ })
-    t.same(slept, [5250, 5250, 4750])
+    t.strictSame(slept, [5250, 5250, 4750])
     t.equal(time.now() - before, 1_800_000)
   })
   t.test('RFC 8628 slow_down lengthens a long interval, too', async t => {
@@ -275,7 +275,7 @@ t.test('the device flow', async t => {
       }),
       /expired/
     )
-    t.same(slept, [120_250, 125_250, 130_250, 135_250, 89_000])
+    t.strictSame(slept, [120_250, 125_250, 130_250, 135_250, 89_000])
   })
   t.test('ends at once when it is interrupted', async t => {
     const stop = new AbortController()
@@ -821,7 +821,7 @@ t.test('refreshing', async t => {
       })
     ])
     t.equal(token, undefined)
-    t.same(await vault.list(), [])
+    t.strictSame(await vault.list(), [])
   })
 })
 
@@ -855,9 +855,9 @@ t.test('logout when the site is away, or several are kept', async t => {
   t.match(gone, { code: 1, stdout: /Could not be revoked.*: the refresh token, the access token/ })
   t.equal((await vault.list()).length, 1, 'forgotten all the same')
   t.equal((await person.run('logout', '--all')).code, 1)
-  t.same(await vault.list(), [])
+  t.strictSame(await vault.list(), [])
   const { revocationEndpoint: _, refreshToken: __, ...bare } = credential('http://127.0.0.1:4/mcp')
-  t.same(await signOut(cliFetch, bare), { done: [], failed: [] })
+  t.strictSame(await signOut(cliFetch, bare), { done: [], failed: [] })
 })
 
 t.test('discovery', async t => {
@@ -866,13 +866,13 @@ t.test('discovery', async t => {
     const found = await discover(cliFetch, site.url)
     t.equal(found.resource, site.url)
     t.equal(found.server.issuer, site.drupal.issuer, 'R99 byte for byte')
-    t.same(found.scopes, ['read:tutorials'])
+    t.strictSame(found.scopes, ['read:tutorials'])
     site.challenge = undefined
     // PHP makes an object of a list with holes.
     site.metadata['scopes_supported'] = { 0: 'a', 2: 'b', 3: 4 }
-    t.same((await discover(cliFetch, site.url)).scopes, ['a', 'b'])
+    t.strictSame((await discover(cliFetch, site.url)).scopes, ['a', 'b'])
     site.metadata['scopes_supported'] = undefined
-    t.same((await discover(cliFetch, site.url)).scopes, [])
+    t.strictSame((await discover(cliFetch, site.url)).scopes, [])
   })
   t.test('names the link that is broken', async t => {
     const site = await startSite(t)
@@ -934,13 +934,16 @@ t.test('discovery', async t => {
     t.equal((await discover(cliFetch, site.url)).server.issuer, own)
   })
   t.test('a challenge is read wherever its parameters stand', t => {
-    t.same(readChallenge('Bearer error="invalid_token", scope="a b", resource_metadata="u"'), {
-      metadata: 'u',
-      scope: 'a b',
-      error: 'invalid_token'
-    })
-    t.same(readChallenge('Bearer realm="x", error_description="scope=none"'), {})
-    t.same(readChallenge(null), {})
+    t.strictSame(
+      readChallenge('Bearer error="invalid_token", scope="a b", resource_metadata="u"'),
+      {
+        metadata: 'u',
+        scope: 'a b',
+        error: 'invalid_token'
+      }
+    )
+    t.strictSame(readChallenge('Bearer realm="x", error_description="scope=none"'), {})
+    t.strictSame(readChallenge(null), {})
     t.end()
   })
 })
@@ -964,10 +967,13 @@ t.test('registration', async t => {
       .writeHead(201, { 'content-type': 'application/json' })
       .end('{"client_id":"c","client_secret":"s","client_secret_expires_at":0}')
   })
-  t.same(await register(cliFetch, { issuer: 'x', registration_endpoint: standard }, redirect), {
-    clientId: 'c',
-    clientSecret: 's'
-  })
+  t.strictSame(
+    await register(cliFetch, { issuer: 'x', registration_endpoint: standard }, redirect),
+    {
+      clientId: 'c',
+      clientSecret: 's'
+    }
+  )
   const page = await serve(t, (_request, response) => {
     response.writeHead(200, { 'content-type': 'text/html' }).end('<html>')
   })
@@ -1081,10 +1087,10 @@ t.test('where there is no browser', async t => {
     )
   }
   const url = 'https://x.example/?a=b&c'
-  t.same(browserCommand(url, {}, 'linux'), ['xdg-open', [url]])
-  t.same(browserCommand(url, {}, 'darwin'), ['open', [url]])
-  t.same(browserCommand(url, {}, 'win32'), ['rundll32', ['url.dll,FileProtocolHandler', url]])
-  t.same(browserCommand(url, { BROWSER: 'firefox' }), ['firefox', [url]])
+  t.strictSame(browserCommand(url, {}, 'linux'), ['xdg-open', [url]])
+  t.strictSame(browserCommand(url, {}, 'darwin'), ['open', [url]])
+  t.strictSame(browserCommand(url, {}, 'win32'), ['rundll32', ['url.dll,FileProtocolHandler', url]])
+  t.strictSame(browserCommand(url, { BROWSER: 'firefox' }), ['firefox', [url]])
   t.equal(await openBrowser(url, { BROWSER: '/no/such/browser' }), false)
   t.equal(await openBrowser(url, { BROWSER: 'true' }), true)
 })
@@ -1103,7 +1109,7 @@ t.test('what a person reads', async t => {
   )
   colourful.progress('a line that is longer than the terminal')
   colourful.say('done')
-  t.same(
+  t.strictSame(
     lines,
     ['\u001b[2ma line that is longer than th\u001b[22m', '\r\u001b[K', 'done\n'],
     'a narrow terminal does not stay dim'
@@ -1166,14 +1172,14 @@ t.test('what a server says steers no terminal', async t => {
 t.test('scopes', t => {
   const token = (claims: unknown) =>
     `h.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.s`
-  t.same(grantedScopes(token({ scope: ['a', 1, 'b'] })), ['a', 'b'])
-  t.same(grantedScopes(token({ scope: 'a b' })), ['a', 'b'])
-  t.same(grantedScopes(token({}), 'said'), ['said'])
+  t.strictSame(grantedScopes(token({ scope: ['a', 1, 'b'] })), ['a', 'b'])
+  t.strictSame(grantedScopes(token({ scope: 'a b' })), ['a', 'b'])
+  t.strictSame(grantedScopes(token({}), 'said'), ['said'])
   t.equal(grantedScopes('opaque'), undefined)
   t.equal(peek('a.!.c'), undefined)
   t.equal(peek(token(1)), undefined)
-  t.same(missingScopes(['a'], undefined), [])
-  t.same(missingScopes(['a', 'b'], ['b']), ['a'])
+  t.strictSame(missingScopes(['a'], undefined), [])
+  t.strictSame(missingScopes(['a', 'b'], ['b']), ['a'])
   t.match(explainMissing(['a:b'], true), /device flow drops/)
   t.match(explainMissing(['a:b'], false), /grant type is switched off/)
   t.match(explainMissing(['plain'], true), /grant type is switched off/)

@@ -67,7 +67,7 @@ export function agreesWithTheProgram(t: Test, manifests: readonly Manifest[]): v
       port.containerPort
     ])
   )
-  t.same(ports, { http: config.server.port, metrics: config.server.adminPort })
+  t.strictSame(ports, { http: config.server.port, metrics: config.server.adminPort })
   t.match([config.server.host, config.server.adminHost], ['0.0.0.0', '0.0.0.0'])
   t.equal(config.environment, 'production')
   t.ok(config.server.trustedProxies.length > 0, 'the ingress controller is believed')
@@ -92,7 +92,7 @@ export function agreesWithTheProgram(t: Test, manifests: readonly Manifest[]): v
       seccompProfile: { type: 'RuntimeDefault' }
     }
   })
-  t.same(container.securityContext, {
+  t.strictSame(container.securityContext, {
     allowPrivilegeEscalation: false,
     readOnlyRootFilesystem: true,
     capabilities: { drop: ['ALL'] }
@@ -155,7 +155,7 @@ export function agreesWithTheProgram(t: Test, manifests: readonly Manifest[]): v
     t.ok(Number(note('proxy-read-timeout')) > longest)
   }
   for (const { spec: route } of manifests.filter(each => each.kind === 'HTTPRoute')) {
-    t.same(route.hostnames, [host])
+    t.strictSame(route.hostnames, [host])
     t.equal(route.rules[0].timeouts.request, '0s')
     t.equal(served.get(route.rules[0].backendRefs[0].port), 'http')
     t.equal(route.rules[0].backendRefs[0].name, service['metadata'].name)

@@ -25,7 +25,7 @@ const dockerfile = join(root, 'Dockerfile')
 
 t.test('the Dockerfile says what production needs', async t => {
   const { args, stages } = parseDockerfile(readFileSync(dockerfile, 'utf8'))
-  t.same(args, [{ name: 'ARG', args: 'NODE_DIGEST=' }])
+  t.strictSame(args, [{ name: 'ARG', args: 'NODE_DIGEST=' }])
   for (const { base } of stages) t.equal(base, 'node:24-slim${NODE_DIGEST}')
   const last = stages.at(-1)?.steps ?? []
   const of = (name: string) => last.filter(step => step.name === name).map(step => step.args)
@@ -33,7 +33,7 @@ t.test('the Dockerfile says what production needs', async t => {
   t.match(of('ENTRYPOINT'), [/^\["node", /], 'no shell between the signal and node')
   t.match(of('CMD'), [/^\[/])
   t.match(of('HEALTHCHECK'), [/ CMD \["node", "/])
-  t.same(of('RUN'), [], 'nothing is installed into what is shipped')
+  t.strictSame(of('RUN'), [], 'nothing is installed into what is shipped')
 })
 
 t.test('the HEALTHCHECK asks the listener that is configured', async t => {

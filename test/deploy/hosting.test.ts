@@ -54,7 +54,7 @@ t.test('drupal/setup.sh', async t => {
     inOrder.every(place => place >= 0),
     'every step is taken'
   )
-  t.same(
+  t.strictSame(
     inOrder,
     [...inOrder].sort((a, b) => a - b),
     'in this order'

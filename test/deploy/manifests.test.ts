@@ -81,7 +81,7 @@ t.test('kustomize', needs(tools.kubectl, tools.kubernetesModels), async t => {
         )
       if (folder !== 'base') {
         const { args } = one(manifests, 'StatefulSet')['spec'].template.spec.containers[0]
-        t.same(args, composeFile().services['valkey'].command, 'Valkey as in Compose')
+        t.strictSame(args, composeFile().services['valkey'].command, 'Valkey as in Compose')
         t.match(args.join(' '), '--appendonly yes')
         t.match(args.join(' '), '--maxmemory-policy noeviction')
         const from = one(manifests, 'NetworkPolicy', /gateway/)['spec'].ingress[0].from[0]
@@ -92,7 +92,7 @@ t.test('kustomize', needs(tools.kubectl, tools.kubernetesModels), async t => {
         const selected = selections(manifests)
         for (const { where, owner, isPeer, pods } of selected)
           t.strictSame(pods, isPeer ? names.filter(name => name !== owner) : [owner], where)
-        t.same(
+        t.strictSame(
           selected
             .filter(each => each.isPeer)
             .map(each => each.owner)
@@ -157,7 +157,7 @@ t.test('the Helm chart', needs(chartTool, tools.kubernetesModels), async t => {
   t.match(one(everything, 'ServiceMonitor').metadata, { labels: { release: 'prometheus' } })
   t.notOk(nothing.some(({ kind }) => /Ingress|NetworkPolicy|ServiceMonitor/.test(kind)))
   t.match(gatewayPod(everything).spec.containers[0].image, /^r\.example\/g@sha256:0+$/)
-  t.same(
+  t.strictSame(
     gatewayPod(nothing).spec.containers[0].env.map(({ name }: { name: string }) => name),
     ['SESSION_SECRET_FILE']
   )
@@ -289,14 +289,14 @@ t.test('Compose', async t => {
   )
   for (const service of [gateway, services['valkey'], demo]) {
     t.equal(service.read_only, true)
-    t.same(service.cap_drop, ['ALL'])
+    t.strictSame(service.cap_drop, ['ALL'])
   }
-  t.same(demo.profiles, ['demo'])
+  t.strictSame(demo.profiles, ['demo'])
   for (const service of Object.values(services))
     if (service.image === gateway.image)
       t.match(service.build, { context: '..' }, 'it is published nowhere')
   t.strictSame(demo.build, gateway.build)
-  for (const service of [prometheus, grafana]) t.same(service.profiles, ['monitoring'])
+  for (const service of [prometheus, grafana]) t.strictSame(service.profiles, ['monitoring'])
   t.match(configs['prometheus']?.content, `targets: ['gateway:${config.server.adminPort}']`)
   t.match(configs['prometheus']?.content, 'job_name: drupal-mcp-gateway')
   for (const { content } of Object.values(configs)) t.type(parse(content), 'object')

@@ -43,7 +43,11 @@ t.test(
 )
 
 t.test('every alarm rings when it should, and no other', needs(tools.promtool), async t => {
-  t.same(new Set(rings.map(([alert]) => alert)), new Set(alerts), 'every alert is in the table')
+  t.strictSame(
+    new Set(rings.map(([alert]) => alert)),
+    new Set(alerts),
+    'every alert is in the table'
+  )
   const labelled = (series: string) =>
     `${series.replace(/\}$/, '')}${series.endsWith('}') ? ',' : '{'}job="drupal-mcp-gateway",instance="a:9464"}`
   const tests = [['', {}] as const, ...rings].map(([alert, series]) => ({
@@ -160,7 +164,7 @@ t.test('a gateway under traffic is scraped', needs(tools.prometheus), async t =>
     const found = await prometheus.ask<string[]>(`label/${label}/values`, {
       'match[]': filledIn(match)
     })
-    t.same(found, [label === 'job' ? 'drupal-mcp-gateway' : target], label)
+    t.strictSame(found, [label === 'job' ? 'drupal-mcp-gateway' : target], label)
   }
   t.match(
     await prometheus.ask('rules'),

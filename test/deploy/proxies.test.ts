@@ -305,7 +305,7 @@ for (const proxy of proxies) {
         // Claims another address each time.
         for (let n = 1; n <= 5; n++)
           statuses.push((await attempt('127.0.0.2', `192.0.2.${n}`)).status)
-        t.same(statuses, [401, 401, 401, 429, 429])
+        t.strictSame(statuses, [401, 401, 401, 429, 429])
         t.equal(
           (await attempt('127.0.0.3', '127.0.0.2')).status,
           401,

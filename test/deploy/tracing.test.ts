@@ -88,7 +88,7 @@ t.test(
     t.match(byMeta, { traceId: OTHER, parent: SPAN, links: [TRACE] }, 'R77 `_meta` is the parent')
     t.match(failed, { attributes: { 'error.type': 'tool_error' }, status: { code: 2 } })
     const asked = drupal.requests.filter(({ path }) => path === '/mcp/tools/site.info')
-    t.same(
+    t.strictSame(
       asked.map(({ headers }) => headers['traceparent']),
       [byHeader, byMeta].map(({ traceId, spanId }) => `00-${traceId}-${spanId}-01`)
     )
