@@ -297,12 +297,14 @@ t.test('a pinned key file that is not usable is said at start, with what to do',
   const pem = (key: KeyObject, type: 'spki' | 'pkcs8' = 'spki') =>
     key.export({ type, format: 'pem' }) as string
   const weak = generateKeyPairSync('rsa', { modulusLength: 1024 })
+  const pss = generateKeyPairSync('rsa-pss', { modulusLength: 2048 })
   const p384 = generateKeyPairSync('ec', { namedCurve: 'P-384' })
   const p256 = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const ed = generateKeyPairSync('ed25519')
   const folder = t.testdir({
     private: pem(p256.privateKey, 'pkcs8'),
     weak: pem(weak.publicKey),
+    pss: pem(pss.publicKey),
     p384: pem(p384.publicKey),
     text: 'not a key',
     p256: pem(p256.publicKey),
@@ -313,6 +315,7 @@ t.test('a pinned key file that is not usable is said at start, with what to do',
   t.throws(read('private'), { message: /holds a private key/ })
   t.throws(read('text'), { message: /holds no PEM public key/ })
   t.throws(read('weak'), { message: /2048 bits/ })
+  t.throws(read('pss'), { message: /must hold RSA/ })
   t.throws(read('p384'), { message: /P-256/ })
   t.match(read('p256')(), { keys: [{ kty: 'EC', crv: 'P-256' }] })
   t.match(read('ed')(), { keys: [{ kty: 'OKP', crv: 'Ed25519' }] })
