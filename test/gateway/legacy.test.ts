@@ -331,12 +331,14 @@ t.test('R46 R47 R48 batches of 2025-03-26', async t => {
     const authorization = `Bearer ${gateway.token({ scopes: ['read:tutorials'] })}`
     const { status } = await gateway.post(
       [
-        rpc('ping'),
+        rpc('tools/call', { name: 'site.info', arguments: {} }),
         rpc('tools/call', { name: 'tutorials.create', arguments: { title: 'x', body: 'y' } }, 2)
       ],
       { ...session, authorization }
     )
     t.equal(status, 403)
+    const last = gateway.drupal.requests.at(-1)
+    t.match(last?.path, '/mcp/tools/list', 'Drupal is asked for the rules and for no call')
   })
 })
 

@@ -172,6 +172,10 @@ t.test('policy.missingScope: hide', async t => {
     absent.text,
     'hidden and unknown are the same words'
   )
+  t.notOk(
+    gateway.drupal.requests.some(({ path }) => /t\.(?:scoped|absent)$/.test(path)),
+    'and Drupal is asked for neither'
+  )
   const status = await gateway.post(call('auth_status'), reader)
   t.notMatch(status.text, 't.scoped', 'nor does the status tell of it')
 })
@@ -179,7 +183,11 @@ t.test('policy.missingScope: hide', async t => {
 t.test('anonymous: public-tools (lazy sign-in)', async t => {
   const gateway = await startGateway(t, {
     drupal: { extraTools: levels },
-    env: { AUTH_ANONYMOUS: 'public-tools', LIMIT_PRINCIPAL: '40/1m' }
+    env: {
+      AUTH_ANONYMOUS: 'public-tools',
+      LIMIT_PRINCIPAL: '40/1m',
+      TRUSTED_PROXIES: '127.0.0.1'
+    }
   })
   const opened = await gateway.post(INITIALIZE)
   t.equal(opened.status, 200, 'initialize without a token')
@@ -262,6 +270,8 @@ t.test('anonymous: public-tools (lazy sign-in)', async t => {
   const statuses: number[] = []
   for (let n = 0; n < 45; n++) statuses.push((await gateway.post(call('t.none'), again)).status)
   t.equal(statuses.at(-1), 429, 'strangers of one address share a budget')
+  const elsewhere = { ...again, 'x-forwarded-for': '203.0.113.9' }
+  t.equal((await gateway.post(call('t.none'), elsewhere)).status, 200, 'another has its own')
   t.equal((await gateway.post(call('t.none'), own)).status, 200, 'which is not that of a principal')
 })
 
