@@ -96,8 +96,14 @@ t.test('R84 R88 which refusal carries which challenge', async t => {
   t.equal(challengeFor(gatewayError('GW_NOT_FOUND'), source), undefined)
 })
 
-t.test('a missing token is no failed attempt', async t => {
-  t.ok(isFailedAttempt('GW_INVALID_TOKEN'))
+t.test('a refused token, Host or Origin is a failed attempt, a missing token is none', async t => {
+  for (const code of [
+    'INVALID_TOKEN',
+    'MALFORMED_AUTHORIZATION',
+    'FORBIDDEN_HOST',
+    'FORBIDDEN_ORIGIN'
+  ])
+    t.ok(isFailedAttempt(`GW_${code}`), code)
   t.notOk(isFailedAttempt('GW_TOKEN_MISSING'))
   t.notOk(isFailedAttempt('GW_INSUFFICIENT_SCOPE'))
 })
