@@ -41,8 +41,10 @@ t.test(
     })
     const connections = connectionsTo(t, site.url)
     for (const body of ['{"text":"plain"}', '{"text":"schön"}', Buffer.alloc(100_000, 'ü'), null]) {
-      const answer = await ask(connections, { method: 'POST', body })
+      const headers = { host: 'cms.example', 'x-name': 'schön' }
+      const answer = await ask(connections, { method: 'POST', headers, body })
       t.equal(answer.status, 200)
+      t.equal(site.seen.at(-1)?.headers['x-name'], 'schön')
       t.equal(site.seen.at(-1)?.body, body?.toString() ?? '')
       t.equal(site.seen.at(-1)?.headers['content-length'], String(Buffer.byteLength(body ?? '')))
     }

@@ -247,6 +247,21 @@ t.test('a Node request under any name shows neither its headers nor its query', 
   t.notMatch(lines[0], /query-value|header-value/)
 })
 
+t.test('scrub leaves the words around a secret, whatever its case and lines', async t => {
+  for (const [text, left] of [
+    ['the Password: "two\nwords", and more', 'the Password: [scrubbed]'],
+    ['with BASIC "two\nwords", and more', 'with BASIC [scrubbed]'],
+    ['Cookie: a=b; c=d\nCOOKIE: e\nnext', 'Cookie: [scrubbed]\nCOOKIE: [scrubbed]\nnext'],
+    ['a dpop%20x, then Bearer: y.', 'a dpop [scrubbed], then Bearer [scrubbed]'],
+    ['TOKEN=x&secret=y&more', 'TOKEN=[scrubbed]&secret=[scrubbed]&more'],
+    ['to /callback?Code=x&state=y', 'to /callback?Code=[scrubbed]&state=y'],
+    ['at https://user:p@ss@cms.example/x', 'at https://[scrubbed]@cms.example/x'],
+    ['DEF50200ab of Drupal, def50200', '[scrubbed] of Drupal, [scrubbed]']
+  ] as const) {
+    t.equal(scrub(text), left)
+  }
+})
+
 t.test('scrub leaves alone what an operator needs', async t => {
   for (const text of [
     'GW_UPSTREAM_TIMEOUT after 60 s at https://drupal.example.com/mcp/tools/search_tutorials',
