@@ -12,7 +12,7 @@ import t from 'tap'
 import { gatewayError } from '../../src/errors.ts'
 import { createAudit, type AuditEntry, type Caller } from '../../src/telemetry/audit.ts'
 import { createLogger, openLogStream } from '../../src/telemetry/log.ts'
-import { scrub } from '../../src/telemetry/scrub.ts'
+import { scrub, scrubStart } from '../../src/telemetry/scrub.ts'
 
 /** A logger and what it wrote. */
 function capture(level = 'trace') {
@@ -321,6 +321,17 @@ t.test('what a client chose costs no more than is shown of it', async t => {
     const { line, read } = audit({ reason: `eyJ${'a'.repeat(before)} ${opaque}${opaque}` })
     t.notMatch(line, 'Zq0', `${before}`)
     t.match(read['reason'], before + 4 + 2 * opaque.length > 512 ? /…$/ : /\[scrubbed\]$/)
+  }
+})
+
+t.test('of a long text its beginning is shown, with an ellipsis', async t => {
+  for (const [text, most, shown] of [
+    ['a b c d', 7, 'a b c d'],
+    ['a b c de', 7, 'a b c …'],
+    ['a b '.repeat(100), 7, 'a b a …'],
+    [`eyJ${'a'.repeat(20)} opaque and more`, 14, '[scrubbed] …']
+  ] as const) {
+    t.equal(scrubStart(text, most), shown)
   }
 })
 

@@ -110,9 +110,13 @@ t.test('a number that is none breaks neither the call nor the scrape', async t =
   metrics.request({ ...call, ...bad, bytesIn: Number.NaN, bytesOut: -5 })
   const samples = await scrape(metrics)
   t.equal(samples.get('mcp_gateway_overhead_duration_seconds_count{method="tools/call"}'), 0)
+  t.equal(samples.get('mcp_gateway_queue_duration_seconds_count{method="tools/call"}'), 0)
   t.equal(samples.get('mcp_gateway_drupal_duration_seconds_count{method="tools/call"}'), 0)
   t.equal(samples.get('mcp_gateway_received_bytes_total'), 0)
   t.equal(samples.get('mcp_gateway_sent_bytes_total'), 0)
+  metrics.request({ ...call, queueMs: 0 })
+  const queued = 'mcp_gateway_queue_duration_seconds_count{method="tools/call"}'
+  t.equal((await scrape(metrics)).get(queued), 1, 'not to have waited is a time')
 })
 
 t.test('a client cannot choose a label: unknown methods and tools become "other"', async t => {
@@ -148,9 +152,17 @@ t.test('label values are capped: the rest is _overflow', async t => {
     metrics.authorizationServerFailure(`kind-${i}`)
     metrics.introspection(5, `outcome-${i}`)
   }
+  metrics.request({ ...call, tool: 'a', outcome: 'GW_OVERLOADED' })
+  for (const method of ['ping', 'tools/list', 'prompts/list', 'unknown'])
+    metrics.request({ ...call, method, tool: undefined })
   const samples = await scrape(metrics)
   const of = (name: string) => [...samples].filter(([series]) => series.startsWith(name))
-  t.equal(of('mcp_gateway_tool_calls_total').length, 4)
+  t.equal(of('mcp_gateway_tool_calls_total').length, 5)
+  t.equal(samples.get('mcp_gateway_tool_calls_total{tool="a",outcome="GW_OVERLOADED"}'), 1)
+  for (const method of ['tools/list', '_overflow', 'other']) {
+    const series = `method="${method}",era="legacy",outcome="ok",status="200"`
+    t.equal(samples.get(`mcp_gateway_requests_total{${series}}`), 1, method)
+  }
   t.equal(samples.get('mcp_gateway_tool_calls_total{tool="_overflow",outcome="ok"}'), 2)
   t.equal(of('mcp_gateway_authorization_server_failures_total').length, 4, 'three and _overflow')
   t.equal(
@@ -217,6 +229,8 @@ t.test('what alerts watch is 0 before the first event, so that increase() sees i
   ]) {
     t.equal(samples.get(`mcp_gateway_${series}`), 0, series)
   }
+  const expiry = 'mcp_gateway_tls_certificate_expiry_timestamp_seconds'
+  t.notOk(samples.has(expiry), 'without a certificate none has ended')
 })
 
 t.test('queue and breaker are asked at scrape time', async t => {
@@ -256,12 +270,12 @@ t.test(
   'names follow the conventions: one prefix, _total for counters, seconds and bytes',
   async t => {
     const text = await build().text()
-    const types = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)]
+    const types = [...text.matchAll(/^# TYPE (\S+) (\S*)$/gm)]
     t.ok(types.length > 15)
     for (const [, name, type] of types) {
       t.match(name, /^mcp_gateway_[a-z_]+$/)
       t.equal(String(name).endsWith('_total'), type === 'counter', `${name} is a ${type}`)
-      if (type === 'histogram') t.match(name, /_seconds$/)
+      t.equal(String(name).endsWith('_duration_seconds'), type === 'histogram', `and so is ${name}`)
     }
   }
 )
