@@ -65,6 +65,12 @@ t.test(
       key.includes('tool_calls_total')
     )
     t.equal(calls.length, 2, 'what is no tool call is not counted as one')
+    for (const other of [{ era: 'modern' }, { status: 404 }] as const) {
+      const { era, status } = { ...call, ...other }
+      metrics.request({ ...call, ...other })
+      const series = `requests_total{method="tools/call",era="${era}",outcome="ok",status="${status}"}`
+      t.equal((await scrape(metrics)).get(`mcp_gateway_${series}`), 1)
+    }
   }
 )
 

@@ -27,6 +27,7 @@ t.test('traceparent and tracestate come in and go out', async t => {
   t.strictSame(traceHeaders(given), { traceparent, tracestate: 'rojo=1' })
   t.equal(readTrace(`00-${traceId}-${spanId}-00`, undefined)?.sampled, false)
   t.equal(readTrace(`00-${traceId}-${spanId}-03`, undefined)?.sampled, true, 'further flags')
+  t.equal(readTrace(`00-${traceId}-${spanId}-10`, undefined)?.sampled, false, 'further flags')
   t.strictSame(traceHeaders({ ...given, sampled: false, state: undefined }), {
     traceparent: `00-${traceId}-${spanId}-00`
   })
@@ -62,6 +63,8 @@ t.test('a tracestate that is long or could split a header is dropped, the trace 
   for (const bad of ['a='.padEnd(513, 'x'), 'a=b\r\nX-Evil: 1', 'a=é', '', ['a=b'], 5]) {
     t.match(readTrace(traceparent, bad), { traceId, state: undefined }, String(bad))
   }
+  const longest = 'a='.padEnd(512, 'x')
+  t.equal(readTrace(traceparent, longest)?.state, longest)
 })
 
 t.test('whatever comes in, what goes out is well-formed', async () => {
