@@ -61,7 +61,7 @@ export async function readAnswer(
   }, timeoutMs)
   try {
     for await (const { data } of readEvents(kept(), { maxLength: maxBytes })) {
-      const message = data === '' ? undefined : parse(data)
+      const message = parse(data)
       const isAnswer = message !== undefined && ('result' in message || 'error' in message)
       if (isAnswer && isFor(id, message)) {
         return { message, text: data, bytes: Buffer.concat(chunks) }

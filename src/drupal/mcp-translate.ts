@@ -35,7 +35,6 @@ async function* read(
     maxLength: bounds.maxBytes,
     details: mayHaveRun
   })) {
-    if (data === '') continue
     const found = findRequest(Buffer.from(data), expected)
     if (found.kind === 'answer') {
       yield { isLast: true, ...finish(found.text ?? data) }
