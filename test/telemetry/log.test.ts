@@ -434,6 +434,24 @@ t.test(
   }
 )
 
+t.test('what is not known of a call is not in its line', async t => {
+  t.strictSame(audit({}).read, {
+    time: '2027-01-15T08:00:00.000Z',
+    type: 'audit',
+    requestId: 'req-1',
+    decision: 'allowed',
+    status: 200,
+    durationMs: 1,
+    bytesIn: 0,
+    bytesOut: 0
+  })
+})
+
+t.test('whatever its numbers and texts are, a line is JSON', async t => {
+  const odd = { durationMs: -0.5, queueMs: Number.NaN, bytesIn: 3e15, tool: 'a\r\nb' }
+  t.match(audit(odd).read, { durationMs: -0.5, queueMs: 0, bytesIn: 3e15, tool: 'a  b' })
+})
+
 t.test('a session and a token keep their hash from call to call', async t => {
   const [one, two, other] = [audit(full), audit(full), audit({ ...full, session: { id: 'other' } })]
   t.equal(one.read['sessionHash'], two.read['sessionHash'])
