@@ -1,13 +1,14 @@
 // Did a key of this issuer sign this token? Keeps each server's JWK set and knows when fetching it again may help. It refuses
 // to know what the token says. jose's remote set is not used: it cannot serve stale keys, and takes a bad signature as final,
 // while Drupal replaces its one key, which has no kid.
+import { createPublicKey, type JsonWebKey } from 'node:crypto'
 import {
   type CompactVerifyGetKey,
   compactVerify,
   createLocalJWKSet,
   decodeProtectedHeader,
   errors,
-  type JSONWebKeySet
+  type JWK
 } from 'jose'
 import type { Config } from '../config/schema.ts'
 import { type GatewayError, gatewayError } from '../errors.ts'
@@ -189,16 +190,28 @@ export async function checkSignature(
 
 /** Makes a set of fetched keys usable. Throws when it is none. A set without any kid ignores the kid of a token. */
 function keySet(document: Record<string, unknown>): KeySet {
-  const { keys } = document as { keys?: { kid?: unknown }[] }
-  if (!Array.isArray(keys) || keys.length === 0 || keys.length > maxKeys) {
+  const list = document['keys']
+  if (!Array.isArray(list) || list.length === 0 || list.length > maxKeys) {
     throw new Error(`the key set must hold 1 to ${maxKeys} keys`)
   }
-  const local = createLocalJWKSet(document as unknown as JSONWebKeySet)
+  const keys = list.filter(isPublicKey)
+  if (keys.length === 0) throw new Error('the key set holds no key that can be used')
+  const local = createLocalJWKSet({ keys })
   const anonymous = keys.every(key => key.kid === undefined)
   return {
     resolve: anonymous ? ({ alg }) => local({ alg }) : local,
     anonymous,
     lastSigner: undefined
+  }
+}
+
+/** RFC 7517 §5: what is no key, or one that nobody here can read, is passed over; the rest of the set counts. */
+function isPublicKey(jwk: unknown): jwk is JWK {
+  try {
+    createPublicKey({ key: jwk as JsonWebKey, format: 'jwk' })
+    return true
+  } catch {
+    return false
   }
 }
 

@@ -347,7 +347,15 @@ t.test(
         .setExpirationTime(Math.ceil(now() / 1000) + 100_000)
         .sign(pairs[index]!.privateKey)
 
-    for (const unusable of [[], 'none', [null], Array.from({ length: 33 }, () => jwks[0])]) {
+    const broken = [
+      null,
+      'x',
+      [],
+      {},
+      { kty: 'RSA', kid: 'k0' },
+      { kty: 'EC', crv: 'P-256', x: 'a' }
+    ]
+    for (const unusable of [[], 'none', broken, Array.from({ length: 33 }, () => jwks[0])]) {
       keys = unusable
       advance(1)
       t.equal(
@@ -362,6 +370,12 @@ t.test(
     for (const index of algorithms.keys()) t.equal(await judged(parts, await sign(index)), 'ok')
     t.equal(await judged(parts, await sign(3, { alg: 'Ed25519' })), 'ok', 'RFC 9864 name of EdDSA')
     t.equal(await judged(parts, await sign(0, { kid: 'any' })), 'ok', 'no key has a kid')
+
+    keys = [...broken, ...jwks]
+    advance(3600)
+    for (const index of algorithms.keys())
+      t.equal(await judged(parts, await sign(index)), 'ok', 'what is no key is passed over')
+    t.equal(await judged(parts, await sign(0, { kid: 'any' })), 'ok', 'and its kid is none')
 
     keys = jwks.map((key, index) => ({ ...key, kid: `k${index}`, use: 'sig' }))
     advance(3600)

@@ -114,7 +114,8 @@ t.test('from outside', async t => {
     ['no key', 'keys', () => void (faults.publishedKeys = []), 'failed', /no keys/, /generate-keys/],
     ['a short key', 'keys', () => void (faults.publishedKeys = [jwk(1024)]), 'failed', /RSA of 1024 bits/, /generate-keys/],
     ['a private key', 'keys', () => void (faults.publishedKeys = [{ ...jwk(2048), d: 'AQ' }]), 'failed', /private key is published/, /off the network/],
-    ['keys that cannot be used', 'keys', () => void (faults.publishedKeys = [jwk(2048), { kty: 'XX' }, null as never]), 'warning', /kty "XX".*kty nothing/, /generate-keys/],
+    ['keys that cannot be used', 'keys', () => void (faults.publishedKeys = [jwk(2048), { kty: 'XX' }, null as never, 'x' as never]), 'warning', /kty "XX".*kty nothing/, /generate-keys/],
+    ['no key that can be used', 'keys', () => void (faults.publishedKeys = [{ kty: 'XX' }]), 'failed', /no usable key/, /generate-keys/],
     ['several, of other kinds', 'keys', () => void (faults.publishedKeys = [generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' }), generateKeyPairSync('ed25519').publicKey.export({ format: 'jwk' })]), 'ok', /2 keys: prime256v1, ed25519/, /^$/],
     ['an object instead of a list', 'as-scopes', () => void drupal.site.scopes.push({ name: 'profile', grants: [] }), 'failed', /an object, not a list/, /OpenID Connect/]
   ])

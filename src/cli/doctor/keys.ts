@@ -43,6 +43,7 @@ async function keys({ config, facts, askDrupal }: Context): Promise<Finding> {
   const read = list.map(readKey)
   const problems = read.flatMap(({ finding }) => finding ?? [])
   facts.keys = list.filter((_, index) => read[index]!.key !== undefined)
+  if (facts.keys.length === 0) problems.push(failed('there is no usable key'))
   const sizes = read.flatMap(({ key }) => (key === undefined ? [] : describe(key))).join(', ')
   return worst(problems, `${list.length === 1 ? '1 key' : `${list.length} keys`}: ${sizes}`)
 }
@@ -56,8 +57,9 @@ function pinned(file: string, facts: Context['facts']): Finding {
   }
 }
 
-function readKey(jwk: Json | null): { key?: KeyObject; finding?: Finding } {
-  if (jwk !== null && 'd' in jwk) {
+function readKey(jwk: unknown): { key?: KeyObject; finding?: Finding } {
+  const members = Object(jwk) as Json
+  if ('d' in members) {
     return {
       finding: failed('a private key is published', `Take the site off the network. ${NEW_KEYS}`)
     }
@@ -66,7 +68,7 @@ function readKey(jwk: Json | null): { key?: KeyObject; finding?: Finding } {
   try {
     key = createPublicKey({ key: jwk as JsonWebKey, format: 'jwk' })
   } catch {
-    return { finding: warning(`a key cannot be used: kty ${quote(jwk?.['kty'])}`) }
+    return { finding: warning(`a key cannot be used: kty ${quote(members['kty'])}`) }
   }
   const bits = key.asymmetricKeyDetails?.modulusLength
   if (bits !== undefined && bits < LEAST_BITS) {
