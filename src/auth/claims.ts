@@ -83,12 +83,17 @@ function clientOf(claims: JsonObject, audience: readonly string[]): string {
   return audience.length === 1 && only !== undefined && !isUrl(only) ? only : ''
 }
 
-/** The claims with what the server's answer about the token may change: an earlier end, fewer scopes. Nothing else. */
+/**
+ * The claims with what the server's answer about the token may change: a later beginning, an earlier end, fewer scopes, that it is
+ * bound to a key. Nothing else: Drupal's sub, aud, iss and client_id are others than those of the token.
+ */
 export function narrowClaims(claims: JsonObject, answer: JsonObject): JsonObject {
-  const { exp } = answer
+  const { exp, nbf, cnf } = answer
   const granted = scopesOf(answer)
   return {
     ...claims,
+    cnf: cnf ?? claims['cnf'],
+    ...(typeof nbf === 'number' && { nbf: Math.max(nbf, (claims['nbf'] as number) ?? nbf) }),
     ...(typeof exp === 'number' && { exp: Math.min(exp, claims['exp'] as number) }),
     ...(granted && { scope: scopesOf(claims)?.filter(scope => granted.includes(scope)) ?? [] })
   }

@@ -479,7 +479,7 @@ t.test('one question per token at a time, and a bound on all of them', async t =
   t.equal(seen.length, 64)
 })
 
-t.test('a signed JWT: the answer may end it earlier and take scopes, and nothing else', async t => {
+t.test('a signed JWT: the answer may take from what it says, and nothing else', async t => {
   const time = clock()
   const site = await startDrupal({ now: time.now })
   t.teardown(() => site.close())
@@ -525,6 +525,16 @@ t.test('a signed JWT: the answer may end it earlier and take scopes, and nothing
   t.equal(await judged(parts, site.mint().token), 'no-scope')
   answer = { active: true, exp: seconds - 60 }
   t.equal(await judged(parts, site.mint().token), 'expired')
+  answer = { active: true, nbf: seconds + 60 }
+  t.equal(await judged(parts, site.mint().token), 'not-yet-valid')
+  t.equal(await judged(parts, site.mint({ claims: { nbf: undefined } }).token), 'not-yet-valid')
+  answer = { active: true, nbf: 0 }
+  const early = site.mint({ claims: { nbf: seconds + 60 } }).token
+  t.equal(await judged(parts, early), 'not-yet-valid', 'never earlier')
+  answer = { active: true, cnf: { jkt: 'x' } }
+  t.equal(await judged(parts, site.mint().token), 'type', 'bound to a key: RFC 9449 §6.2')
+  answer = { active: true, nbf: null, cnf: null }
+  t.equal(await judged(parts, site.mint().token), 'ok')
   answer = { active: true, exp: seconds + 1e6 }
   const late = await parts.verifier.verify(site.mint({ expiresIn: 50 }).token)
   t.ok(late.ok && late.principal.expiresAt < seconds + 60, 'never later')
