@@ -37,11 +37,23 @@ export function decodeJwt(token: string, algorithms: readonly string[]): Decoded
   if (kid !== undefined && typeof kid !== 'string') return refused('malformed', 'kid is no text')
   const claims = decodePart(body)
   if (claims === undefined) return refused('malformed', 'the payload is no JSON object')
-  // One token has one spelling: otherwise a refused token would come back as another text.
+  // One signature has one spelling: otherwise a refused token would come back as another text.
   if (signature === '' || bytesOf(signature) === undefined) {
     return refused('malformed', 'the signature is not base64url')
   }
   return { kind: 'jwt', header, claims }
+}
+
+/** How many points there are on P-256 (FIPS 186-5, SP 800-186 §3.2.1.3). */
+const order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n
+
+/** Whoever holds a token with the signature (R, S) of ES256 can write the other that is as good: (R, order − S). */
+export function twinOf(token: string): string {
+  const start = token.lastIndexOf('.') + 1
+  const signature = Buffer.from(token.slice(start), 'base64url')
+  const other = order - BigInt(`0x${signature.toString('hex', 32)}`)
+  signature.write(other.toString(16).padStart(64, '0'), 32, 'hex')
+  return token.slice(0, start) + signature.toString('base64url')
 }
 
 function bytesOf(part: string): Buffer | undefined {

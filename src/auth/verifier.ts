@@ -15,7 +15,7 @@ import type { Discovery } from './discovery.ts'
 import type { VerifierEvents } from './events.ts'
 import type { Introspection, IntrospectionAnswer } from './introspection.ts'
 import type { Keys } from './jwks.ts'
-import { algorithmNames, decodeJwt } from './jwt.ts'
+import { algorithmNames, decodeJwt, twinOf } from './jwt.ts'
 import type { Principal } from './principal.ts'
 import type { Verdict, Verifier, VerdictSource } from './verdict.ts'
 import { createVerdictMemory } from './verdict-memory.ts'
@@ -131,10 +131,14 @@ export function createVerifier(options: Options): Verifier {
       .then(answer => settle(token, header, claims, answer))
     // Mode both: a token never seen here is believed by its signature while its liveness is asked; once seen, the answer is
     // waited for, so that a revoked token lives OAUTH_TOKEN_CACHE_TTL at the most, and fails closed.
-    if (oauth.validation === 'introspection' || seenBefore) return live
+    if (oauth.validation === 'introspection' || seenBefore || isSeenTwin(token, header)) return live
     live.catch(() => {})
     return acceptSigned(token, principal)
   }
+
+  /** Whether the token was seen with the other signature of ES256, which its holder can make: it would be a first sight again. */
+  const isSeenTwin = (token: string, { alg }: JsonObject) =>
+    alg === 'ES256' && memory.find(twinOf(token)) !== undefined
 
   /**
    * Who only introspects can do without keys where the server is shown the whole token: then it checks the signature (RFC 7662

@@ -1,6 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { text } from 'node:stream/consumers'
+import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import t, { type Test } from 'tap'
+import { twinOf } from '../../src/auth/jwt.ts'
 import { type DrupalDouble, type DrupalOptions, startDrupal } from '../../src/demo/double.ts'
 import { isGatewayError } from '../../src/errors.ts'
 import { makeParts, type Parts, resource, type Wishes } from './fixtures/parts.ts'
@@ -247,6 +249,35 @@ t.test(
     }
   }
 )
+
+t.test('mode both: the other signature of ES256 brings no dead token back', async t => {
+  const { privateKey, publicKey } = await generateKeyPair('ES256')
+  const keys = [await exportJWK(publicKey)]
+  const wishes: Wishes = {
+    oauth: { validation: 'both', tokenCacheTtlSeconds: 60 },
+    fetch: async (url, init) => (url.endsWith('/jwks') ? Response.json({ keys }) : fetch(url, init))
+  }
+  const { parts, state, origin, now, advance } = await standardServer(t, wishes)
+  state.metadata = { jwks_uri: `${origin}/jwks` }
+  state.answer = { active: true }
+  const token = await new SignJWT({ scope: 'read:tutorials', client_id: 'c' })
+    .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt' })
+    .setIssuer(origin)
+    .setAudience(resource)
+    .setExpirationTime(now() / 1000 + 3600)
+    .sign(privateKey)
+  const twin = twinOf(token)
+  t.equal(twinOf(twin), token)
+  const elsewhere = makeParts({ drupalUrl: origin, now, ...wishes })
+  t.match(await elsewhere.verifier.verify(twin), { ok: true }, 'the server signed it as well')
+  t.match(await parts.verifier.verify(token), { ok: true, source: 'jwt' }, 'first sight')
+  state.answer = { active: false }
+  advance(60)
+  t.equal(await judged(parts, token), 'inactive')
+  t.equal(await judged(parts, twin), 'inactive')
+  advance(600)
+  t.equal(await judged(parts, twin), 'inactive')
+})
 
 t.test(
   'mode both fails closed: the server down, a verdict lives until its bound, then 503',
