@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { parse } from 'yaml'
 import { loadConfig } from '../../src/config/load.ts'
+import { builtProgram } from '../fixtures/program.ts'
 import { known } from './agreement.ts'
 import { needs, root, tools } from './tools.ts'
 
@@ -98,6 +99,15 @@ t.test('the systemd unit', needs(tools.systemdAnalyze), async t => {
   })
   t.ok(stop > config.server.shutdownTimeoutSeconds + config.server.readinessDelaySeconds)
   t.match(readFileSync(unit, 'utf8'), /^Environment=SESSION_SECRET_FILE=%d\/session-secret$/m)
+})
+
+t.test('the systemd unit: what starting anew does not mend is not started anew', async t => {
+  const { status } = spawnSync(process.execPath, [builtProgram(), 'serve'], {
+    env: { SESSION_SECRET_FILE: 'missing' }
+  })
+  const unit = text('hosting/plain-vps/drupal-mcp-gateway.service')
+  t.match(unit, /^Restart=on-failure$/m)
+  t.equal(/^RestartPreventExitStatus=(.*)$/m.exec(unit)?.[1], String(status))
 })
 
 t.test('the systemd unit allows what V8 calls', needs(tools.systemdAnalyze), async t => {
