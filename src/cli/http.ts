@@ -8,7 +8,7 @@ import {
   type RequestInit,
   type Response as Answer
 } from 'undici'
-import { Failure, systemCode } from './failure.ts'
+import { exitCodes, Failure, systemCode } from './failure.ts'
 
 export type { Answer }
 export type Fetch = (url: string, init?: RequestInit) => Promise<Answer>
@@ -24,15 +24,29 @@ export interface Http {
   close(): Promise<void>
 }
 
+/**
+ * The proxy that the environment names; empty: none. Without a scheme it is asked by http, as curl does. Throws a Failure without
+ * the value, which may hold a password.
+ */
+function proxyOf(name: 'HTTP_PROXY' | 'HTTPS_PROXY'): string {
+  const text = (process.env[name.toLowerCase()] ?? process.env[name] ?? '').trim()
+  const url = text === '' || text.includes('://') ? text : `http://${text}`
+  const kind = URL.canParse(url) ? new URL(url).protocol : undefined
+  if (url === '' || ['http:', 'https:', 'socks:', 'socks5:'].includes(kind ?? '')) return url
+  const wanted = 'the URL of a proxy, such as http://proxy.example.org:3128'
+  throw new Failure(`${name} is not ${wanted}. Correct it, or unset it.`, exitCodes.usage)
+}
+
 /** Opens connections; HTTP_PROXY, HTTPS_PROXY and NO_PROXY are obeyed, but for this machine. */
 export function openHttp(): Http {
   // A tool may run, and a stream be silent, for longer than undici's 300 s.
   const options = { headersTimeout: 0, bodyTimeout: 0, connect: { timeout: 10_000 } }
-  const proxied = ['http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'].some(
-    name => process.env[name]
-  )
+  const proxies = { httpProxy: proxyOf('HTTP_PROXY'), httpsProxy: proxyOf('HTTPS_PROXY') }
   const direct = new Agent(options)
-  const outward = proxied ? new EnvHttpProxyAgent({ ...options, factory: tunnelledOnce }) : direct
+  const outward =
+    proxies.httpProxy || proxies.httpsProxy
+      ? new EnvHttpProxyAgent({ ...options, ...proxies, factory: tunnelledOnce })
+      : direct
   return {
     fetch: (url, init) => {
       const headers = new Headers(init?.headers as ConstructorParameters<typeof Headers>[0])

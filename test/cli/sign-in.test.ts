@@ -1041,6 +1041,39 @@ t.test('what is sent, and to whom', async t => {
   await proxied.close()
 })
 
+t.test('a proxy of the environment needs no scheme, and what is none is said', async t => {
+  let tunnel: string | undefined
+  const proxy = createServer().on('connect', (request, socket) => {
+    tunnel = request.url
+    socket.end('HTTP/1.1 502 No\r\n\r\n')
+  })
+  await new Promise<void>(resolve => proxy.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => proxy.close())
+  t.teardown(() => delete process.env['https_proxy'])
+  const { port } = proxy.address() as AddressInfo
+  for (const [host, value] of [
+    ['a.example.org:443', `127.0.0.1:${port}`],
+    ['b.example.org:443', ` localhost:${port} `],
+    ['c.example.org:443', `user:secret@127.0.0.1:${port}`]
+  ] as const) {
+    process.env['https_proxy'] = value
+    const proxied = openHttp()
+    await t.rejects(ask(proxied.fetch, `https://${host}/`), { message: /cannot be reached/ })
+    t.equal(tunnel, host, value)
+    await proxied.close()
+  }
+  for (const value of ['://proxy', 'ftp://user:secret@proxy', 'proxy:3128:', 'a b']) {
+    process.env['https_proxy'] = value
+    t.throws(() => openHttp(), {
+      exitCode: 2,
+      message:
+        'HTTPS_PROXY is not the URL of a proxy, such as http://proxy.example.org:3128. Correct it, or unset it.'
+    })
+  }
+  process.env['https_proxy'] = ' '
+  await openHttp().close()
+})
+
 t.test('tokens that are brought along', async t => {
   t.equal(givenToken({}, undefined), undefined)
   const env = { DRUPAL_MCP_TOKEN: ' abc \n' }
