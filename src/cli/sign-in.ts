@@ -1,6 +1,6 @@
 // One sign-in from beginning to end: discovery, the client, the flow, and the credential that is kept. It talks to people through
 // `tell` alone, so `login` and `connect` share it.
-import { readBoolean } from '../config/boolean.ts'
+import { booleanWords, readBoolean } from '../config/boolean.ts'
 import { codeFlow, defaultRedirectUri } from './code-flow.ts'
 import { type Credential, type Grant, type Vault } from './credentials.ts'
 import type { Env } from './credentials-home.ts'
@@ -96,8 +96,11 @@ function chooseGrant(wish: SignIn, { server, deviceFlowIsOff }: Discovered): Gra
       exitCodes.usage
     )
   }
-  const switchedOff = readBoolean(env['OAUTH_DEVICE_FLOW_ENABLED'] ?? '') === false
-  const obstacle = switchedOff
+  const isEnabled = readBoolean(env['OAUTH_DEVICE_FLOW_ENABLED']?.trim() || 'true')
+  if (isEnabled === undefined) {
+    throw new Failure(`OAUTH_DEVICE_FLOW_ENABLED must be ${booleanWords}.`, exitCodes.usage)
+  }
+  const obstacle = !isEnabled
     ? 'The device flow is switched off here (OAUTH_DEVICE_FLOW_ENABLED=false).'
     : deviceFlowIsOff
       ? 'The operator of the gateway has switched the device flow off (OAUTH_DEVICE_FLOW_ENABLED=false).'

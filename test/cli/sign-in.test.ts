@@ -330,6 +330,13 @@ t.test('the device flow', async t => {
     t.equal(code, 0, 'without a browser here, the address is shown')
     t.match(stdout, /switched off here.*this is CI.*ssh -L/)
   })
+  t.test('is not switched off by a word that is neither yes nor no, which is said', async t => {
+    const { wish } = await start({ env: { OAUTH_DEVICE_FLOW_ENABLED: 'maybe' } })
+    await t.rejects(signIn(wish), {
+      exitCode: 2,
+      message: /OAUTH_DEVICE_FLOW_ENABLED must be true or false.*yes, no/
+    })
+  })
   t.test('can be switched off by the gateway’s operator', async t => {
     const own = await serve(t, (request, response) => {
       const issuer = `http://${request.headers.host}`
