@@ -163,6 +163,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
       createProxy({
         config,
         pool,
+        sessions,
         streams,
         legacy,
         upstreamSessions,

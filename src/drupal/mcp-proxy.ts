@@ -6,6 +6,8 @@ import type { Readable } from 'node:stream'
 import type { Config } from '../config/schema.ts'
 import { gatewayError, isGatewayError } from '../errors.ts'
 import type { SessionState } from '../mcp/call.ts'
+import type { Sessions } from '../mcp/session.ts'
+import { untilGone } from './in-flight.ts'
 import { withId } from './mcp-answer.ts'
 import { refuseOrPass, requestHeaders, rpcCode, typeOf } from './mcp-ask.ts'
 import type { Answer } from './exchange.ts'
@@ -21,6 +23,7 @@ export interface ProxyOptions {
   pool: DrupalPool
   streams: Streams
   legacy: Pick<LegacyRelay, 'holderOf'>
+  sessions: Pick<Sessions, 'open'>
   upstreamSessions: Pick<UpstreamSessions, 'reopen'>
   replayEdit: ReturnType<typeof createReplayEdit>
   /** Answers GET where the upstream has no stream for this client. */
@@ -66,7 +69,7 @@ function failure(error: NodeJS.ErrnoException): Error {
 
 /** GET on '/'. */
 export function createProxy(options: ProxyOptions): FastifyPluginAsync {
-  const { config, pool, streams, legacy, upstreamSessions } = options
+  const { config, pool, sessions, streams, legacy, upstreamSessions } = options
   // Learned from the first stream. Until then a 404 that is no answer of MCP says that there is no route, and not that the session,
   // which all other requests go on in, is lost.
   let hasStreams = false
@@ -82,6 +85,20 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
         callback(error && Object.assign(new Error('no answer'), { code }), data)
       })
     }
+  }
+
+  function refuse(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    place: () => void,
+    error: unknown
+  ): void {
+    place()
+    if (reply.raw.destroyed) request.outcome = 'aborted'
+    // Forbidden is 200 and JSON: the SDKs take that for a stream that has ended, and open it again every second, for good.
+    const isForbidden = isGatewayError(error) && error.code === 'GW_UPSTREAM_FORBIDDEN'
+    if (reply.raw.destroyed) void reply.code(499).send()
+    else void reply.send(isForbidden ? noStream(error.reason) : error)
   }
 
   async function open(
@@ -100,10 +117,9 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     // A client that goes before the upstream answers is seen here only.
     reply.raw.once('close', place)
     try {
-      await follow(request, reply, dest, proxyOptions, session, place, false)
+      await follow(request, reply, dest, proxyOptions, place, false)
     } catch (error) {
-      place()
-      throw error
+      refuse(request, reply, place, error)
     }
   }
 
@@ -112,11 +128,10 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     reply: FastifyReply,
     dest: string,
     proxyOptions: Parameters<FastifyReply['from']>[1],
-    session: SessionState,
     place: () => void,
     isReopened: boolean
   ): Promise<void> {
-    const holder = legacy.holderOf(session)
+    const holder = legacy.holderOf(request.call.session as SessionState)
     const current = await holder.get()
     const caller = callerOf(request)
     const lastEventId = request.headers['last-event-id']
@@ -129,21 +144,16 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
       },
       'text/event-stream'
     )
-    const worker = await pool.acquire(caller.principalKey ?? '')
+    const worker = await pool.acquire(caller.principalKey ?? '', untilGone(reply))
     reply.raw.once('close', () => worker.release())
-    const refuse = (error: unknown) => {
-      place()
-      // Forbidden is 200 and JSON: the SDKs take that for a stream that has ended, and open it again every second, for good.
-      const isForbidden = isGatewayError(error) && error.code === 'GW_UPSTREAM_FORBIDDEN'
-      void reply.send(isForbidden ? noStream(error.reason) : error)
-    }
+    const refused = (error: unknown) => refuse(request, reply, place, error)
 
-    async function refused(answer: Answer, stream: Readable): Promise<void> {
+    async function judge(answer: Answer, stream: Readable): Promise<void> {
       answer.body = await readAll(stream, requestable.headersTimeout)
       const isRoute = answer.status !== 404 || hasStreams || rpcCode(answer) !== undefined
       if (isRoute && isLost(answer) && current.id !== '' && !isReopened) {
         await upstreamSessions.reopen(holder, caller, current)
-        await follow(request, reply, dest, proxyOptions, session, place, true)
+        await follow(request, reply, dest, proxyOptions, place, true)
         return
       }
       const { status } = answer
@@ -161,6 +171,23 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
       void reply.code(status).header('content-type', 'application/json').send(shown)
     }
 
+    async function begin(stream: Readable): Promise<void> {
+      hasStreams = true
+      stream.on('error', () => {})
+      // Ended while the upstream was asked: nobody ends its streams any more (R28).
+      const sealed = String(request.headers['mcp-session-id'])
+      if ((await sessions.open(sealed, caller.principalKey ?? '')) === undefined) {
+        throw gatewayError('GW_SESSION_NOT_FOUND', { reason: 'ended meanwhile' })
+      }
+      if (stream.errored !== null) throw failure(stream.errored)
+      streams.relay(request, reply.code(200), stream, {
+        whenGone: 'abort',
+        place,
+        edit: options.replayEdit(request),
+        until: request.principal?.expiresAt
+      })
+    }
+
     reply.from(dest, {
       ...proxyOptions,
       // Nothing of the client's query reaches Drupal.
@@ -170,7 +197,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
       onError(_reply, { error }) {
         worker.report('failure')
         worker.release()
-        refuse(failure(error))
+        refused(failure(error))
       },
       onResponse(_request, _reply, response) {
         // A stream holds a place until it is there, and none while it waits for news.
@@ -188,16 +215,12 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
         const answer = { status, headers: found, body: Buffer.alloc(0) }
         // In a coding that nobody asked for they would reach the client as they are, and without its name.
         const { 'content-encoding': coding = 'identity' } = found
-        if (status !== 200 || coding !== 'identity' || typeOf(answer) !== 'text/event-stream') {
-          refused(answer, stream).catch(refuse)
-          return
-        }
-        hasStreams = true
-        streams.relay(request, reply.code(200), stream, {
-          whenGone: 'abort',
-          place,
-          edit: options.replayEdit(request),
-          until: request.principal?.expiresAt
+        const isStream =
+          status === 200 && coding === 'identity' && typeOf(answer) === 'text/event-stream'
+        const answered = isStream ? begin(stream) : judge(answer, stream)
+        answered.catch((error: unknown) => {
+          stream.destroy()
+          refused(error)
         })
       }
     })

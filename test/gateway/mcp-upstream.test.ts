@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import type { ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, connect } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
@@ -1370,6 +1370,54 @@ t.test('GET and DELETE where the upstream is busy or lost', async t => {
   await pending
   server.answer = (_seen, lost) => lost.destroy()
   t.equal((await fetch(gateway.url, { method: 'DELETE', headers: session })).status, 204)
+})
+
+t.test('a client that goes while its GET waits for a worker of Drupal takes none', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, {
+    ADMIN_PORT: '0',
+    DRUPAL_MAX_CONCURRENCY: '1',
+    DRUPAL_QUEUE_TIMEOUT: '1'
+  })
+  const session = await gateway.initialize(gateway.token())
+  const begun = new Promise<ServerResponse>(resolve => {
+    server.onRequest = (_message, response) => resolve(response)
+  })
+  const pending = gateway.post(call(), session)
+  const response = await begun
+  const stop = new AbortController()
+  const news = gateway.listen(session, stop.signal)
+  const heard = gateway.audited.length
+  const metrics = async () => (await gateway.gateway.admin?.inject('/metrics'))?.body ?? ''
+  while (!(await metrics()).includes('queued_calls 1')) await nextTurn()
+  stop.abort()
+  await t.rejects(news)
+  while (gateway.audited.length === heard) await nextTurn()
+  t.match(gateway.audited.at(-1), /"status":499/)
+  json(response, { jsonrpc: '2.0', id: 1, result: {} })
+  await pending
+  server.onRequest = (_message, next) => json(next, { jsonrpc: '2.0', id: 1, result: {} })
+  t.equal((await gateway.post(call(), session)).status, 200)
+})
+
+t.test('R28 a session that ends while its GET is being opened has no stream', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const { answer } = server
+  const asked = new Promise<ServerResponse>(resolve => {
+    server.answer = (seen, response, request) => {
+      if (seen.method === 'GET') resolve(response)
+      else answer(seen, response, request)
+    }
+  })
+  const news = gateway.listen(session)
+  const response = await asked
+  const gone = closed(response)
+  t.equal((await fetch(gateway.url, { method: 'DELETE', headers: session })).status, 204)
+  events(response)({ jsonrpc: '2.0', method: 'x' })
+  t.equal((await news).status, 404)
+  await gone
 })
 
 t.test('initialize on a stream with more than the answer', async t => {
