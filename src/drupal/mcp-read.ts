@@ -3,7 +3,7 @@
 import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
 import { isObject, type Params, type RequestId } from '../mcp/call.ts'
-import { readEvents } from '../mcp/sse-events.ts'
+import { readEvents, writeEvent } from '../mcp/sse-events.ts'
 import type { Answer } from './exchange.ts'
 import { readRpc, unusable } from './mcp-ask.ts'
 
@@ -23,7 +23,7 @@ export interface ReadAnswer {
   message: Params
   /** Its own text. */
   text: string
-  /** Everything that came, up to its end. */
+  /** As it came; of a stream, the events up to it that are no answer to somebody else. */
   bytes: Buffer
 }
 
@@ -43,29 +43,27 @@ export async function readAnswer(
     if (!isFor(id, message)) throw unusable('an answer for another id')
     return { message, text: answer.body.toString(), bytes: answer.body }
   }
-  const chunks: Buffer[] = []
+  const passing: string[] = []
   let length = 0
-  async function* kept(): AsyncGenerator<Buffer> {
-    for await (const chunk of stream as AsyncIterable<Buffer>) {
-      length += chunk.length
-      if (length > maxBytes) {
-        throw gatewayError('GW_UPSTREAM_TOO_LARGE', { reason: `more than ${maxBytes} bytes` })
-      }
-      chunks.push(chunk)
-      yield chunk
-    }
-  }
   const late = setTimeout(() => {
     const reason = `no answer on the stream within ${timeoutMs} ms`
     stream.destroy(gatewayError('GW_UPSTREAM_TIMEOUT', { reason }))
   }, timeoutMs)
   try {
-    for await (const { data } of readEvents(kept(), { maxLength: maxBytes })) {
+    for await (const { data, id: eventId } of readEvents(stream, { maxLength: maxBytes })) {
+      length += data.length
+      if (length > maxBytes) {
+        throw gatewayError('GW_UPSTREAM_TOO_LARGE', { reason: `more than ${maxBytes} bytes` })
+      }
       const message = parse(data)
       const isAnswer = message !== undefined && ('result' in message || 'error' in message)
       if (isAnswer && isFor(id, message)) {
-        return { message, text: data, bytes: Buffer.concat(chunks) }
+        passing.push(writeEvent(data, eventId))
+        return { message, text: data, bytes: Buffer.from(passing.join('')) }
       }
+      const isNews = message !== undefined && 'method' in message && !isAnswer
+      const isPriming = data === '' && eventId !== undefined
+      if (isNews || isPriming) passing.push(writeEvent(data, eventId))
     }
   } finally {
     clearTimeout(late)

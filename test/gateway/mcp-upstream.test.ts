@@ -1436,6 +1436,28 @@ t.test('initialize on a stream with more than the answer', async t => {
   )
 })
 
+t.test('R19 a list on a stream: its own answer, once, and no other’s', async t => {
+  const news = { jsonrpc: '2.0', method: 'notifications/message', params: { data: 'grüße' } }
+  const list = (id: unknown, tools: unknown[]) => ({ jsonrpc: '2.0', id, result: { tools } })
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  server.answer = (_seen, response) => {
+    const said = [news, list(2, ['another’s']), rpc('x', {}, 7), list(1, []), list(1, ['again'])]
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    const events = said.map(message => `data: ${JSON.stringify(message)}\n\n`)
+    response.end(`id: first\ndata:\n\nretry: 5\n\ndata: nonsense\n\n${events.join('')}`)
+  }
+  const { text } = await gateway.post(rpc('tools/list'), session)
+  const shown = [...text.matchAll(/^data: (.+)$/gm)].map(([, data]) => data)
+  const passing = [news, rpc('x', {}, 7), list(1, [])]
+  t.strictSame(
+    shown,
+    passing.map(message => JSON.stringify(message))
+  )
+  t.match(text, /^(event: message\n)?id: first\ndata:/, 'R43')
+})
+
 t.test('R90 a certificate that nobody vouches for gets no token, by no verb', async t => {
   const tls = new URL('../clients/fixtures/tls/', import.meta.url)
   const asked: string[] = []
