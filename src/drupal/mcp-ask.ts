@@ -1,7 +1,13 @@
 // One question to an upstream that speaks MCP, with a place in Drupal's queue for as long as it works on it: the whole answer, or
 // its events as they come. It refuses to know sessions, eras and what is asked.
 import type { Config } from '../config/schema.ts'
-import { errorTable, type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
+import {
+  type ErrorCode,
+  errorTable,
+  type GatewayError,
+  gatewayError,
+  isGatewayError
+} from '../errors.ts'
 import { isObject, type Params } from '../mcp/call.ts'
 import { type Asked, refusal } from './answers.ts'
 import { type Answer, exchange, type Signal } from './exchange.ts'
@@ -53,6 +59,15 @@ function outcomeOf(error: unknown): Outcome {
   if (!isGatewayError(error)) return 'unknown'
   return error.code === 'GW_UPSTREAM_TOO_LARGE' ? 'success' : 'failure'
 }
+
+const ofSite: ReadonlySet<string> = new Set<ErrorCode>([
+  'GW_UPSTREAM_UNAVAILABLE',
+  'GW_UPSTREAM_TIMEOUT',
+  'GW_OVERLOADED'
+])
+
+/** Whether the site failed, and would have failed anybody, whatever token came. */
+export const isOfSite = (error: unknown) => isGatewayError(error) && ofSite.has(error.code)
 
 export function createAsk(config: Config, pool: DrupalPool): Ask {
   const { drupal } = config

@@ -16,7 +16,7 @@ import { discoverResult, gatewayInfo, type ServerDescription } from '../mcp/serv
 import { LEGACY_VERSIONS } from '../mcp/version.ts'
 import type { Answer, Signal } from './exchange.ts'
 import { untilGone } from './in-flight.ts'
-import { type Caller, refuseOrPass, unusable } from './mcp-ask.ts'
+import { type Caller, isOfSite, refuseOrPass, unusable } from './mcp-ask.ts'
 import type { Eras } from './mcp-eras.ts'
 import { callerOf } from './mcp-legacy.ts'
 import type { Listening } from './listening.ts'
@@ -99,8 +99,12 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
     const key = caller.principalKey ?? ''
     const shared = kept.get(key)
     if (shared !== undefined && performance.now() - shared.since < longestMs) {
-      // A refusal may be for the token of who asked: whoever waited for it asks for himself.
-      return shared.found.catch(() => sessionOf(caller, longestMs))
+      // A refusal may be for the token of who asked: whoever waited for it asks for himself. Of a site that is down, each would wait
+      // for the time-outs of all before him.
+      return shared.found.catch((error: unknown) => {
+        if (isOfSite(error)) throw error
+        return sessionOf(caller, longestMs)
+      })
     }
     const found = open(key, caller)
     kept.set(key, { since: performance.now(), found })

@@ -6,7 +6,14 @@ import type { Config } from '../config/schema.ts'
 import { isObject, type Params } from '../mcp/call.ts'
 import { retryAfterSeconds } from './answers.ts'
 import type { Answer, Signal } from './exchange.ts'
-import { type Ask, type Caller, type Question, refuseOrPass, unusable } from './mcp-ask.ts'
+import {
+  type Ask,
+  type Caller,
+  isOfSite,
+  type Question,
+  refuseOrPass,
+  unusable
+} from './mcp-ask.ts'
 import { readAnswer, readBounds } from './mcp-read.ts'
 import { isLocked, isLost } from './mcp-session-told.ts'
 import { createFairQueue, type FairQueue } from './queue.ts'
@@ -188,7 +195,10 @@ export function createUpstreamSessions(ask: Ask, config: Config): UpstreamSessio
     if (under !== undefined) {
       if (under.token === token) return under.done
       // A refusal may be for the token of who asked: whoever waited for it with another one asks for himself.
-      return under.done.catch(() => reopen(holder, caller, lost))
+      return under.done.catch((error: unknown) => {
+        if (isOfSite(error)) throw error
+        return reopen(holder, caller, lost)
+      })
     }
     const done = openAnew(holder, caller, lost).finally(() => reopening.delete(holder.key))
     reopening.set(holder.key, { token, done })

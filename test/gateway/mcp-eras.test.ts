@@ -332,6 +332,25 @@ t.test('R16 R54 R62 modern on modern: no client decides the era for the others',
   })
 })
 
+t.test(
+  'modern on legacy: where the site hangs, nobody waits for the time-outs of others',
+  async t => {
+    const server = await startLegacyServer(t)
+    const gateway = await startBefore(t, server.endpoint, { DRUPAL_HEADERS_TIMEOUT: '2' })
+    const authorization = gateway.authorization()
+    t.equal((await ask(gateway, authorization, 'no/such')).status, 404, 'the era is known')
+    const { answer } = server
+    let opened = 0
+    server.answer = (seen, response, request) => {
+      if (seen.body.includes('"initialize"')) opened++
+      else answer(seen, response, request)
+    }
+    const prompts = Array.from({ length: 8 }, () => ask(gateway, authorization, 'prompts/list'))
+    for (const { status } of await Promise.all(prompts)) t.equal(status, 504)
+    t.equal(opened, 1)
+  }
+)
+
 t.test('modern on legacy (§A14)', async t => {
   const server: LegacyServer = await startLegacyServer(t)
   server.initializeResult = {
