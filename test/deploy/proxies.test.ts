@@ -17,7 +17,7 @@ import { freePort } from '../fixtures/ports.ts'
 import { has, needs, root, tools } from './tools.ts'
 
 const HOST = 'mcp.example.org'
-/** The proxies' longest silence in the tests; 150 seconds in the files. */
+/** The proxies' longest silence in most tests; 150 seconds in the files. */
 const SILENCE_MS = 1000
 const certificates = t.testdir()
 const paths = { cert: join(certificates, 'cert.pem'), key: join(certificates, 'key.pem') }
@@ -46,13 +46,19 @@ function substitute(file: string, pairs: readonly (readonly [string, string])[])
 interface Proxy {
   tool: string
   /** Writes the configuration to a folder and starts the proxy. `check` is what HAProxy's server lines say of checks. */
-  start(folder: string, port: number, behind: readonly number[], check: string): ChildProcess
+  start(
+    folder: string,
+    port: number,
+    behind: readonly number[],
+    check: string,
+    silenceMs: number
+  ): ChildProcess
 }
 
 const proxies: readonly Proxy[] = [
   {
     tool: tools.nginx,
-    start(folder, port, behind) {
+    start(folder, port, behind, _check, silenceMs) {
       const server = substitute('nginx.conf', [
         ['listen 443 ssl', `listen 127.0.0.1:${port} ssl`],
         ['    listen [::]:443 ssl;\n', ''],
@@ -62,7 +68,7 @@ const proxies: readonly Proxy[] = [
           'server 127.0.0.1:3000 max_fails=0;',
           behind.map(each => `server 127.0.0.1:${each} max_fails=0;`).join('\n')
         ],
-        ['150s', `${SILENCE_MS}ms`]
+        ['150s', `${silenceMs}ms`]
       ])
       const main = `daemon off; pid ${folder}/pid; error_log stderr; events {} http { access_log off;
         client_body_temp_path ${folder}/a; proxy_temp_path ${folder}/b; fastcgi_temp_path ${folder}/c;
@@ -73,13 +79,13 @@ const proxies: readonly Proxy[] = [
   },
   {
     tool: tools.haproxy,
-    start(folder, port, behind, check) {
+    start(folder, port, behind, check, silenceMs) {
       const servers = behind.map((each, n) => `server gateway${n} 127.0.0.1:${each} ${check}\n`)
       const text = substitute('haproxy.cfg', [
         ['bind :443', `bind 127.0.0.1:${port}`],
         [`/etc/haproxy/certs/${HOST}.pem`, join(certificates, 'both.pem')],
         ['server gateway1 127.0.0.1:3000 check inter 5s', servers.join('')],
-        ['150s', `${SILENCE_MS}ms`]
+        ['150s', `${silenceMs}ms`]
       ])
       writeFileSync(join(folder, 'haproxy.cfg'), text)
       return spawn('haproxy', ['-db', '-f', join(folder, 'haproxy.cfg')], options)
@@ -97,10 +103,11 @@ async function inFront(
   proxy: Proxy,
   behind: readonly number[],
   // None: most servers here have no /readyz.
-  check = ''
+  check = '',
+  silenceMs = SILENCE_MS
 ): Promise<number> {
   const port = await freePort()
-  const child = proxy.start(t.testdir(), port, behind, check)
+  const child = proxy.start(t.testdir(), port, behind, check, silenceMs)
   t.teardown(async () => {
     child.kill('SIGTERM')
     if (child.exitCode === null) await once(child, 'exit')
@@ -241,6 +248,33 @@ for (const proxy of proxies) {
           t.notOk(whole)
         }
       )
+    })
+
+    await t.test('R69 a client that goes takes its call and its stream with it', async t => {
+      const begun: ServerResponse[] = []
+      const server = createServer((incoming, response) => {
+        if (incoming.url === '/stream') {
+          response.writeHead(200, { 'content-type': 'text/event-stream' }).write(': quiet\n\n')
+        }
+        begun.push(response)
+        server.emit('begun')
+      })
+      t.teardown(() => void server.close())
+      await once(server.listen(0, '127.0.0.1'), 'listening')
+      const { port: behind } = server.address() as AddressInfo
+      const port = await inFront(t, proxy, [behind], '', 600_000)
+      for (const path of ['/call', '/stream']) {
+        const isBegun = once(server, 'begun')
+        const headers = { host: HOST }
+        const to = { host: '127.0.0.1', port, servername: HOST, rejectUnauthorized: false }
+        const asked = request({ ...to, path, method: 'POST', agent: false, headers })
+        asked.on('error', () => {}).end('{}')
+        if (path === '/stream') await once(asked, 'response')
+        await isBegun
+        asked.destroy()
+        await once(begun.pop() as ServerResponse, 'close')
+        t.pass(path)
+      }
     })
 
     await t.test('the gateway', async t => {
