@@ -141,7 +141,7 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
         streams,
         bounds,
         whenGone: 'finish',
-        passes: isNews,
+        news: (said, text) => (isNews(said) ? text : undefined),
         expected: expectedOf(request),
         finish: text => toLegacyAnswer(text, message)
       })

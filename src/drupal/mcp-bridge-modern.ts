@@ -5,9 +5,10 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errorTable, gatewayError, isGatewayError } from '../errors.ts'
 import {
   describeUpstream,
-  mayReachModernClient,
+  progressToken,
   toLegacyRequest,
-  toModernAnswer
+  toModernAnswer,
+  toModernNews
 } from '../mcp/bridge.ts'
 import type { Params, RpcRequest } from '../mcp/call.ts'
 import { withoutMirroredParams } from '../mcp/mirrored-headers.ts'
@@ -171,12 +172,17 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
     const { answer, id, idText } = await ask(holder, caller, write, untilGone(reply))
     const { method, idText: own } = message
     const ids = { own, asked: idText }
+    const told = {
+      request: message,
+      asked: id,
+      progressToken: progressToken(message, () => request.call.bytes.toString())
+    }
     const asModern = { method, info: description.info, ttlMs: listTtlMs, ids }
     await sendTranslated(request, reply, answer, {
       streams,
       bounds,
       whenGone: 'abort',
-      passes: news => mayReachModernClient(news, message),
+      news: (said, text) => toModernNews(said, text, told),
       asked: question =>
         void upstreamSessions.post(holder, caller, answerOf(question)).then(drop, ignore),
       expected: expectedOf(request, [{ ...message, id, idText }]),

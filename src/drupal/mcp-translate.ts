@@ -15,8 +15,8 @@ import type { Streams } from './streams.ts'
 import type { ReadBounds } from './mcp-read.ts'
 
 export interface Translation {
-  /** Whether a message that is no answer may reach the client. */
-  passes: (message: Message) => boolean
+  /** A message that is no answer, as the client gets it; undefined: not at all. */
+  news: (message: Message, text: string) => string | undefined
   /** Told of what the upstream asks its client: no request passes from one era to the other. */
   asked?: (question: RpcRequest) => void
   /** The request as the upstream knows it. */
@@ -25,10 +25,10 @@ export interface Translation {
   finish: (text: string) => RpcAnswer
 }
 
-/** The answer of a stream or of a body; `news` are the messages before it. */
+/** The answer of a stream, and the messages before it. */
 async function* read(
   answer: Answer,
-  { passes, asked, expected, finish }: Translation,
+  { news, asked, expected, finish }: Translation,
   bounds: ReadBounds
 ) {
   for await (const { data } of readEvents(answer.stream as Readable, {
@@ -46,7 +46,8 @@ async function* read(
     const message = reading.ok ? reading.messages[0] : undefined
     if (message === undefined) continue
     if (message.kind === 'request') asked?.(message)
-    if (passes(message)) yield { isLast: false, status: 200, body: data }
+    const shown = news(message, data)
+    if (shown !== undefined) yield { isLast: false, status: 200, body: shown }
   }
   throw unusable('the stream ended without an answer')
 }

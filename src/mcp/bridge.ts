@@ -3,7 +3,7 @@
 import { gatewayError } from '../errors.ts'
 import { isObject, type Message, type Params, type RpcRequest } from './call.ts'
 import { metaKey } from './envelope.ts'
-import { keepMembers, setMembers } from './json-members.ts'
+import { keepMembers, memberText, setMembers } from './json-members.ts'
 import { encodeHeaderValue, mirroredName } from './mirrored-headers.ts'
 import { resultFrames, rpcErrorBody, rpcResult } from './rpc-error.ts'
 import { gatewayInfo, type ServerDescription } from './server-info.ts'
@@ -44,17 +44,29 @@ function bridgeable(capabilities: Params, watches: Watches): Params {
 }
 
 /**
- * Modern request → legacy upstream: without the envelope in `_meta`; progress token and trace keys stay (R77). `idText`: another id.
+ * Modern request → legacy upstream: without the envelope in `_meta`; progress token and trace keys stay (R77). `idText`: another id,
+ * and another progress token where there is one, for a session in which other clients may use the same (R50).
  */
 export function toLegacyRequest(request: string, idText?: string): string {
+  // A string or a number: what else is written there names nothing.
+  const token = (own = '') => (/^["\d-]/.test(own) ? idText : own || undefined)
   const withoutEnvelope = (meta = '{}') => {
     const kept = keepMembers(meta, name => !name.startsWith('io.modelcontextprotocol/'))
-    return kept === '{}' ? undefined : kept
+    if (kept === '{}') return undefined
+    return idText === undefined ? kept : setMembers(kept, { progressToken: token })
   }
   return setMembers(request, {
     ...(idText !== undefined && { id: idText }),
     params: (params = '{}') => setMembers(params, { _meta: withoutEnvelope })
   })
+}
+
+/** The progress token of a modern request as it was written, beyond a double's precision too. `text`: its own. */
+export function progressToken({ params }: RpcRequest, text: () => string): string | undefined {
+  const token = asObject(params?.['_meta'])['progressToken']
+  if (typeof token !== 'string' && typeof token !== 'number') return undefined
+  const path = ['params', '_meta', 'progressToken']
+  return path.reduce((object, name) => memberText(object, name) as string, text())
 }
 
 const cacheable: ReadonlySet<string> = new Set([
@@ -144,16 +156,35 @@ function toModernError(answer: string, named: { id: string } | undefined, code: 
   }
 }
 
+export interface NewsOptions {
+  /** The request on whose stream it is said. */
+  request: RpcRequest
+  /** The id under which the upstream was asked, and the progress token that it was given. */
+  asked: string
+  /** The client's own, as it was written. */
+  progressToken: string | undefined
+}
+
 /**
- * Whether a message that a legacy upstream sends on the stream of a request may reach a modern client: no requests, log lines only
- * where the request asked for them (R68), and no news of lists, which have streams of their own (R71).
+ * What a legacy upstream says on the stream of a request, as a modern client gets it; undefined: not at all. No requests, log lines
+ * only where the request asked for them (R68), no news of lists, which have streams of their own (R71), and nobody else's progress:
+ * some servers say all that is said in a session on whichever of its streams comes first (R50).
  */
-export function mayReachModernClient(message: Message, request: RpcRequest): boolean {
-  if (message.kind === 'response') return true
-  if (message.kind === 'request') return false
-  if (message.method === 'notifications/message')
-    return asObject(request.params?.['_meta'])['io.modelcontextprotocol/logLevel'] !== undefined
-  return message.method === 'notifications/progress'
+export function toModernNews(
+  news: Message,
+  text: string,
+  { request, asked, progressToken: own }: NewsOptions
+): string | undefined {
+  if (news.kind !== 'notification') return undefined
+  if (news.method === 'notifications/message') {
+    const level = asObject(request.params?.['_meta'])['io.modelcontextprotocol/logLevel']
+    return level === undefined ? undefined : text
+  }
+  if (news.method !== 'notifications/progress' || own === undefined) return undefined
+  if (news.params?.['progressToken'] !== asked) return undefined
+  return setMembers(text, {
+    params: params => setMembers(params as string, { progressToken: own })
+  })
 }
 
 /**

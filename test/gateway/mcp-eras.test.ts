@@ -21,7 +21,7 @@ import {
   startBefore,
   startLegacyServer
 } from './fixtures/mcp.ts'
-import { startGateway } from './fixtures/start.ts'
+import { read, startGateway } from './fixtures/start.ts'
 
 /** An SDK server that speaks the modern era only. */
 async function startModernServer(t: Test) {
@@ -460,24 +460,25 @@ t.test('modern on legacy (§A14)', async t => {
     t.equal((await gateway.post(notification, { authorization, ...headers })).status, 202)
   })
   t.test('R68 streams: progress passes, questions and uninvited log lines do not', async t => {
-    const notice = (method: string) => ({ jsonrpc: '2.0', method, params: {} })
-    server.onRequest = ({ id }, response) => {
+    const notice = (method: string, params = {}) => ({ jsonrpc: '2.0', method, params })
+    server.onRequest = ({ id, params }, response) => {
       const send = events(response)
       response.write('id: prime\ndata:\n\n')
       send(notice('notifications/message'))
       send({ ...notice('sampling/createMessage'), id: 1 })
-      send(notice('notifications/progress'))
-      send(notice('notifications/progress'))
+      send(notice('notifications/progress', params._meta))
+      send(notice('notifications/progress', params._meta))
       send({ jsonrpc: '2.0', id, result: {} })
     }
-    const { body, headers } = modern('tools/call', { name: 'echo' }, 'mine')
+    const asked = { name: 'echo', _meta: { progressToken: 'p' } }
+    const { body, headers } = modern('tools/call', asked, 'mine')
     const response = await gateway.open(body, { authorization, ...headers })
     t.equal(response.headers.get('content-type'), 'text/event-stream')
     const messages = []
     for await (const message of messagesOf(response)) messages.push(message)
     t.match(messages, [
-      { method: 'notifications/progress' },
-      { method: 'notifications/progress' },
+      { method: 'notifications/progress', params: { progressToken: 'p' } },
+      { method: 'notifications/progress', params: { progressToken: 'p' } },
       { id: 'mine', result: { resultType: 'complete' } }
     ])
     t.equal(messages.length, 3)
@@ -495,6 +496,38 @@ t.test('modern on legacy (§A14)', async t => {
       }
       t.equal((await ask(gateway, authorization, 'tools/call', { name: 'echo' })).status, 502)
     }
+  })
+  t.test('R50 the progress of two calls with the same token never crosses', async t => {
+    const working: [Message, (message: unknown) => void][] = []
+    server.onRequest = (message, response) => {
+      working.push([message, events(response)])
+      if (working.length < 2) return
+      // As the PHP SDK: what is said in a session is said on whichever of its streams is written next.
+      const [, [, say]] = working as [unknown, [unknown, (message: unknown) => void]]
+      for (const [{ params }] of working) {
+        const { progressToken } = params._meta
+        const said = { progressToken, progress: 1, message: params.arguments.who }
+        say({ jsonrpc: '2.0', method: 'notifications/progress', params: said })
+      }
+      for (const [{ id, params }, answer] of working) {
+        answer({ jsonrpc: '2.0', id, result: { who: params.arguments.who } })
+      }
+    }
+    const heard = await Promise.all(
+      ['a', 'b'].map(async who => {
+        const params = { name: 'echo', arguments: { who }, _meta: { progressToken: 0 } }
+        const { body, headers } = modern('tools/call', params, 5)
+        const { text } = await read(await gateway.open(body, { authorization, ...headers }))
+        const [, said] = /"progressToken":0,"progress":1,"message":"(.)"/.exec(text) ?? []
+        const [, result] = /"who":"(.)"/.exec(text) ?? []
+        return [who, said ?? who, result]
+      })
+    )
+    t.same(heard, [
+      ['a', 'a', 'a'],
+      ['b', 'b', 'b']
+    ])
+    t.equal(new Set(working.map(([{ params }]) => params._meta.progressToken)).size, 2)
   })
   t.test('R52 R69 a client that goes: the upstream is told', async t => {
     const begun = new Promise<Message>(resolve => {

@@ -178,7 +178,13 @@ function rpcError(id: unknown, error: unknown): object {
   return { jsonrpc: '2.0', id, error }
 }
 
-const progress = { jsonrpc: '2.0', method: 'notifications/progress', params: { progressToken: 1 } }
+const news = { jsonrpc: '2.0', method: 'notifications/message', params: { data: 'news' } }
+/** Asks for them. */
+const echoed = {
+  name: 'echo',
+  arguments: {},
+  _meta: { 'io.modelcontextprotocol/logLevel': 'info' }
+}
 
 /** The same on a stream, after a first event: the code that the client is told on it. */
 const streamRows: [string, Answer, number][] = [
@@ -209,7 +215,7 @@ const streamRows: [string, Answer, number][] = [
 
 function stream(response: ServerResponse, ...messages: unknown[]): ServerResponse {
   const send = events(response)
-  for (const message of [progress, ...messages]) send(message)
+  for (const message of [news, ...messages]) send(message)
   return response
 }
 
@@ -233,7 +239,7 @@ for (const [era, other, start] of combinations) {
     const upstream = await start(t)
     const gateway = await startBefore(t, upstream.endpoint, env)
     const send = await clientOf(era, gateway)
-    const echo = () => send('tools/call', { name: 'echo', arguments: {} })
+    const echo = () => send('tools/call', echoed)
     t.equal((await echo()).status, 200)
 
     t.test('every fault has one answer', async t => {
@@ -276,7 +282,7 @@ for (const [era, other, start] of combinations) {
       const { text } = await echo()
       t.equal(text.match(/"id":/g)?.length, 1, 'one answer, the first that is its own')
       t.match(text, /"id":"mine".*"code":7/)
-      t.match(text, /progress/, 'news pass')
+      t.match(text, /news/, 'news pass')
     })
 
     t.test('401 and a missing scope: our own challenge', async t => {
@@ -514,17 +520,16 @@ t.test('a client that goes does not leave a place taken', async t => {
     const upstream = await start(t)
     const gateway = await startBefore(t, upstream.endpoint, onePlace)
     const send = await clientOf(era, gateway)
-    const echo = () => send('tools/call', { name: 'echo', arguments: {} })
+    const echo = () => send('tools/call', echoed)
     await echo()
     upstream.misbehave(response => void stream(response))
     const stop = new AbortController()
-    const params = { name: 'echo', arguments: {} }
     const authorization = gateway.authorization()
     const { body, headers } =
       era === 'modern'
-        ? modern('tools/call', params)
+        ? modern('tools/call', echoed)
         : {
-            body: rpc('tools/call', params),
+            body: rpc('tools/call', echoed),
             headers: await gateway.initialize(authorization.slice(7))
           }
     const response = await gateway.open(body, { authorization, ...headers }, stop.signal)
@@ -580,13 +585,13 @@ t.test(
           response.once('close', () => resolve(response.writableFinished))
           let times = 0
           const timer = setInterval(() => {
-            if (++times < 12 && !response.destroyed) send(progress)
+            if (++times < 12 && !response.destroyed) send(news)
             else {
               clearInterval(timer)
               response.end(`data: ${JSON.stringify(good(id))}\n\n`)
             }
           }, 100)
-          send(progress)
+          send(news)
         })
       })
       const stop = new AbortController()

@@ -4,13 +4,14 @@ import { InitializeResultSchema } from '@modelcontextprotocol/sdk/types.js'
 import { specTypeSchemas } from '@modelcontextprotocol/server'
 import {
   describeUpstream,
-  mayReachModernClient,
+  progressToken,
   toLegacyAnswer,
   toLegacyRequest,
   toModernAnswer,
+  toModernNews,
   toModernRequest
 } from '../../src/mcp/bridge.ts'
-import type { RpcRequest } from '../../src/mcp/call.ts'
+import type { Message, RpcRequest } from '../../src/mcp/call.ts'
 import { classify } from '../../src/mcp/envelope.ts'
 import { elementTexts, keepMembers, memberText, setMembers } from '../../src/mcp/json-members.ts'
 import { readMessage } from '../../src/mcp/message.ts'
@@ -160,6 +161,18 @@ t.test(
       toLegacyRequest('{"id":1,"method":"m","params":{"a":1}}', '"x"'),
       '{"id":"x","method":"m","params":{"a":1}}'
     )
+    for (const [own, given] of [
+      ['5', '"x"'],
+      ['-9007199254740993', '"x"'],
+      ['"5"', '"x"'],
+      ['null', 'null']
+    ]) {
+      t.equal(
+        toLegacyRequest(`{"id":1,"params":{"_meta":{"progressToken":${own},"b":1.0}}}`, '"x"'),
+        `{"id":"x","params":{"_meta":{"progressToken":${given},"b":1.0}}}`,
+        'R50 under another id with another token'
+      )
+    }
   }
 )
 
@@ -293,18 +306,37 @@ t.test('an upstream that gives no answer is named as the fault, in both directio
   }
 })
 
-t.test('R68 what of a legacy stream may reach a modern client', async t => {
-  const quiet = request('{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}')
-  const chatty = request(
-    '{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"io.modelcontextprotocol/logLevel":"info"}}}'
-  )
-  const note = (method: string) => ({ kind: 'notification', method, params: undefined }) as const
-  t.ok(mayReachModernClient({ kind: 'response', id: 1 }, quiet))
-  t.ok(mayReachModernClient(note('notifications/progress'), quiet))
-  t.notOk(mayReachModernClient(note('notifications/message'), quiet))
-  t.ok(mayReachModernClient(note('notifications/message'), chatty))
-  t.notOk(mayReachModernClient(note('notifications/tools/list_changed'), chatty))
-  t.notOk(mayReachModernClient(quiet, quiet), 'no server→client requests')
+t.test('R50 R68 what of a legacy stream reaches a modern client', async t => {
+  const shown = (news: string, meta: string) => {
+    const text = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{${meta}}}}`
+    const reading = readMessage(Buffer.from(news), { maxBatch: 1 })
+    const [said] = reading.ok ? reading.messages : []
+    return toModernNews(said as Message, news, {
+      request: request(text),
+      asked: 'gateway-7',
+      progressToken: progressToken(request(text), () => text)
+    })
+  }
+  const note = (method: string, params = '{}') =>
+    `{"jsonrpc":"2.0","method":"notifications/${method}","params":${params}}`
+  const progress = (token: string) => note('progress', `{"progressToken":${token},"progress":1.0}`)
+  const quiet = '"x":1'
+  const chatty = '"io.modelcontextprotocol/logLevel":"info"'
+  t.equal(shown(note('message'), quiet), undefined)
+  t.equal(shown(note('message'), chatty), note('message'))
+  t.equal(shown(note('tools/list_changed'), chatty), undefined)
+  const question = '{"jsonrpc":"2.0","id":1,"method":"ping"}'
+  t.equal(shown(question, chatty), undefined, 'no server→client requests')
+  for (const own of ['0', '"a\\u0062"', '9007199254740993']) {
+    const meta = `"progressToken":${own}`
+    t.equal(shown(progress('"gateway-7"'), meta), progress(own), 'as the client wrote it')
+    t.equal(shown(progress('"gateway-8"'), meta), undefined, 'of another client’s call')
+    t.equal(shown(progress(own), meta), undefined, 'of nobody’s: the upstream never heard of it')
+    t.equal(shown(note('progress'), meta), undefined)
+  }
+  for (const meta of [quiet, '"progressToken":null']) {
+    t.equal(shown(progress('"gateway-7"'), meta), undefined, 'of a call that asked for none')
+  }
 })
 
 t.test('R55 R57 R58 a legacy request becomes a modern one that passes our own checks', async t => {
