@@ -150,15 +150,15 @@ export function rpcCode(answer: Answer): number | undefined {
 const ofTransport: ReadonlySet<number> = new Set([-32700, -32600, -32000, -32001])
 
 /**
- * Whether a method failed, and not the request that called it: drupal/mcp 1.x says so with 400, and 404 goes with an unknown method
- * in the modern era.
+ * Whether a method failed, and not the request that called it: drupal/mcp 1.x says so with 400, servers that map codes to statuses
+ * with 404, as the modern era does for an unknown method. A lost session is told with a code of the transport, by some only in words.
  */
 export function isMethodError(answer: Answer): boolean {
-  const code = answer.status < 400 ? undefined : rpcCode(answer)
-  if (code === undefined) return false
-  return answer.status === 400
-    ? !ofTransport.has(code)
-    : answer.status === 404 && code === errorTable.GW_METHOD_NOT_FOUND.rpc
+  const { status } = answer
+  const code = status === 400 || status === 404 ? rpcCode(answer) : undefined
+  if (code === undefined || ofTransport.has(code)) return false
+  if (status === 400 || code === errorTable.GW_METHOD_NOT_FOUND.rpc) return true
+  return !/\bsession\b/i.test(answer.body.toString())
 }
 
 const translated: ReadonlySet<number> = new Set([401, 403, 429])

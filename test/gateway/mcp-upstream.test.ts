@@ -558,7 +558,34 @@ t.test('R61 how a method failed is 200, why a request was refused stays 400', as
     const got = await gateway.post(rpc('prompts/get', { name: 'a' }, 'e'), session)
     t.strictSame([got.status, got.json], [status, { jsonrpc: '2.0', id: 'e', error }])
   }
-  t.equal(server.messages.filter(({ method }) => method === 'initialize').length, 1)
+  const opened = () => server.messages.filter(({ method }) => method === 'initialize').length
+  t.equal(opened(), 1)
+  t.test('R31 with 404 too: only codes of the transport and words tell a lost session', async t => {
+    const { body, headers } = modern('tools/call', { name: 'echo' }, 'e')
+    const ask = async (code: number, message: string) => {
+      server.onRequest = ({ id }, response) =>
+        json(response, { jsonrpc: '2.0', id, error: { code, message } }, 404)
+      const own = await gateway.post(rpc('prompts/get', { name: 'a' }, 'e'), session)
+      const bridged = await gateway.post(body, { ...session, ...headers })
+      return [own.status, own.json.error.code, bridged.status, bridged.json.error.code]
+    }
+    await gateway.post(body, { ...session, ...headers })
+    const before = opened()
+    for (const code of [-32602, -32603, 7]) {
+      t.same(await ask(code, 'Unknown tool'), [200, code, 200, code])
+    }
+    t.same(await ask(-32002, 'No such resource'), [200, -32002, 200, -32602])
+    t.same(await ask(-32601, 'No method session/x'), [200, -32601, 404, -32601])
+    t.equal(opened(), before, 'no session was opened anew')
+    const lost = [
+      [-32001, 'Session not found'],
+      [-32600, 'Session not found or has expired.'],
+      [-32000, 'gone'],
+      [-32603, 'Session not found: 1']
+    ] as const
+    for (const [code, message] of lost) t.equal((await ask(code, message))[0], 404, message)
+    t.equal(opened(), before + 2 * lost.length, 'the two sessions, for each')
+  })
 })
 
 t.test('mcp_server: a lock is waited for as long as a call may last, and no longer', async t => {
