@@ -17,7 +17,9 @@ export function sendWhole(
 ): void {
   const { body } = answer
   const isGood = answer.status < 300
-  if (isGood && expected.requests.length === 0) {
+  // Also where it is 200 for how a method failed: to what is no request there is no answer.
+  if (shownStatus < 300 && expected.requests.length === 0) {
+    if (!isGood) request.outcome = 'rpc-error'
     answer.stream?.destroy()
     void reply.code(202).send()
     return

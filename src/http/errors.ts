@@ -99,6 +99,11 @@ const plugin: FastifyPluginCallback<Options> = function errors(app, options, don
     }
     if (isFailedAttempt(error.code)) app.countFailure(request)
 
+    // To what is no request a JSON-RPC answer would be one to nobody (R15).
+    const isAnswer = error.statusCode === 200
+    if (isAnswer && request.messages?.every(({ kind }) => kind !== 'request')) {
+      return reply.code(202).send()
+    }
     const wwwAuthenticate = challengeFor(error, options.challenge)
     if (wwwAuthenticate !== undefined) reply.header('www-authenticate', wwwAuthenticate)
     if (error.retryAfterSeconds !== undefined) {

@@ -588,6 +588,55 @@ t.test('R61 how a method failed is 200, why a request was refused stays 400', as
   })
 })
 
+t.test(
+  'R15 a notification that the site refuses is 202: 4xx would end the connection of SDKs',
+  async t => {
+    const server = await startLegacyServer(t)
+    const { answer } = server
+    let refuse = (_response: ServerResponse) => {}
+    server.answer = (seen, response, turn) => {
+      if (/"method":"notifications|"result"/.test(seen.body)) refuse(response)
+      else answer(seen, response, turn)
+    }
+    const gateway = await startBefore(t, server.endpoint)
+    const authorization = gateway.authorization()
+    const error = (code: number, status: number) => (response: ServerResponse) =>
+      json(response, { jsonrpc: '2.0', id: null, error: { code, message: 'Secret' } }, status)
+    for (const refused of [
+      error(-32601, 400),
+      error(-32602, 404),
+      (response: ServerResponse) => html(response, 403)
+    ]) {
+      refuse = refused
+      const client = new Client({ name: 'sdk', version: '1' })
+      await client.connect(
+        new StreamableHTTPClientTransport(new URL(gateway.url), {
+          requestInit: { headers: { authorization } }
+        })
+      )
+      t.equal((await client.listTools()).tools.length, 1)
+      await client.close()
+      const session = await gateway.initialize(authorization.slice(7))
+      for (const body of [
+        { jsonrpc: '2.0', method: 'notifications/x' },
+        { jsonrpc: '2.0', id: 1, result: {} }
+      ]) {
+        const { status, text } = await gateway.post(body, session)
+        t.same([status, text], [202, ''])
+      }
+    }
+    const { decision, code } = JSON.parse(gateway.audited.at(-1) as string) as Record<
+      string,
+      string
+    >
+    t.same([decision, code], ['refused', 'GW_UPSTREAM_FORBIDDEN'], 'and is on record')
+    refuse = error(-32600, 400)
+    const session = await gateway.initialize(authorization.slice(7))
+    const bad = await gateway.post({ jsonrpc: '2.0', method: 'notifications/x' }, session)
+    t.equal(bad.status, 400, 'what was no message to the site stays a refusal')
+  }
+)
+
 t.test('mcp_server: a lock is waited for as long as a call may last, and no longer', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint, {
