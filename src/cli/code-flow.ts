@@ -37,10 +37,10 @@ export interface CodeFlow {
 /** Runs the flow to its end: tokens, or a Failure. Rejects with the signal's reason when aborted. */
 export async function codeFlow(flow: CodeFlow): Promise<Tokens> {
   const { fetch, server, client, signal } = flow
-  const methods = server.code_challenge_methods_supported
-  if (methods !== undefined && !methods.includes('S256')) {
+  // A server that names no methods may take no notice of the challenge (R100).
+  if (!server.code_challenge_methods_supported?.includes('S256')) {
     throw new Failure(
-      `${server.issuer} does not offer PKCE with S256 (R100), so a code could be stolen. It has to be switched on there.`
+      `${server.issuer} does not offer PKCE with S256 (R100), so a code could be stolen. It has to be switched on there (at Drupal: enable simple_oauth_pkce).`
     )
   }
   const authorizationUrl = safeUrl(server.authorization_endpoint, 'The authorization endpoint')

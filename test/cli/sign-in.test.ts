@@ -461,8 +461,12 @@ t.test('the code flow', async t => {
     await useBrowser(address)
     t.match(await running, { code: 3, stderr: /invalid_scope/ })
   })
-  t.test('needs S256, a loopback redirect and a free port', async t => {
-    const server = { issuer: 'https://x.example/', authorization_endpoint: 'https://x.example/a' }
+  const server = {
+    issuer: 'https://x.example/',
+    authorization_endpoint: 'https://x.example/a',
+    code_challenge_methods_supported: ['S256']
+  }
+  t.test('R100 needs S256, a loopback redirect and a free port', async t => {
     const flow = {
       fetch: cliFetch,
       client: { clientId: 'c' },
@@ -470,10 +474,10 @@ t.test('the code flow', async t => {
       resource: 'r',
       visit: () => {}
     }
-    await t.rejects(
-      codeFlow({ ...flow, server: { ...server, code_challenge_methods_supported: ['plain'] } }),
-      { message: /S256/ }
-    )
+    for (const offered of [['plain'], [], undefined]) {
+      const weak = { ...server, code_challenge_methods_supported: offered }
+      await t.rejects(codeFlow({ ...flow, server: weak as typeof server }), { message: /S256/ })
+    }
     for (const redirectUri of ['https://127.0.0.1/callback', 'http://elsewhere.example/callback']) {
       await t.rejects(codeFlow({ ...flow, server, redirectUri }), {
         exitCode: 2,
@@ -484,7 +488,7 @@ t.test('the code flow', async t => {
     await t.rejects(codeFlow({ ...flow, server, redirectUri: `${taken}/callback` }), {
       message: /Cannot listen on .*EADDRINUSE.*--redirect-uri/
     })
-    const noServer = { issuer: server.issuer }
+    const noServer = { ...server, authorization_endpoint: undefined } as unknown as typeof server
     await t.rejects(codeFlow({ ...flow, server: noServer }), {
       message: /authorization endpoint is no URL/
     })
@@ -508,7 +512,7 @@ t.test('the code flow', async t => {
     let status: number | undefined
     const running = codeFlow({
       fetch: cliFetch,
-      server: { issuer: 'https://x.example/', authorization_endpoint: 'https://x.example/a' },
+      server,
       client: { clientId: 'c' },
       scopes: [],
       resource: 'r',
@@ -524,7 +528,6 @@ t.test('the code flow', async t => {
     t.equal(status, 400)
   })
   t.test('nobody is waited for without end', async t => {
-    const server = { issuer: 'https://x.example/', authorization_endpoint: 'https://x.example/a' }
     const flow = {
       fetch: cliFetch,
       client: { clientId: 'c' },
@@ -538,9 +541,8 @@ t.test('the code flow', async t => {
     })
   })
   t.test('a mixed-up answer is not used (RFC 9207)', async t => {
-    const server = {
-      issuer: 'https://x.example/',
-      authorization_endpoint: 'https://x.example/a',
+    const naming = {
+      ...server,
       authorization_response_iss_parameter_supported: true
     }
     const visit = (url: string) => {
@@ -550,7 +552,7 @@ t.test('the code flow', async t => {
     }
     const flow = {
       fetch: cliFetch,
-      server,
+      server: naming,
       client: { clientId: 'c' },
       scopes: [],
       resource: 'r',
