@@ -436,6 +436,24 @@ t.test('drupal/mcp 1.x: no sessions, no streams', async t => {
   const batch = await gateway.initialize(gateway.token())
   server.answer = (_seen, response) => json(response, '[{"jsonrpc":"2.0","id":1,"result":{}}]')
   t.equal((await gateway.post([rpc('ping')], batch)).text, '[{"jsonrpc":"2.0","id":1,"result":{}}]')
+  const unknown = { code: -32601, message: 'Method not found' }
+  server.answer = ({ body }, response) =>
+    json(
+      response,
+      (JSON.parse(body) as Message[]).map(({ id, method }) =>
+        method === 'ping'
+          ? { jsonrpc: '2.0', id, error: unknown }
+          : { jsonrpc: '2.0', id, result: { tools: [] } }
+      )
+    )
+  t.same(
+    (await gateway.post([rpc('tools/list', {}, 'l'), rpc('ping', {}, 'p')], batch)).json,
+    [
+      { jsonrpc: '2.0', id: 'l', result: { tools: [] } },
+      { jsonrpc: '2.0', id: 'p', result: {} }
+    ],
+    'R51 a ping is answered also where the site does not know it'
+  )
 })
 
 t.test('R28 DELETE ends both sessions', async t => {
