@@ -523,7 +523,7 @@ t.test('modern on legacy (§A14)', async t => {
         return [who, said ?? who, result]
       })
     )
-    t.same(heard, [
+    t.strictSame(heard, [
       ['a', 'a', 'a'],
       ['b', 'b', 'b']
     ])

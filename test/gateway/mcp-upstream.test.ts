@@ -446,7 +446,7 @@ t.test('drupal/mcp 1.x: no sessions, no streams', async t => {
           : { jsonrpc: '2.0', id, result: { tools: [] } }
       )
     )
-  t.same(
+  t.strictSame(
     (await gateway.post([rpc('tools/list', {}, 'l'), rpc('ping', {}, 'p')], batch)).json,
     [
       { jsonrpc: '2.0', id: 'l', result: { tools: [] } },
@@ -590,10 +590,10 @@ t.test('R61 how a method failed is 200, why a request was refused stays 400', as
     await gateway.post(body, { ...session, ...headers })
     const before = opened()
     for (const code of [-32602, -32603, 7]) {
-      t.same(await ask(code, 'Unknown tool'), [200, code, 200, code])
+      t.strictSame(await ask(code, 'Unknown tool'), [200, code, 200, code])
     }
-    t.same(await ask(-32002, 'No such resource'), [200, -32002, 200, -32602])
-    t.same(await ask(-32601, 'No method session/x'), [200, -32601, 404, -32601])
+    t.strictSame(await ask(-32002, 'No such resource'), [200, -32002, 200, -32602])
+    t.strictSame(await ask(-32601, 'No method session/x'), [200, -32601, 404, -32601])
     t.equal(opened(), before, 'no session was opened anew')
     const lost = [
       [-32001, 'Session not found'],
@@ -640,14 +640,14 @@ t.test(
         { jsonrpc: '2.0', id: 1, result: {} }
       ]) {
         const { status, text } = await gateway.post(body, session)
-        t.same([status, text], [202, ''])
+        t.strictSame([status, text], [202, ''])
       }
     }
     const { decision, code } = JSON.parse(gateway.audited.at(-1) as string) as Record<
       string,
       string
     >
-    t.same([decision, code], ['refused', 'GW_UPSTREAM_FORBIDDEN'], 'and is on record')
+    t.strictSame([decision, code], ['refused', 'GW_UPSTREAM_FORBIDDEN'], 'and is on record')
     refuse = error(-32600, 400)
     const session = await gateway.initialize(authorization.slice(7))
     const bad = await gateway.post({ jsonrpc: '2.0', method: 'notifications/x' }, session)
