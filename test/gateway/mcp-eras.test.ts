@@ -466,6 +466,7 @@ t.test('modern on legacy (§A14)', async t => {
       response.write('id: prime\ndata:\n\n')
       send(notice('notifications/message'))
       send({ ...notice('sampling/createMessage'), id: 1 })
+      send({ ...notice('notifications/progress', params._meta), id: {} })
       send(notice('notifications/progress', params._meta))
       send(notice('notifications/progress', params._meta))
       send({ jsonrpc: '2.0', id, result: {} })
@@ -489,6 +490,12 @@ t.test('modern on legacy (§A14)', async t => {
     }
     const whole = await ask(gateway, authorization, 'tools/call', { name: 'echo' })
     t.equal(whole.status, 404, 'nothing to say before the end: one JSON answer with its status')
+    server.onRequest = ({ id }, failing) => {
+      const message = 'PDOException in /var/www/html/index.php'
+      events(failing)({ jsonrpc: '2.0', id, error: { code: -32603, message } })
+    }
+    const failed = await ask(gateway, authorization, 'tools/call', { name: 'echo' })
+    t.match(failed.json.error, { code: -32603, message: /^The site failed/ })
     for (const broken of ['', 'data: nonsense\n\n']) {
       server.onRequest = (_message, torn) => {
         events(torn)
