@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { readFileSync, statSync } from 'node:fs'
 import { request, createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Ajv2020 } from 'ajv/dist/2020.js'
@@ -591,6 +592,17 @@ t.test('log and audit lines share one stream, which is flushed when the process 
     { type: 'audit' },
     { level: 'error', msg: 'last words' }
   ])
+})
+
+t.test('each of many lines is written once', async t => {
+  const file = join(t.testdir({}), 'log')
+  const stream = openLogStream(file)
+  await once(stream, 'ready')
+  const lines = Array.from({ length: 5000 }, (_, n) => `{"line":${n},"text":"schön"}\n`)
+  for (const line of lines) stream.write(line)
+  stream.end()
+  await once(stream, 'close')
+  t.equal(readFileSync(file, 'utf8'), lines.join(''))
 })
 
 t.test('by default lines go to standard output, and the stream keeps no process alive', async t => {
