@@ -1068,6 +1068,9 @@ t.test(
     server.onRequest = (_message, response) => void events(response)
     t.equal((await ask(impatient, impatient.authorization(), 'prompts/list')).status, 504)
     server.onRequest = ({ id }, response) =>
+      void setTimeout(events(response), 50, { jsonrpc: '2.0', id, result: { prompts: [] } })
+    t.equal((await ask(gateway, authorization, 'prompts/list')).status, 200)
+    server.onRequest = ({ id }, response) =>
       json(response, { jsonrpc: '2.0', id, error: { code: -32001, message: 'lost' } }, 404)
     t.equal((await ask(gateway, authorization, 'prompts/list')).status, 502)
     const { body, headers } = modern('tools/list')
