@@ -197,6 +197,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
       await scope.register(shareMemory, { config, metrics }) //  whose memory
       await scope.register(admit, {
         sessions,
+        needsSession: config.session.required,
         maxBatch: config.server.maxBatch,
         modernMethods: upstream.modernMethods
       }) //  4. what?  5. which era?

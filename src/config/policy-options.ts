@@ -3,6 +3,7 @@
 import {
   budget,
   count,
+  flag,
   group,
   listOf,
   matching,
@@ -29,7 +30,13 @@ export const sessionOptions = group('Sealed sessions of the legacy eras.', {
       default: 604_800
     },
     60
-  )
+  ),
+  required: flag({
+    env: 'SESSION_REQUIRED',
+    description:
+      'Whether legacy requests must name the session that initialize has opened, as the specification asks of clients. false: one that names none is served, too, for clients that never send the id back; it counts for its user, cannot be cancelled, and an mcp upstream with sessions is asked to open one for it.',
+    default: true
+  })
 })
 
 /** Root option. */

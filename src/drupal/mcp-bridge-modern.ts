@@ -3,14 +3,9 @@
 import { LRUCache } from 'lru-cache'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errorTable, gatewayError, isGatewayError } from '../errors.ts'
-import {
-  describeUpstream,
-  progressToken,
-  toLegacyRequest,
-  toModernAnswer,
-  toModernNews
-} from '../mcp/bridge.ts'
+import { describeUpstream, toLegacyRequest, toModernAnswer } from '../mcp/bridge.ts'
 import type { Params, RpcRequest } from '../mcp/call.ts'
+import { progressToken, toModernNews } from '../mcp/news.ts'
 import { withoutMirroredParams } from '../mcp/mirrored-headers.ts'
 import { rpcErrorBody, rpcResult } from '../mcp/rpc-error.ts'
 import { discoverResult, gatewayInfo, type ServerDescription } from '../mcp/server-info.ts'

@@ -115,10 +115,13 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     else legacyBridge.initialize(request, reply, discovered)
   }
 
-  function answer(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  async function answer(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const { era, session } = request.call
     if (era === 'modern') return modernPost(request, reply)
     if (session === undefined) return initialize(request, reply)
+    if (session.isSingle && !(await eras.isModern(callerOf(request)))) {
+      return legacy.single(request, reply)
+    }
     if (session.upstream === undefined) return legacyBridge.post(request, reply)
     return legacy.post(request, reply)
   }

@@ -5,6 +5,7 @@ import type { Readable } from 'node:stream'
 import type { Config } from '../config/schema.ts'
 import type { Message, Params, RpcNotification, RpcRequest, SessionState } from '../mcp/call.ts'
 import { rpcResult } from '../mcp/rpc-error.ts'
+import { gatewayInfo } from '../mcp/server-info.ts'
 import type { Sessions } from '../mcp/session.ts'
 import { isSupportedLegacy, negotiate } from '../mcp/version.ts'
 import { isGatewayError } from '../errors.ts'
@@ -42,6 +43,8 @@ export interface LegacyRelay {
   /** Nothing is sent where it gives an answer: the refusal of an upstream that may be of the other era. */
   initialize(request: FastifyRequest, reply: FastifyReply): Promise<Answer | undefined>
   post(request: FastifyRequest, reply: FastifyReply): Promise<void>
+  /** A request without a session: the upstream opens one for it, which ends with it. */
+  single(request: FastifyRequest, reply: FastifyReply): Promise<void>
   /** Tells the upstream that its session is over; what it answers changes nothing. */
   end(session: SessionState, caller: Caller): Promise<void>
   holderOf(session: SessionState): Holder
@@ -129,12 +132,22 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
   ): Promise<Readable | undefined> {
     const { messages, bytes, batch } = request.call
     const caller = callerOf(request)
-    const answer = await upstreamSessions.post(holderOf(session), caller, {
-      body: bytes,
-      signal,
-      isUrgent: messages.every(isUrgent)
-    })
+    const over = () => {
+      if (session.isSingle) end(session, caller).catch(() => {})
+    }
+    const answer = await upstreamSessions
+      .post(holderOf(session), caller, {
+        body: bytes,
+        signal,
+        isUrgent: messages.every(isUrgent)
+      })
+      .catch((error: unknown) => {
+        over()
+        throw error
+      })
     const { stream } = answer
+    if (stream === undefined) over()
+    else stream.once('close', over)
     if (stream !== undefined) signal?.addEventListener('abort', () => stream.destroy(cancelled))
     refuseOrPass(answer, caller)
     const expected = expectedOf(request)
@@ -200,24 +213,33 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     }
   }
 
-  return {
-    holderOf,
-    initialize,
-
-    post(request, reply) {
-      const { messages, batch } = request.call
-      const session = request.call.session as SessionState
-      const [message] = messages as [Message]
-      if (message.kind !== 'request' || batch) return others(request, reply, session)
-      return message.method === 'ping'
-        ? pong(reply, message)
-        : call(request, reply, session, message)
-    },
-
-    async end(session, caller) {
-      const current = await holderOf(session).get()
-      if (current.id === '') return
-      await ask(caller, { method: 'DELETE', headers: sessionHeaders(current) })
-    }
+  function post(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const { messages, batch } = request.call
+    const session = request.call.session as SessionState
+    const [message] = messages as [Message]
+    if (message.kind !== 'request' || batch) return others(request, reply, session)
+    return message.method === 'ping' ? pong(reply, message) : call(request, reply, session, message)
   }
+
+  async function single(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const { messages, batch } = request.call
+    const session = request.call.session as SessionState
+    const requests = messages.filter(message => message.kind === 'request')
+    // What is no request is about a session, and there is none that it could be about.
+    if (requests.length === 0) return void reply.code(202).send()
+    if (requests[0]?.method === 'ping' && !batch) return post(request, reply)
+    const hello = shortHello({ protocolVersion: session.version, clientInfo: gatewayInfo })
+    const { session: opened } = await upstreamSessions.open(hello, callerOf(request))
+    session.upstream = writeSession(opened)
+    await post(request, reply)
+  }
+
+  async function end(session: SessionState, caller: Caller): Promise<void> {
+    const current = await holderOf(session).get()
+    if (current.id === '') return
+    const { stream } = await ask(caller, { method: 'DELETE', headers: sessionHeaders(current) })
+    stream?.destroy()
+  }
+
+  return { holderOf, initialize, post, single, end }
 }

@@ -25,6 +25,8 @@ const others = METHODS.filter(name => !served.has(name) && !['OPTIONS', 'CONNECT
 
 interface Options {
   sessions: Sessions
+  /** Whether a legacy POST must name its session (R25). */
+  needsSession: boolean
   maxBatch: number
   /** What is served to modern clients; undefined leaves it to an upstream that speaks the modern era itself. */
   modernMethods: ReadonlySet<string> | undefined
@@ -52,7 +54,7 @@ function one(header: string | string[] | undefined): string | undefined {
 }
 
 const plugin: FastifyPluginCallback<Options> = function admit(app, options, done) {
-  const { sessions, maxBatch, modernMethods } = options
+  const { sessions, needsSession, maxBatch, modernMethods } = options
   const bodyLimit = app.initialConfig.bodyLimit as number
 
   function openSession(request: FastifyRequest): SessionState | Promise<SessionState> {
@@ -103,8 +105,12 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
     if (messages.some(m => m.kind === 'request' && m.method === 'initialize')) {
       return initialize(request, bytes)
     }
-    versionOf(request, undefined)
-    return after(openSession(request), session => {
+    const claimed = versionOf(request, undefined)
+    const isSingle = !needsSession && request.headers['mcp-session-id'] === undefined
+    const opened = isSingle
+      ? sessions.single(request.principal?.key ?? '', claimed)
+      : openSession(request)
+    return after(opened, session => {
       const version = versionOf(request, session)
       if (batch && version !== FIRST_LEGACY) {
         throw gatewayError('GW_INVALID_MESSAGE', { hint: `Batches ended with ${FIRST_LEGACY}.` })

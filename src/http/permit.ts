@@ -36,9 +36,10 @@ const plugin: FastifyPluginCallback<Options> = function permit(app, options, don
 
   function drawsOf(request: FastifyRequest, message: Message | undefined): Draw[] {
     const tool = message && toolName(message)
+    const { session } = request.call
     return draws({
       principal: request.principal,
-      session: request.call.session,
+      session: session?.isSingle ? undefined : session,
       address: request.principal === undefined ? normalizeIP(request.ip) : undefined,
       message,
       rule: tool === undefined ? undefined : weigh(tool)

@@ -65,7 +65,7 @@ const plugin: FastifyPluginCallback<Options> = function remember(app, { audit, m
         requestId: request.id,
         traceId: (request.trace as FastifyRequest['trace'] | undefined)?.traceId,
         principal,
-        session: call?.session,
+        session: call?.session?.isSingle ? undefined : call?.session,
         era: call?.era,
         version: call?.version,
         method,

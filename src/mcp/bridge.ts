@@ -1,9 +1,9 @@
 // How does a client of one era talk to an upstream of the other? The translation of §A14, message by message, as text: ids and
 // arguments stay as they were written. What cannot be translated is not advertised. No streams, no sessions, no HTTP here.
 import { gatewayError } from '../errors.ts'
-import { isObject, type Message, type Params, type RpcRequest } from './call.ts'
+import { isObject, type Params, type RpcRequest } from './call.ts'
 import { metaKey } from './envelope.ts'
-import { keepMembers, memberText, setMembers } from './json-members.ts'
+import { keepMembers, setMembers } from './json-members.ts'
 import { encodeHeaderValue, mirroredName } from './mirrored-headers.ts'
 import { resultFrames, rpcErrorBody, rpcResult } from './rpc-error.ts'
 import { gatewayInfo, type ServerDescription } from './server-info.ts'
@@ -59,14 +59,6 @@ export function toLegacyRequest(request: string, idText?: string): string {
     ...(idText !== undefined && { id: idText }),
     params: (params = '{}') => setMembers(params, { _meta: withoutEnvelope })
   })
-}
-
-/** The progress token of a modern request as it was written, beyond a double's precision too. `text`: its own. */
-export function progressToken({ params }: RpcRequest, text: () => string): string | undefined {
-  const token = asObject(params?.['_meta'])['progressToken']
-  if (typeof token !== 'string' && typeof token !== 'number') return undefined
-  const path = ['params', '_meta', 'progressToken']
-  return path.reduce((object, name) => memberText(object, name) as string, text())
 }
 
 const cacheable: ReadonlySet<string> = new Set([
@@ -154,37 +146,6 @@ function toModernError(answer: string, named: { id: string } | undefined, code: 
     status: code === -32601 ? 404 : 200,
     body: setMembers(answer, { ...named, ...(renamed !== undefined && { error: rename }) })
   }
-}
-
-export interface NewsOptions {
-  /** The request on whose stream it is said. */
-  request: RpcRequest
-  /** The id under which the upstream was asked, and the progress token that it was given. */
-  asked: string
-  /** The client's own, as it was written. */
-  progressToken: string | undefined
-}
-
-/**
- * What a legacy upstream says on the stream of a request, as a modern client gets it; undefined: not at all. No requests, log lines
- * only where the request asked for them (R68), no news of lists, which have streams of their own (R71), and nobody else's progress:
- * some servers say all that is said in a session on whichever of its streams comes first (R50).
- */
-export function toModernNews(
-  news: Message,
-  text: string,
-  { request, asked, progressToken: own }: NewsOptions
-): string | undefined {
-  if (news.kind !== 'notification') return undefined
-  if (news.method === 'notifications/message') {
-    const level = asObject(request.params?.['_meta'])['io.modelcontextprotocol/logLevel']
-    return level === undefined ? undefined : text
-  }
-  if (news.method !== 'notifications/progress' || own === undefined) return undefined
-  if (news.params?.['progressToken'] !== asked) return undefined
-  return setMembers(text, {
-    params: params => setMembers(params as string, { progressToken: own })
-  })
 }
 
 /**

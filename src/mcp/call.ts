@@ -46,6 +46,8 @@ export interface SessionState {
   upstream: string | undefined
   /** Seconds since epoch. */
   issuedAt: number
+  /** Of one request alone, whose client sends no id: it was never sealed, and nobody can name it. */
+  isSingle?: true
 }
 
 /** An admitted POST: what http/admit.ts hands to the upstream. */

@@ -34,6 +34,8 @@ export interface Sessions {
     sealed: string,
     principalKey: string
   ): SessionState | undefined | Promise<SessionState | undefined>
+  /** A session for one request of a client that sends no id. */
+  single(principalKey: string, version: string): SessionState
   /** Ends it for every replica until it would have expired anyway (R28). */
   end(state: SessionState): void | Promise<void>
   /** The upstream's session id as of now: the one that was moved to, else the sealed one. */
@@ -77,6 +79,11 @@ export function createSessions(options: SessionOptions): Sessions {
   const remainingMs = (state: SessionState) =>
     Math.max(0, (state.issuedAt + lifetimeSeconds + skewSeconds) * 1000 - now())
 
+  const identity = () => ({
+    id: randomBytes(16).toString('base64url'),
+    issuedAt: Math.floor(now() / 1000)
+  })
+
   async function openAnonymous(state: SessionState, principalKey: string) {
     const { ended, owner } = keysOf(state)
     const [tombstone, key] = await Promise.all([store.get(ended), store.get(owner)])
@@ -91,12 +98,15 @@ export function createSessions(options: SessionOptions): Sessions {
   }
 
   return {
+    single: (principal, version) => ({
+      ...identity(),
+      principal,
+      version,
+      upstream: undefined,
+      isSingle: true
+    }),
     seal(fields) {
-      const state = {
-        ...fields,
-        id: randomBytes(16).toString('base64url'),
-        issuedAt: Math.floor(now() / 1000)
-      }
+      const state = { ...fields, ...identity() }
       const sealed = encrypt(sealingKey, state)
       if (sealed.length > maxLength)
         throw gatewayError('GW_UPSTREAM_INVALID', { reason: 'the upstream session id is too long' })

@@ -4,13 +4,12 @@ import { InitializeResultSchema } from '@modelcontextprotocol/sdk/types.js'
 import { specTypeSchemas } from '@modelcontextprotocol/server'
 import {
   describeUpstream,
-  progressToken,
   toLegacyAnswer,
   toLegacyRequest,
   toModernAnswer,
-  toModernNews,
   toModernRequest
 } from '../../src/mcp/bridge.ts'
+import { progressToken, toModernNews } from '../../src/mcp/news.ts'
 import type { Message, RpcRequest } from '../../src/mcp/call.ts'
 import { classify } from '../../src/mcp/envelope.ts'
 import { elementTexts, keepMembers, memberText, setMembers } from '../../src/mcp/json-members.ts'

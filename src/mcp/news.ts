@@ -1,0 +1,47 @@
+// What a legacy upstream says beside its answer, as a modern client gets it: its own progress, and what it asked for. Text to text.
+import { isObject, type Message, type Params, type RpcRequest } from './call.ts'
+import { memberText, setMembers } from './json-members.ts'
+
+function metaOf(params: Params | undefined): Params {
+  const meta = params?.['_meta']
+  return isObject(meta) ? meta : {}
+}
+
+/** The progress token of a modern request as it was written, beyond a double's precision too. `text`: its own. */
+export function progressToken({ params }: RpcRequest, text: () => string): string | undefined {
+  const token = metaOf(params)['progressToken']
+  if (typeof token !== 'string' && typeof token !== 'number') return undefined
+  const path = ['params', '_meta', 'progressToken']
+  return path.reduce((object, name) => memberText(object, name) as string, text())
+}
+
+export interface NewsOptions {
+  /** The request on whose stream it is said. */
+  request: RpcRequest
+  /** The id under which the upstream was asked, and the progress token that it was given. */
+  asked: string
+  /** The client's own, as it was written. */
+  progressToken: string | undefined
+}
+
+/**
+ * What a legacy upstream says on the stream of a request, as a modern client gets it; undefined: not at all. No requests, log lines
+ * only where the request asked for them (R68), no news of lists, which have streams of their own (R71), and nobody else's progress:
+ * some servers say all that is said in a session on whichever of its streams comes first (R50).
+ */
+export function toModernNews(
+  news: Message,
+  text: string,
+  { request, asked, progressToken: own }: NewsOptions
+): string | undefined {
+  if (news.kind !== 'notification') return undefined
+  if (news.method === 'notifications/message') {
+    const level = metaOf(request.params)['io.modelcontextprotocol/logLevel']
+    return level === undefined ? undefined : text
+  }
+  if (news.method !== 'notifications/progress' || own === undefined) return undefined
+  if (news.params?.['progressToken'] !== asked) return undefined
+  return setMembers(text, {
+    params: params => setMembers(params as string, { progressToken: own })
+  })
+}
