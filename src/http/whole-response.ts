@@ -56,6 +56,7 @@ export class WholeResponse extends ServerResponse implements Sender {
   }
 
   override end(...args: unknown[]): this {
+    if (this._closed) this.share?.free()
     const [chunk, encoding, callback] = args
     // A text is as long as its bytes where it is ASCII.
     const isWhole =
@@ -115,12 +116,17 @@ export class WholeResponse extends ServerResponse implements Sender {
     else this.#hold(this.#bodyBytes + unsent, () => void this.req.socket.destroy())
   }
 
+  /** The client has gone. What it asked for may be at work or waiting all the same (R45), and its body is held as long. */
+  readonly #leave = (): void => {
+    if (this.headersSent) this.share?.free()
+  }
+
   #hold(bytes: number, giveUp?: () => void): void {
     const { share } = this
     if (share === undefined || this._closed) return
     const { isHeld } = share
     share.hold(bytes, giveUp)
-    if (!isHeld && share.isHeld) this.once('close', () => share.free())
+    if (!isHeld && share.isHeld) this.once('close', this.#leave)
   }
 
   /** Node gives an answer its connection, and what was said meanwhile leaves on it. */

@@ -3,6 +3,7 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
+import { json } from '../drupal/site.ts'
 import { events, rpc, startBefore, startLegacyServer } from './fixtures/mcp.ts'
 import { type Started, startGateway } from './fixtures/start.ts'
 
@@ -117,6 +118,35 @@ t.test('what is taken, and what its client has left, counts no longer', async t 
   await once(refused, 'data')
   await until(gateway, bytes => bytes === 0)
   t.equal(await metric(gateway, 'buffers_given_up_total'), 0)
+})
+
+t.test('R45 a body at work is counted although its client has gone', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, { ...bounds, DRUPAL_MAX_CONCURRENCY: '1' })
+  const session = await gateway.initialize(gateway.token())
+  const held: (() => void)[] = []
+  server.onRequest = ({ id }, response) => {
+    held.push(() => json(response, { jsonrpc: '2.0', id, result: { content: [] } }))
+  }
+  const call = JSON.stringify(
+    rpc('tools/call', { name: 'echo', arguments: { text: 'x'.repeat(MB) } })
+  )
+  const clients = [dial(t, gateway), dial(t, gateway)]
+  for (const [index, client] of clients.entries()) {
+    client.write(post(session, call))
+    await until(gateway, bytes => bytes > 3 * (index + 1) * MB)
+  }
+  while (held.length === 0) await new Promise(setImmediate)
+  for (const client of clients) client.destroy()
+  const gone = () => gateway.audited.filter(line => line.includes('"status":499')).length
+  while (gone() < 2) await new Promise(setImmediate)
+  t.ok((await buffered(gateway)) > 6 * MB, 'one works, one waits')
+  for (const left of [1, 0]) {
+    while (held.length === 0) await new Promise(setImmediate)
+    held.pop()?.()
+    await until(gateway, bytes => bytes < 3.5 * left * MB || bytes === 0)
+  }
+  t.equal(await buffered(gateway), 0)
 })
 
 t.test('events that nobody takes are counted until they are taken', async t => {
