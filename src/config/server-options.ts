@@ -116,14 +116,14 @@ export const serverOptions = group('The listeners.', {
   maxBodyBytes: bytes({
     env: 'MAX_BODY_BYTES',
     description: 'Largest request body; a larger one is answered 413.',
-    risk: 'Each request at work may hold three times this much memory.',
+    risk: 'Each request at work may hold three times this much memory, and more where it is many small objects.',
     default: 4_194_304
   }),
   maxBufferedBytes: bytes(
     {
       env: 'MAX_BUFFERED_BYTES',
       description:
-        'Most bytes that request bodies (each counts three times: as it came, parsed, and as it goes to Drupal) and answers that clients have yet to take may hold together. Over it, whoever holds most loses what came last: a body that is still coming is answered 503, the connection of an answer is closed.',
+        'Most bytes that request bodies (each counts three times: as it came, parsed, and as it goes to Drupal; of many small objects by what these take) and answers that clients have yet to take may hold together. Over it, whoever holds most loses what came last: a body that is still coming is answered 503, the connection of an answer is closed.',
       risk: 'More than the process has memory for: a few callers can end it.',
       default: 134_217_728
     },

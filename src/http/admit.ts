@@ -6,6 +6,7 @@ import fp from 'fastify-plugin'
 import { gatewayError } from '../errors.ts'
 import type { Call, RpcRequest, SessionState } from '../mcp/call.ts'
 import { classify } from '../mcp/envelope.ts'
+import { countContainers } from '../mcp/json-scan.ts'
 import { readMessage } from '../mcp/message.ts'
 import type { Sessions } from '../mcp/session.ts'
 import {
@@ -16,7 +17,8 @@ import {
   supportedVersionsHint
 } from '../mcp/version.ts'
 import { after } from './after.ts'
-import { readWhole } from './whole-request.ts'
+import { buffersAreFull, worthCounting } from './buffers.ts'
+import { readWhole, WholeRequest } from './whole-request.ts'
 
 const NO_BYTES = Buffer.alloc(0)
 const served = new Set(['POST', 'GET', 'DELETE'])
@@ -51,6 +53,19 @@ function isCoded(coding: string | undefined): boolean {
 
 function one(header: string | string[] | undefined): string | undefined {
   return Array.isArray(header) ? header.join(', ') : header
+}
+
+/** What an object or array takes when it is parsed, as bytes of a body, which count three times. `{}` takes 100 (measured). */
+const containerBytes = 32
+
+/** Whether there is room for what a large body becomes: of nothing but small objects thirty times as much. Asked before it is parsed. */
+function hasRoom({ raw }: FastifyRequest, bytes: Buffer): boolean {
+  if (bytes.length < worthCounting || !(raw instanceof WholeRequest)) return true
+  const weight = bytes.length + containerBytes * countContainers(bytes)
+  let isHeld = true
+  raw.answer?.countBody(weight, () => (isHeld = false))
+  if (isHeld) raw.answer?.countBody(weight)
+  return isHeld
 }
 
 const plugin: FastifyPluginCallback<Options> = function admit(app, options, done) {
@@ -171,6 +186,10 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
         return
       }
       request.bytesIn = bytes.length
+      if (!hasRoom(request, bytes)) {
+        next(gatewayError('GW_OVERLOADED', { reason: buffersAreFull, retryAfterSeconds: 1 }))
+        return
+      }
       const reading = readMessage(bytes, { maxBatch })
       if (!reading.ok) {
         const { reason, idText } = reading

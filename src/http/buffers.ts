@@ -5,6 +5,9 @@ import { type Member, Roster } from '../roster.ts'
 /** Less than this lies in buffers that a connection has anyway. Bytes. */
 export const worthCounting = 16_384
 
+/** Why what is given up is given up: for the log. */
+export const buffersAreFull = 'the bodies and answers of all callers fill server.maxBufferedBytes'
+
 /** What is counted of one request and its answer. */
 export interface Share {
   /** Sets its bytes; `giveUp`, where it can be given up, is called at most once and frees them by itself. */

@@ -3,7 +3,7 @@
 import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import { gatewayError } from '../errors.ts'
-import { worthCounting } from './buffers.ts'
+import { buffersAreFull, worthCounting } from './buffers.ts'
 
 const NO_BYTES = Buffer.alloc(0)
 
@@ -66,8 +66,7 @@ class Body {
   }
 
   giveUp(): void {
-    const reason = 'the bodies and answers of all callers fill server.maxBufferedBytes'
-    this.#settle(gatewayError('GW_OVERLOADED', { reason, retryAfterSeconds: 1 }))
+    this.#settle(gatewayError('GW_OVERLOADED', { reason: buffersAreFull, retryAfterSeconds: 1 }))
   }
 
   get isEnded(): boolean {

@@ -41,6 +41,20 @@ const idBit = 1 << 1
 /** Bytes: an integer beyond a double's precision may have this many digits and blanks. */
 const longestId = 256
 
+/** How many objects and arrays a JSON text holds; of what is none, some number. Some 1 ns a byte. */
+export function countContainers(bytes: Buffer): number {
+  let count = 0
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at]
+    // Both brackets that open, in one comparison.
+    if (((byte as number) | 0x20) === 0x7b) count++
+    if (byte !== quote) continue
+    at++
+    while (at < bytes.length && bytes[at] !== quote) at += bytes[at] === backslash ? 2 : 1
+  }
+  return count
+}
+
 /**
  * Walks the bytes of valid JSON once. Repeats are looked for in the message, params and _meta, one level deeper in a batch.
  * Written for speed, since every request passes: over bytes it costs two thirds of what it does over text, and far less than a

@@ -120,6 +120,21 @@ t.test('what is taken, and what its client has left, counts no longer', async t 
   t.equal(await metric(gateway, 'buffers_given_up_total'), 0)
 })
 
+t.test('a body counts for what it becomes when it is parsed', async t => {
+  const gateway = await startGateway(t, { env: bounds })
+  const session = await gateway.initialize(gateway.token())
+  const dense = (count: number) =>
+    `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":[${'{},'.repeat(count)}{}]}}`
+  t.equal((await gateway.post(dense(100_000), session)).status, 200)
+  const { status, headers, json } = await gateway.post(dense(500_000), session)
+  t.strictSame([status, headers.get('retry-after'), json.error.code], [503, '1', -32603])
+  t.match(gateway.audited.at(-1), /maxBufferedBytes/)
+  const text = `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":"${'{[\\\"'.repeat(400_000)}"}}`
+  t.equal((await gateway.post(text, session)).status, 200, 'what stands in a text is text')
+  t.equal(await buffered(gateway), 0)
+  t.equal(await metric(gateway, 'buffers_given_up_total'), 1)
+})
+
 t.test('R45 a body at work is counted although its client has gone', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint, { ...bounds, DRUPAL_MAX_CONCURRENCY: '1' })
