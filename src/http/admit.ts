@@ -64,7 +64,8 @@ function hasRoom({ raw }: FastifyRequest, bytes: Buffer): boolean {
   const weight = bytes.length + containerBytes * countContainers(bytes)
   let isHeld = true
   raw.answer?.countBody(weight, () => (isHeld = false))
-  if (isHeld) raw.answer?.countBody(weight)
+  // What is refused is held no longer.
+  raw.answer?.countBody(isHeld ? weight : 0)
   return isHeld
 }
 

@@ -126,9 +126,16 @@ t.test('a body counts for what it becomes when it is parsed', async t => {
   const dense = (count: number) =>
     `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":[${'{},'.repeat(count)}{}]}}`
   t.equal((await gateway.post(dense(100_000), session)).status, 200)
+  const other = await gateway.initialize(gateway.token({ uid: 3 }))
+  const patient = dial(t, gateway)
+  patient.write(post(other, ping('x'.repeat(7.5 * MB))))
+  await until(gateway, bytes => bytes > 29 * MB)
   const { status, headers, json } = await gateway.post(dense(500_000), session)
   t.strictSame([status, headers.get('retry-after'), json.error.code], [503, '1', -32603])
   t.match(gateway.audited.at(-1), /maxBufferedBytes/)
+  t.notOk(patient.destroyed, 'nobody else loses anything')
+  patient.resume()
+  await until(gateway, bytes => bytes === 0)
   const text = `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":"${'{[\\\"'.repeat(400_000)}"}}`
   t.equal((await gateway.post(text, session)).status, 200, 'what stands in a text is text')
   t.equal(await buffered(gateway), 0)
