@@ -11,8 +11,8 @@ export const streamHeaders = {
   'x-accel-buffering': 'no'
 }
 
-/** A client that takes nothing of its events for so long, in milliseconds, is not waited for: Node closes the connection. */
-const patienceMs = 60_000
+/** A client that is full has so many milliseconds, and one more for so many bytes that wait: then its connection is closed. */
+const patience = { stallMs: 60_000, bytesPerMs: 1 }
 
 /** The gateway's own counts what its client has yet to take. */
 type CountedResponse = ServerResponse & { countUnsent?(): void }
@@ -25,14 +25,17 @@ class EventReply implements EventClient {
   readonly #raw: CountedResponse
   /** Not to a client that speaks HTTP/1.0. */
   readonly #isChunked: boolean
-  readonly #stallMs: number
+  readonly #patience: typeof patience
+  /** A time-out of the socket would begin anew with each byte: who takes one a minute would keep the site's worker. */
+  #late: NodeJS.Timeout | undefined
   #hasBegun = false
 
-  constructor(raw: ServerResponse, stallMs: number) {
+  constructor(raw: ServerResponse, allowed: typeof patience) {
     this.#raw = raw
-    this.#stallMs = stallMs
+    this.#patience = allowed
     this.#isChunked = raw.chunkedEncoding
     raw.chunkedEncoding = false
+    raw.once('close', () => clearTimeout(this.#late))
   }
 
   /** `resume` is called when the client has taken what there was. */
@@ -40,7 +43,8 @@ class EventReply implements EventClient {
     const { socket } = this.#raw.req
     const tell = () => {
       if (this.isFull) return
-      // A stream may be silent for longer.
+      clearTimeout(this.#late)
+      // Set by an answer before it on the connection: a stream may be silent for longer.
       socket.setTimeout(0)
       this.#raw.countUnsent?.()
       resume()
@@ -71,27 +75,34 @@ class EventReply implements EventClient {
     if (this.#hasBegun && socket?.writable) socket.write(text, 'latin1')
     else this.#raw.write(text, 'latin1')
     this.#hasBegun = true
-    if (!this.isFull) return
-    socket?.setTimeout(this.#stallMs)
-    this.#raw.countUnsent?.()
+    if (this.isFull) this.#waitForClient()
   }
 
   end(): void {
     const { socket } = this.#raw
     if (this.#isChunked) this.#raw.end('0\r\n\r\n', 'latin1')
     else this.#raw.end()
-    if (socket === null || socket.writableLength === 0) return
-    socket.setTimeout(this.#stallMs)
+    if (socket !== null && socket.writableLength > 0) this.#waitForClient()
+  }
+
+  #waitForClient(): void {
     this.#raw.countUnsent?.()
+    clearTimeout(this.#late)
+    const { socket } = this.#raw
+    // It waits for its turn on the connection, not for the client.
+    if (socket === null) return
+    const { stallMs, bytesPerMs } = this.#patience
+    const ms = stallMs + socket.writableLength / bytesPerMs
+    this.#late = setTimeout(() => socket.destroy(), ms)
   }
 }
 
 /** Begins to answer with events. */
-export function replyWithEvents(reply: FastifyReply, stallMs = patienceMs): EventReply {
+export function replyWithEvents(reply: FastifyReply, allowed = patience): EventReply {
   reply.hijack()
   reply.raw.writeHead(reply.statusCode, {
     ...(reply.getHeaders() as Record<string, string>),
     ...streamHeaders
   })
-  return new EventReply(reply.raw, stallMs)
+  return new EventReply(reply.raw, allowed)
 }

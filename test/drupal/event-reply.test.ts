@@ -8,12 +8,15 @@ import { replyWithEvents } from '../../src/drupal/event-reply.ts'
 type Client = ReturnType<typeof replyWithEvents>
 
 /** A server whose every answer is a stream of events, and a connection to it. */
-async function opened(t: Test, stallMs?: number) {
+async function opened(t: Test, stallMs = 60_000) {
   const app = fastify()
   const clients: { client: Client; socket: Socket }[] = []
   app.get('/', (request, reply) => {
     reply.header('mcp-session-id', 'one')
-    clients.push({ client: replyWithEvents(reply, stallMs), socket: request.raw.socket })
+    clients.push({
+      client: replyWithEvents(reply, { stallMs, bytesPerMs: Infinity }),
+      socket: request.raw.socket
+    })
   })
   t.teardown(() => app.close())
   await app.listen({ port: 0, host: '127.0.0.1' })
@@ -151,6 +154,26 @@ t.test('a client that takes nothing is not waited for', async t => {
     await closing
     t.pass(name)
   }
+})
+
+t.test('a client that takes little at a time is not waited for', async t => {
+  const { ask, client, socket, until } = await opened(t, 600)
+  socket.pause()
+  ask()
+  const { client: trickling, socket: served } = await client()
+  let isDrained = false
+  trickling.onDrain(() => (isDrained = true))
+  while (served.writableLength < 8e6) {
+    trickling.write(`data: ${'x'.repeat(100_000)}\n\n`)
+    await delay(0)
+  }
+  const closing = once(served, 'close')
+  isDrained = false
+  // In all more than the time, never still for so long.
+  const reading = setInterval(() => socket.read(100_000), 10)
+  await Promise.race([closing, until(() => isDrained)])
+  clearInterval(reading)
+  t.equal(isDrained, false)
 })
 
 t.test('a stream may be silent for longer than its client may be still', async t => {
