@@ -6,7 +6,6 @@ import fp from 'fastify-plugin'
 import { gatewayError } from '../errors.ts'
 import type { Call, RpcRequest, SessionState } from '../mcp/call.ts'
 import { classify } from '../mcp/envelope.ts'
-import { countContainers } from '../mcp/json-scan.ts'
 import { readMessage } from '../mcp/message.ts'
 import type { Sessions } from '../mcp/session.ts'
 import {
@@ -17,8 +16,8 @@ import {
   supportedVersionsHint
 } from '../mcp/version.ts'
 import { after } from './after.ts'
-import { buffersAreFull, worthCounting } from './buffers.ts'
-import { readWhole, WholeRequest } from './whole-request.ts'
+import { refuseParsed } from './parsed-body.ts'
+import { readWhole } from './whole-request.ts'
 
 const NO_BYTES = Buffer.alloc(0)
 const served = new Set(['POST', 'GET', 'DELETE'])
@@ -30,6 +29,7 @@ interface Options {
   /** Whether a legacy POST must name its session (R25). */
   needsSession: boolean
   maxBatch: number
+  maxBufferedBytes: number
   /** What is served to modern clients; undefined leaves it to an upstream that speaks the modern era itself. */
   modernMethods: ReadonlySet<string> | undefined
 }
@@ -55,22 +55,8 @@ function one(header: string | string[] | undefined): string | undefined {
   return Array.isArray(header) ? header.join(', ') : header
 }
 
-/** What an object or array takes when it is parsed, as bytes of a body, which count three times. `{}` takes 100 (measured). */
-const containerBytes = 32
-
-/** Whether there is room for what a large body becomes: of nothing but small objects thirty times as much. Asked before it is parsed. */
-function hasRoom({ raw }: FastifyRequest, bytes: Buffer): boolean {
-  if (bytes.length < worthCounting || !(raw instanceof WholeRequest)) return true
-  const weight = bytes.length + containerBytes * countContainers(bytes)
-  let isHeld = true
-  raw.answer?.countBody(weight, () => (isHeld = false))
-  // What is refused is held no longer.
-  raw.answer?.countBody(isHeld ? weight : 0)
-  return isHeld
-}
-
 const plugin: FastifyPluginCallback<Options> = function admit(app, options, done) {
-  const { sessions, needsSession, maxBatch, modernMethods } = options
+  const { sessions, needsSession, maxBatch, maxBufferedBytes, modernMethods } = options
   const bodyLimit = app.initialConfig.bodyLimit as number
 
   function openSession(request: FastifyRequest): SessionState | Promise<SessionState> {
@@ -187,8 +173,9 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
         return
       }
       request.bytesIn = bytes.length
-      if (!hasRoom(request, bytes)) {
-        next(gatewayError('GW_OVERLOADED', { reason: buffersAreFull, retryAfterSeconds: 1 }))
+      const refusal = refuseParsed(request.raw, bytes, maxBufferedBytes)
+      if (refusal !== undefined) {
+        next(refusal)
         return
       }
       const reading = readMessage(bytes, { maxBatch })

@@ -10,7 +10,7 @@ import { WholeRequest } from './whole-request.ts'
 /** Larger bodies cost less in a piece of their own than copied into one with the head. */
 const maxJoined = 4096
 /** A request's body is there as it came, parsed, and as it goes to the site (measured: 12 MB for one of 4 MB). */
-const bodyCopies = 3
+export const bodyCopies = 3
 
 /** For the listener's `ServerResponse`: same bytes and events as Node's, but a whole answer is written when the turn ends. */
 export class WholeResponse extends ServerResponse implements Sender {
