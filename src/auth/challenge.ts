@@ -21,10 +21,12 @@ export interface ChallengeParts {
   errorDescription?: string
 }
 
-/** Sorted, without doubles, and without names that a challenge cannot carry: half a name would be another scope. */
+/** Sorted, without doubles, offline_access (R83) and names that a challenge cannot carry: half a name would be another scope. */
 function scopeList(scopes: readonly string[]): string {
+  const named = new Set(scopes)
+  named.delete('offline_access')
   let list = ''
-  for (const scope of [...new Set(scopes)].filter(s => scopeToken.test(s)).sort()) {
+  for (const scope of [...named].filter(s => scopeToken.test(s)).sort()) {
     const longer = list === '' ? scope : `${list} ${scope}`
     if (longer.length > maxScopeLength) break
     list = longer

@@ -33,6 +33,12 @@ t.test(
   }
 )
 
+t.test('R83 a challenge never asks for offline_access, though it is configured', async t => {
+  const named = challenge({ resourceMetadataUrl, scopes: ['offline_access', 'read:a'] })
+  t.equal(parse(named)['scope'], 'read:a')
+  t.notMatch(challenge({ resourceMetadataUrl, scopes: ['offline_access'] }), 'scope')
+})
+
 t.test('R84 R88 error and description follow', async t => {
   t.equal(
     challenge({
