@@ -11,14 +11,12 @@ export type FailureKind = 'timeout' | 'network' | 'redirect' | 'status' | 'too-l
 export class FetchFailure extends Error {
   readonly kind: FailureKind
   readonly status: number | undefined
-  readonly challenge: string | undefined
 
   constructor(kind: FailureKind, message: string, response?: Response) {
     super(message)
     this.name = 'FetchFailure'
     this.kind = kind
     this.status = response?.status
-    this.challenge = response?.headers.get('www-authenticate') ?? undefined
   }
 }
 

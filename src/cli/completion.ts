@@ -7,7 +7,7 @@ import type { World } from './terminal.ts'
 const name = 'drupal-mcp-gateway'
 const shells = ['bash', 'zsh', 'fish']
 
-export const help = `Usage: drupal-mcp-gateway completion bash|zsh|fish
+const help = `Usage: drupal-mcp-gateway completion bash|zsh|fish
 
 Prints a script that completes commands and options in your shell.
 

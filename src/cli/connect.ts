@@ -13,7 +13,7 @@ import { type SignIn, type SignInEvent, signIn } from './sign-in.ts'
 import { createTerminal, onEnd, type World } from './terminal.ts'
 import { givenToken, keptTokens, type TokenSource } from './tokens.ts'
 
-export const help = `Usage: drupal-mcp-gateway connect [options] [URL]
+const help = `Usage: drupal-mcp-gateway connect [options] [URL]
 
 Carries MCP messages between stdin/stdout and the gateway at URL (or DRUPAL_MCP_URL). Tokens come from "login", are refreshed
 before they expire, and when there is none, somebody is asked to sign in: the address and the code appear on stderr and as a

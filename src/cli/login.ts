@@ -9,7 +9,7 @@ import { explainMissing, missingScopes } from './scopes.ts'
 import { signIn } from './sign-in.ts'
 import { createTerminal, duration, onEnd, type World } from './terminal.ts'
 
-export const help = `Usage: drupal-mcp-gateway login [options] [URL]
+const help = `Usage: drupal-mcp-gateway login [options] [URL]
 
 Signs in at the Drupal behind the gateway at URL (or DRUPAL_MCP_URL). Everything else is found from the URL. With a browser:
 authorization code with PKCE. Without one (SSH, container, CI, no display): a code to enter on another device. The tokens are

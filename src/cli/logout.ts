@@ -7,7 +7,7 @@ import { type Fetch, openHttp } from './http.ts'
 import { signOut } from './sign-out.ts'
 import { createTerminal, type World } from './terminal.ts'
 
-export const help = `Usage: drupal-mcp-gateway logout [--all] [URL]
+const help = `Usage: drupal-mcp-gateway logout [--all] [URL]
 
 Revokes what the site lets anybody revoke (the refresh token by spending it, the access token by its id, the client if it
 registered itself) and forgets the tokens kept for URL. When the site cannot be reached they are forgotten all the same.

@@ -6,7 +6,7 @@ import { exitCodes } from './failure.ts'
 import { missingScopes } from './scopes.ts'
 import { createTerminal, duration, type World } from './terminal.ts'
 
-export const help = `Usage: drupal-mcp-gateway status [--json] [URL]
+const help = `Usage: drupal-mcp-gateway status [--json] [URL]
 
 Says who is signed in, with which client and scopes, how long the token is good, and where it is kept; for URL, or for every
 gateway. Nothing is sent anywhere, and no secret is shown.

@@ -53,9 +53,9 @@ export function harmless(text: string): string {
 export function createTerminal(stream: Stream, env: Env): Terminal {
   const isTerminal = stream.isTTY === true
   const colours = wantsColours(stream, env)
-  const paint = (on: number, off: number) => (text: string) =>
-    colours ? `\u001b[${on}m${text}\u001b[${off}m` : text
-  const dim = paint(2, 22)
+  const paint = (on: number) => (text: string) =>
+    colours ? `\u001b[${on}m${text}\u001b[22m` : text
+  const dim = paint(2)
   let isOpen = false
   const close = () => {
     if (isOpen) stream.write('\r\u001b[K')
@@ -75,7 +75,7 @@ export function createTerminal(stream: Stream, env: Env): Terminal {
       stream.write(dim(harmless(line).slice(0, (stream.columns ?? 80) - 1)))
       isOpen = true
     },
-    bold: paint(1, 22),
+    bold: paint(1),
     dim
   }
 }

@@ -60,7 +60,7 @@ export const file = (meta: Meta) =>
   matching({ accepts: 'the path of a file', default: '', ...meta })
 
 /** A list of texts. `item` narrows an entry. */
-export const list = (meta: Meta, item: Record<string, unknown> = {}) =>
+export const list = (meta: Meta, item: Record<string, unknown>) =>
   listOf(matching({ minLength: 1, accepts: 'a text', ...item }), { default: [], ...meta })
 
 /** A duration in seconds, fractions allowed. */
@@ -93,7 +93,7 @@ export const budget = (meta: Meta) =>
   })
 
 /** An object of these members and no others; all are required. */
-export const object = <P extends Schemas>(properties: P, keywords: Keywords = {}) =>
+export const object = <P extends Schemas>(properties: P, keywords: Keywords) =>
   schema<{ [K in keyof P]: ValueOf<P[K]> }>('object', {
     required: Object.keys(properties),
     properties,

@@ -29,7 +29,7 @@ export function deviceAuthorization(state: State, request: DrupalRequest): Reply
     return withCors(unauthorizedClient('Client not authorized for device code grant'))
   }
   const deviceCode = randomBytes(32).toString('base64url')
-  const userCode = `${letters(4)}-${letters(4)}`
+  const userCode = `${fourLetters()}-${fourLetters()}`
   remember(state.devices, deviceCode, {
     clientId: client.clientId,
     userCode,
@@ -63,8 +63,8 @@ function withCors({ reply }: OAuthError): Reply {
   return { ...reply, headers: { ...reply.headers, ...CORS } }
 }
 
-function letters(count: number): string {
-  return Array.from({ length: count }, () => ALPHABET[randomInt(ALPHABET.length)]).join('')
+function fourLetters(): string {
+  return Array.from({ length: 4 }, () => ALPHABET[randomInt(ALPHABET.length)]).join('')
 }
 
 /** GET and POST /oauth/device. Neither client nor scopes are shown to the person. */

@@ -126,7 +126,7 @@ export async function startDrupal(options: DrupalOptions = {}): Promise<DrupalDo
     const body = await readBody(message)
     const { method = 'GET', url: path = '/' } = message
     const headers = plainHeaders(message)
-    const seen = { method, path, headers, body: body ?? '', at: Date.now() }
+    const seen = { method, path, headers, body: body ?? '' }
     requests.push(seen)
     if (requests.length > MAX_SEEN) requests.shift()
     const { faults } = state

@@ -8,8 +8,6 @@ export interface SeenRequest {
   path: string
   headers: Record<string, string>
   body: string
-  /** milliseconds since epoch */
-  at: number
 }
 
 export interface DrupalRequest extends SeenRequest {

@@ -12,7 +12,7 @@ const DISCOVERY = 'access mcp tool discovery'
 /** GET or POST /mcp/tools/list?cursor= */
 export function listTools(state: State, request: DrupalRequest): Reply {
   const can = permissionsOf(state, request.account)
-  if (!can(DISCOVERY)) return needs(DISCOVERY, request)
+  if (!can(DISCOVERY)) return needsDiscovery(request)
   const visible = state.site.tools.filter(tool => can(tool.permission))
   const offset = offsetOf(request.query.get('cursor') ?? request.form.get('cursor'))
   const next = offset + PAGE
@@ -25,7 +25,7 @@ export function listTools(state: State, request: DrupalRequest): Reply {
 /** GET /mcp/tools/describe?name= — after one failure, everybody with the same permissions gets that failure for every name. */
 export function describeTool(state: State, request: DrupalRequest): Reply {
   const can = permissionsOf(state, request.account)
-  if (!can(DISCOVERY)) return needs(DISCOVERY, request)
+  if (!can(DISCOVERY)) return needsDiscovery(request)
   const visible = state.site.tools.filter(tool => can(tool.permission))
   const cacheKey = visible.map(tool => tool.name).join(' ')
   const poisoned = state.poisonedDescribes.get(cacheKey)
@@ -41,8 +41,8 @@ export function describeTool(state: State, request: DrupalRequest): Reply {
   return refusal
 }
 
-function needs(permission: string, request: DrupalRequest): Reply {
-  return failure(403, request.wantsJson, `The '${permission}' permission is required.`)
+function needsDiscovery(request: DrupalRequest): Reply {
+  return failure(403, request.wantsJson, `The '${DISCOVERY}' permission is required.`)
 }
 
 /** Anything that is no base64 number counts as the beginning. */

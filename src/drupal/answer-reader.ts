@@ -2,7 +2,7 @@
 // nothing that two readers could understand differently (RFC 9112 §6.3, §11.2). It refuses to know sockets and what is asked.
 
 /** The bytes are no HTTP/1.1 answer. The code says why, in the form of Node's error codes. */
-export class NoAnswerError extends Error {
+class NoAnswerError extends Error {
   readonly code: string
 
   constructor(code: string) {

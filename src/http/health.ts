@@ -16,11 +16,10 @@ interface Options {
   stopping: () => boolean
   /** Milliseconds that an answer is kept: probes must not become load on Drupal. Default 1000. */
   keepMs?: number
-  /** Milliseconds that one check may take. Default 5000. */
-  timeoutMs?: number
-  /** Milliseconds; only differences count. Default: the monotonic clock. */
-  now?: () => number
 }
+
+/** Milliseconds that one check may take. */
+const timeoutMs = 5000
 
 interface Report {
   ready: boolean
@@ -29,7 +28,6 @@ interface Report {
 
 async function ask(
   checks: readonly HealthCheck[],
-  timeoutMs: number,
   failed: (name: string, error: unknown) => void
 ): Promise<Report> {
   const signal = AbortSignal.timeout(timeoutMs)
@@ -59,14 +57,7 @@ async function ask(
  * one is known to the other.
  */
 export function createHealth(options: Options): FastifyPluginCallback {
-  const {
-    log,
-    checks,
-    stopping,
-    keepMs = 1000,
-    timeoutMs = 5000,
-    now = () => performance.now()
-  } = options
+  const { log, checks, stopping, keepMs = 1000 } = options
   const known = new Map<string, string | undefined>()
   let last: { at: number; report: Promise<Report> } | undefined
   let wasReady = false
@@ -95,8 +86,8 @@ export function createHealth(options: Options): FastifyPluginCallback {
     app.get('/readyz', probe, async (request, reply) => {
       reply.header('cache-control', 'no-store')
       if (stopping()) return reply.code(503).send({ status: 'stopping', checks: {} })
-      if (last === undefined || now() - last.at >= keepMs) {
-        last = { at: now(), report: ask(checks, timeoutMs, say) }
+      if (last === undefined || performance.now() - last.at >= keepMs) {
+        last = { at: performance.now(), report: ask(checks, say) }
       }
       // At once: a part that hangs must not outlast the prober's patience. The parts are asked all the same, for the log.
       if (wasReady && 'once' in (request.query as object))

@@ -169,7 +169,7 @@ t.test('one question is bounded in time, size, form and redirects', async t => {
     status: 503,
     message: `${origin}/503 answered 503`
   })
-  t.match(await fail('/401'), { kind: 'status', challenge: 'Bearer' })
+  t.match(await fail('/401'), { kind: 'status', status: 401 })
   t.match(await fail('/reset'), { kind: 'network' })
   for (const path of ['/loop', '/away', '/nowhere', '/broken']) {
     t.match(await fail(path), { kind: 'redirect' }, path)
