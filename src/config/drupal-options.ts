@@ -32,7 +32,7 @@ export const drupalOptions = group('The site behind the gateway.', {
     {
       env: 'DRUPAL_MAX_CONCURRENCY',
       description:
-        'Most requests at work in Drupal at once, per gateway process. Size it to PHP-FPM: pm.max_children ÷ replicas, less what visitors need.',
+        'Most calls at work in Drupal at once, per gateway process; its own questions (keys, introspection) come on top. Size it to PHP-FPM: pm.max_children ÷ replicas, less what visitors need.',
       risk: 'Too high and agents take every PHP worker from the site.',
       default: 32
     },

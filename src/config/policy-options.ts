@@ -124,7 +124,7 @@ export const streamOptions = group('Open event streams.', {
     {
       env: 'STREAM_HEARTBEAT',
       description:
-        'Silence after which a comment keeps a stream alive. Shorter than the idle time-out of every proxy in front.',
+        'Silence after which a comment keeps a stream alive. Shorter than the idle time-out of every proxy in front; at most maxSeconds.',
       default: 15
     },
     0.05,

@@ -19,7 +19,7 @@ export const rootOptions = {
   publicUrl: url({
     env: 'GATEWAY_PUBLIC_URL',
     description:
-      'Base of the public URL, as clients type it, without the MCP path. Everything the gateway publishes derives from it, never from a request. Empty outside production: http://localhost:<server.port>; required in production, with https.',
+      'Base of the public URL, as clients type it, without the MCP path. Everything the gateway publishes derives from it, never from a request. Empty outside production: http://localhost:<server.port>, with server.tlsCertFile https; required in production, with https.',
     risk: 'When it differs from what clients type, they refuse to sign in.',
     default: ''
   }),
@@ -123,7 +123,7 @@ export const serverOptions = group('The listeners.', {
     {
       env: 'MAX_BUFFERED_BYTES',
       description:
-        'Most bytes that request bodies (each counts three times: as it came, parsed, and as it goes to Drupal; of many small objects by what these take) and answers that clients have yet to take may hold together. Over it, whoever holds most loses what came last: a body that is still coming is answered 503 (one that alone would take more: 413), the connection of an answer is closed.',
+        'Most bytes that request bodies (each counts three times: as it came, parsed, and as it goes to Drupal; of many small objects by what these take) and answers that clients have yet to take may hold together. Over it, whoever holds most loses what came last: a body that is still coming is answered 503 (one that alone would take more: 413), the connection of an answer is closed. At least 3 × maxBodyBytes + 2 × drupal.maxResponseBytes.',
       risk: 'More than the process has memory for: a few callers can end it.',
       default: 134_217_728
     },

@@ -452,6 +452,17 @@ t.test('the back channel', async t => {
     t.match(await refused(pool.fetch(site.url, { signal })), { message: 'gone' })
   })
 
+  t.test('asks a site at most seven things at once', async t => {
+    const held: ServerResponse[] = []
+    const site = await startSite(t, (_seen, response) => {
+      held.push(response)
+      if (site.seen.length >= 7) for (const each of held.splice(0)) json(each, {})
+    })
+    const pool = poolFor(t, site.url)
+    await Promise.all(Array.from({ length: 20 }, () => pool.fetch(`${site.url}/keys`)))
+    t.equal(site.peak, 7)
+  })
+
   t.test('no call waits behind it, and it does not wait behind calls', async t => {
     const site = await startSite(t, (seen, response) => {
       if (seen.url !== '/x') json(response, {})
