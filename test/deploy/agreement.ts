@@ -55,6 +55,13 @@ function configOf(t: Test, manifests: readonly Manifest[]): Config {
   })
 }
 
+/** Whether a memory limit, in MiB, is enough for the answers that may be held at once, as they come and translated, and for the rest. */
+export function hasRoom({ drupal }: Config, limit: string): boolean {
+  return (
+    drupal.maxConcurrency * drupal.maxResponseBytes < (Number.parseInt(limit, 10) * 1_048_576) / 4
+  )
+}
+
 /** Everything that a set of objects says about the gateway's pod. */
 export function agreesWithTheProgram(t: Test, manifests: readonly Manifest[]): void {
   const config = configOf(t, manifests)
@@ -98,9 +105,7 @@ export function agreesWithTheProgram(t: Test, manifests: readonly Manifest[]): v
     capabilities: { drop: ['ALL'] }
   })
   t.ok(spec.topologySpreadConstraints.length > 0)
-  const memory = Number.parseInt(container.resources.limits.memory, 10) * 1_048_576
-  const held = config.drupal.maxConcurrency * config.drupal.maxResponseBytes
-  t.ok(held < memory / 4, 'answers held in memory leave room')
+  t.ok(hasRoom(config, container.resources.limits.memory), 'answers held in memory leave room')
 
   // Everything that selects pods selects these.
   const labels = template.metadata.labels as Record<string, string>

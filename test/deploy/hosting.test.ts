@@ -6,7 +6,7 @@ import t from 'tap'
 import { parse } from 'yaml'
 import { loadConfig } from '../../src/config/load.ts'
 import { builtProgram } from '../fixtures/program.ts'
-import { known } from './agreement.ts'
+import { hasRoom, known } from './agreement.ts'
 import { needs, root, tools } from './tools.ts'
 
 const deploy = join(root, 'deploy')
@@ -108,6 +108,13 @@ t.test('the systemd unit: what starting anew does not mend is not started anew',
   const unit = text('hosting/plain-vps/drupal-mcp-gateway.service')
   t.match(unit, /^Restart=on-failure$/m)
   t.equal(/^RestartPreventExitStatus=(.*)$/m.exec(unit)?.[1], String(status))
+})
+
+t.test('the systemd unit has memory for what its options allow', async t => {
+  const lines = text('hosting/plain-vps/gateway.env').matchAll(/^([A-Z_]+)=(.*)$/gm)
+  const config = loadConfig({ env: Object.fromEntries([...lines].map(([, ...pair]) => pair)) })
+  const unit = text('hosting/plain-vps/drupal-mcp-gateway.service')
+  t.ok(hasRoom(config, /^MemoryMax=(\d+M)$/m.exec(unit)?.[1] ?? ''))
 })
 
 t.test('the systemd unit allows what V8 calls', needs(tools.systemdAnalyze), async t => {

@@ -9,6 +9,7 @@ import { loadConfig } from '../../src/config/load.ts'
 import { options } from '../../src/config/options.ts'
 import { startGateway } from '../gateway/fixtures/start.ts'
 import {
+  hasRoom,
   agreesWithTheProgram,
   deploy,
   gatewayPod,
@@ -287,6 +288,7 @@ t.test('Compose', async t => {
     Number.parseInt(gateway.stop_grace_period, 10) >
       config.server.shutdownTimeoutSeconds + config.server.readinessDelaySeconds
   )
+  t.ok(hasRoom(config, gateway.mem_limit), 'answers held in memory leave room')
   for (const service of [gateway, services['valkey'], demo]) {
     t.equal(service.read_only, true)
     t.strictSame(service.cap_drop, ['ALL'])
