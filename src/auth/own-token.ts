@@ -21,7 +21,7 @@ interface Options {
   events: VerifierEvents
 }
 
-/** Renewed when a fifth of its life is left; a server that names no life gets asked once a minute. */
+/** Renewed when a fifth of its life is left; a server that names no life is taken to mean a minute. */
 const renewAfter = 0.8
 const defaultLifeSeconds = 60
 

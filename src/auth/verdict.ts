@@ -29,8 +29,8 @@ export type Verdict =
 
 /**
  * Judges bearer tokens. `verify` answers at once (no promise) for a token it knows; otherwise it resolves to a verdict or
- * rejects with GW_AUTHORIZATION_SERVER_UNAVAILABLE when nobody can be asked. `refuse` drops a verdict because Drupal had
- * the last word: the token is refused from the short negative cache from then on.
+ * rejects with GW_AUTHORIZATION_SERVER_UNAVAILABLE when nobody can be asked, with GW_OVERLOADED when too many are being judged.
+ * `refuse` drops a verdict because Drupal had the last word: the token is refused from the short negative cache from then on.
  */
 export interface Verifier {
   verify(token: string): Verdict | Promise<Verdict>

@@ -291,5 +291,12 @@ t.test('docs/doctor.md lists every check', t => {
     checkTable(),
     'replace the table at the end of the page by checkTable() of src/cli/doctor/document.ts'
   )
+  const { summary } = JSON.parse(/```json\n([^]*?)```/.exec(page)?.[1] ?? '')
+  const ofUrl = table.split('\n').filter(line => /\| (URL|both) \|/.test(line)).length
+  t.equal(
+    Object.values(summary as Record<string, number>).reduce((sum, count) => sum + count),
+    ofUrl,
+    'the example has as many checks as a URL gets'
+  )
   t.end()
 })
