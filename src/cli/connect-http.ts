@@ -62,10 +62,12 @@ export function isStream(answer: Answer): boolean {
   return /^text\/event-stream\b/i.test(answer.headers.get('content-type') ?? '')
 }
 
-/** The events of an event stream. */
-export function eventsOf(answer: Answer): AsyncGenerator<ServerSentEvent> {
+/** The events of an event stream. Of a type other than `message` they hold no message: their data is left out, as the SDKs do. */
+export async function* eventsOf(answer: Answer): AsyncGenerator<ServerSentEvent> {
   const body = (answer.body ?? nothing()) as AsyncIterable<Uint8Array>
-  return readEvents(body, { maxLength: maxBytes })
+  for await (const event of readEvents(body, { maxLength: maxBytes })) {
+    yield event.event === 'message' ? event : { ...event, data: '' }
+  }
 }
 
 async function* nothing() {}

@@ -146,7 +146,8 @@ export function createConnection(options: ConnectionOptions, mirrored: Mirrored)
 
   async function hear(ended: AbortSignal): Promise<void> {
     let last: string | undefined
-    let pause = reconnectMs
+    let retry = reconnectMs
+    let pause = retry
     while (!ended.aborted) {
       const used = session
       try {
@@ -158,7 +159,8 @@ export function createConnection(options: ConnectionOptions, mirrored: Mirrored)
         if (answer.ok && isStream(answer)) {
           for await (const event of eventsOf(answer)) {
             last = event.id ?? last
-            pause = event.retry ?? reconnectMs
+            retry = event.retry ?? retry
+            pause = retry
             if (event.data !== '') await write(oneLine(event.data))
           }
         } else {

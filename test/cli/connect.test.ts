@@ -16,10 +16,12 @@ import {
   oneLine,
   refusalFor
 } from '../../src/cli/connect-message.ts'
+import { createConnection } from '../../src/cli/connect-session.ts'
 import { lineWriter, readLines } from '../../src/cli/connect-stdio.ts'
 import type { Credential } from '../../src/cli/credentials.ts'
 import { openVault } from '../../src/cli/credentials-vault.ts'
 import { Failure } from '../../src/cli/failure.ts'
+import { openHttp } from '../../src/cli/http.ts'
 import { main } from '../../src/cli/main.ts'
 import {
   connect,
@@ -291,6 +293,7 @@ t.test('streams and server requests', async t => {
   while (push === undefined || !seen.some(({ body }) => body.includes('assistant')))
     await new Promise(resolve => setImmediate(resolve))
   push.write(event({ jsonrpc: '2.0', method: 'notifications/tools/list_changed' }))
+  push.write('event: ping\ndata: no message\n\n')
   push.write(event(request('other', 'unknown/thing')))
   await client.sees(({ id }) => id === 'other')
   client.send(
@@ -403,6 +406,40 @@ t.test('the server’s own stream is opened again when it breaks', async t => {
     client.messages.slice(1).map(({ method }) => method),
     ['first', 'last']
   )
+})
+
+t.test('R43 what a server says of reconnecting holds until it says otherwise', async t => {
+  let opened = 0
+  let reopened = () => {}
+  const again = new Promise<void>(resolve => (reopened = resolve))
+  const origin = await serve(t, (_incoming, response) => {
+    if (++opened === 2) reopened()
+    const news = event({ jsonrpc: '2.0', method: 'news' })
+    stream(response).end(`retry: 1\n${event('', 'e1')}${news}`)
+  })
+  const ended = new AbortController()
+  const http = openHttp()
+  t.teardown(async () => {
+    ended.abort()
+    await http.close()
+  })
+  const connection = createConnection(
+    {
+      url: `${origin}/mcp`,
+      fetch: http.fetch,
+      access: createAccess({
+        tokens: { current: async () => 'x', instead: async () => undefined }
+      }),
+      write: async () => {},
+      log() {},
+      signal: ended.signal,
+      reconnectMs: 600_000
+    },
+    new Map()
+  )
+  connection.listen()
+  await again
+  t.ok(opened >= 2)
 })
 
 t.test('the server’s own stream outlives an authorization server that is away', async t => {
