@@ -9,23 +9,23 @@ import { withoutHome } from './credentials-home.ts'
 interface LockOptions {
   /** How long to wait for another process, in milliseconds. Default 30,000. */
   patienceMs?: number
-  /** A lock older than this was left behind: what it guards is bounded to well below. Default 60,000. */
-  staleMs?: number
 }
 
 const pauseMs = 40
+/** A lock older than this was left behind: what it guards is bounded to well below. Milliseconds. */
+const staleMs = 60_000
 
 /** Runs `work` while holding the lock file at `path`. Throws a Failure when the lock cannot be had. */
 export async function withLock<T>(
   path: string,
   work: () => Promise<T>,
-  { patienceMs = 30_000, staleMs = 60_000 }: LockOptions = {}
+  { patienceMs = 30_000 }: LockOptions = {}
 ): Promise<T> {
   const place = await processes()
   const mine = JSON.stringify({ pid: process.pid, ...place, id: randomUUID() })
   const until = performance.now() + patienceMs
   while (!(await taken(path, mine))) {
-    if (await isLeftBehind(path, staleMs)) await breakLock(path, staleMs)
+    if (await isLeftBehind(path)) await breakLock(path)
     else if (performance.now() > until) {
       throw new Failure(
         `Another process has held ${path} for ${Math.round(patienceMs / 1000)} s. If none is running, delete that file.`
@@ -61,7 +61,7 @@ async function processes(): Promise<{ host: string; namespace?: string }> {
   return { host: hostname(), ...(namespace === undefined ? {} : { namespace }) }
 }
 
-async function isLeftBehind(path: string, staleMs: number): Promise<boolean> {
+async function isLeftBehind(path: string): Promise<boolean> {
   const [info, text] = await Promise.all([stat(path).catch(() => undefined), content(path)])
   if (info === undefined) return false
   if (Date.now() - info.mtimeMs > staleMs) return true
@@ -87,7 +87,7 @@ function isAlive(pid: number): boolean {
 }
 
 /** Two may find the lock left behind; the second must not remove what the first has taken since, hence a lock to break locks. */
-async function breakLock(path: string, staleMs: number): Promise<void> {
+async function breakLock(path: string): Promise<void> {
   const breaking = `${path}.break`
   if (!(await taken(breaking, ''))) {
     const info = await stat(breaking).catch(() => undefined)
@@ -96,7 +96,7 @@ async function breakLock(path: string, staleMs: number): Promise<void> {
     return
   }
   try {
-    if (await isLeftBehind(path, staleMs)) await rm(path, { force: true })
+    if (await isLeftBehind(path)) await rm(path, { force: true })
   } finally {
     await rm(breaking, { force: true })
   }

@@ -47,7 +47,6 @@ Exit codes: 0 all well (warnings allowed), 1 a check failed (with --strict: or w
 export interface Parts {
   env?: LoadOptions['env']
   stdout?: Stream
-  now?: () => number
   /** PEM of the only certificate authority to believe. */
   ca?: string
 }
@@ -60,9 +59,9 @@ interface Wish {
 }
 
 function contextOf(wish: Wish, env: LoadOptions['env'], parts: Parts): Context {
-  const { now = Date.now, ca } = parts
+  const { ca } = parts
   const { url, timeoutMs } = wish
-  const ask = createAsk({ timeoutMs, ca, now })
+  const ask = createAsk({ timeoutMs, ca, now: Date.now })
   let inner: Ask | undefined
   const context: Context = {
     url,
@@ -81,10 +80,10 @@ function contextOf(wish: Wish, env: LoadOptions['env'], parts: Parts): Context {
       if (config === undefined) return ask(address, question)
       const { drupal, derived } = config
       const via = { from: new URL(drupal.url), to: new URL(derived.drupalConnectUrl) }
-      inner ??= createAsk({ timeoutMs, ca, now, via })
+      inner ??= createAsk({ timeoutMs, ca, now: Date.now, via })
       return inner(address, question)
     },
-    now,
+    now: Date.now,
     timeoutMs,
     ca,
     facts: {},

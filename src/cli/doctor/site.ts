@@ -72,7 +72,7 @@ export function cacheEvidence(headers: Readonly<Record<string, string>>): Eviden
   return evidence
 }
 
-function judgeCaches(answers: readonly Answer[], fine: string): Finding {
+function judgeCaches(answers: readonly Answer[]): Finding {
   const problems: Finding[] = []
   const passes = new Set<string>()
   for (const { url, headers } of answers) {
@@ -86,12 +86,12 @@ function judgeCaches(answers: readonly Answer[], fine: string): Finding {
     for (const line of evidence.passes) passes.add(line)
   }
   const on = passes.size > 0 ? `; on the way: ${[...passes].join(', ')}` : ''
-  return worst(problems, fine + on)
+  return worst(problems, `answers are fresh${on}`)
 }
 
 async function gatewayCaches({ url, ask, facts }: Context): Promise<Finding> {
   // The first GET of the run may have filled a cache; this one would come from it.
-  return judgeCaches([await ask(url!), ...(facts.challenges ?? [])], 'answers are fresh')
+  return judgeCaches([await ask(url!), ...(facts.challenges ?? [])])
 }
 
 async function siteCaches({ facts, askDrupal }: Context): Promise<Finding> {
@@ -104,7 +104,7 @@ async function siteCaches({ facts, askDrupal }: Context): Promise<Finding> {
     await askDrupal(keys)
     answers.push(await askDrupal(keys))
   }
-  return judgeCaches(answers, 'answers are fresh')
+  return judgeCaches(answers)
 }
 
 /** Date says whole seconds. */
