@@ -172,6 +172,8 @@ export interface ErrorDetails {
   retryAfterSeconds?: number
   /** For GW_INSUFFICIENT_SCOPE: every scope that the challenge must name (R88). For GW_TOKEN_MISSING: those beside the base scopes (R83). */
   requiredScopes?: readonly string[]
+  /** For GW_INVALID_TOKEN: its time is over, which is no attempt at guessing one. */
+  isExpired?: boolean
   /** The request's id exactly as JSON text, so that the answer carries it unchanged. */
   idText?: string
   /** JSON-RPC error `data`. */

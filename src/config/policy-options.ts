@@ -66,8 +66,8 @@ export const limitOptions = group('Budgets, as max/window; "off" switches one of
   failures: budget({
     env: 'LIMIT_FAILURES',
     description:
-      'Failed attempts per address, expired tokens among them. Calls that succeed never draw on it; over it, the address gets 429 whatever token comes.',
-    risk: 'When off, guessing tokens is not slowed down. Too low where many users share an address, as those of hosted clients do, and all of them are held back.',
+      'Failed attempts per address. Calls that succeed never draw on it, nor does an expired JWT; over it, the address gets 429 whatever token comes.',
+    risk: 'When off, guessing tokens is not slowed down. Too low where many users share an address, as those of hosted clients do, and a few of them hold all back.',
     default: '60/1m'
   })
 })

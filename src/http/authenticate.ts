@@ -18,7 +18,11 @@ function countAuthorization(raw: readonly string[]): number {
 
 function admit(request: FastifyRequest, token: string, verdict: Verdict): GatewayError | undefined {
   if (!verdict.ok) {
-    return gatewayError('GW_INVALID_TOKEN', { reason: `${verdict.reason}: ${verdict.detail}` })
+    const { reason, detail } = verdict
+    return gatewayError('GW_INVALID_TOKEN', {
+      reason: `${reason}: ${detail}`,
+      isExpired: reason === 'expired'
+    })
   }
   request.principal = verdict.principal
   request.token = token

@@ -97,7 +97,7 @@ const plugin: FastifyPluginCallback<Options> = function errors(app, options, don
       const { code, reason, cause: err } = error
       request.log.debug({ requestId: request.id, code, reason, err }, 'refused')
     }
-    if (isFailedAttempt(error.code)) app.countFailure(request)
+    if (isFailedAttempt(error)) app.countFailure(request)
 
     // To what is no request a JSON-RPC answer would be one to nobody (R15).
     const isAnswer = error.statusCode === 200

@@ -4,7 +4,7 @@ import rateLimit, { type FastifyRateLimitStore, normalizeIP } from '@fastify/rat
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config/schema.ts'
-import { type ErrorCode, gatewayError } from '../errors.ts'
+import { type ErrorCode, type GatewayError, gatewayError } from '../errors.ts'
 import {
   type Draw,
   isExceeded,
@@ -37,7 +37,10 @@ declare module 'fastify' {
   }
 }
 
-/** Refusals that look like an attack on tokens; a missing token is how every sign-in begins and does not count. */
+/**
+ * Refusals that look like an attack on tokens. A missing token is how every sign-in begins, an expired one how many a refresh does:
+ * of a hosted client, users by the hundred share an address. Both cost neither a key nor the site, and do not count.
+ */
 const FAILURES: ReadonlySet<string> = new Set<ErrorCode>([
   'GW_INVALID_TOKEN',
   'GW_MALFORMED_AUTHORIZATION',
@@ -46,8 +49,8 @@ const FAILURES: ReadonlySet<string> = new Set<ErrorCode>([
 ])
 
 /** Whether a refusal draws on the address budget. Pure. */
-export function isFailedAttempt(code: string): boolean {
-  return FAILURES.has(code)
+export function isFailedAttempt({ code, isExpired = false }: GatewayError): boolean {
+  return FAILURES.has(code) && !isExpired
 }
 
 /** Lets @fastify/rate-limit keep its counts in our store. What it counts is how many of the asked budgets are exceeded. */

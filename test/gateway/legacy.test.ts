@@ -441,7 +441,8 @@ t.test('budgets', async t => {
       t.equal((await gateway.post(rpc('ping'), session)).status, 200)
       t.equal((await gateway.post(rpc('ping'))).status, 401, 'a missing token is no failure')
     }
-    for (const token of ['bad0', 'bad1', gateway.token({ expiresIn: -60 })]) {
+    const expired = gateway.token({ expiresIn: -60 })
+    for (const token of [expired, expired, 'bad0', 'bad1', expired, 'bad2']) {
       t.equal((await gateway.post(rpc('ping'), { authorization: `Bearer ${token}` })).status, 401)
     }
     const asked = gateway.drupal.requests.length

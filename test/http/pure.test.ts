@@ -96,17 +96,21 @@ t.test('R84 R88 which refusal carries which challenge', async t => {
   t.equal(challengeFor(gatewayError('GW_NOT_FOUND'), source), undefined)
 })
 
-t.test('a refused token, Host or Origin is a failed attempt, a missing token is none', async t => {
-  for (const code of [
-    'INVALID_TOKEN',
-    'MALFORMED_AUTHORIZATION',
-    'FORBIDDEN_HOST',
-    'FORBIDDEN_ORIGIN'
-  ])
-    t.ok(isFailedAttempt(`GW_${code}`), code)
-  t.notOk(isFailedAttempt('GW_TOKEN_MISSING'))
-  t.notOk(isFailedAttempt('GW_INSUFFICIENT_SCOPE'))
-})
+t.test(
+  'a refused token, Host or Origin is a failed attempt; none, or an expired one, is not',
+  async t => {
+    const codes = [
+      'GW_INVALID_TOKEN',
+      'GW_MALFORMED_AUTHORIZATION',
+      'GW_FORBIDDEN_HOST',
+      'GW_FORBIDDEN_ORIGIN'
+    ] as const
+    for (const code of codes) t.ok(isFailedAttempt(gatewayError(code)), code)
+    t.notOk(isFailedAttempt(gatewayError('GW_TOKEN_MISSING')))
+    t.notOk(isFailedAttempt(gatewayError('GW_INVALID_TOKEN', { isExpired: true })))
+    t.notOk(isFailedAttempt(gatewayError('GW_INSUFFICIENT_SCOPE')))
+  }
+)
 
 t.test('request ids are unique and tell nothing', async t => {
   const [one, other] = [requestIds(), requestIds()]
