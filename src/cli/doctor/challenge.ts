@@ -36,6 +36,14 @@ export function bearerChallenge(answer: Answer): Record<string, string> | undefi
   return Object.fromEntries([...parameters].map(([, name, value]) => [name!, value!]))
 }
 
+/** Of an answer to a request with a token: the challenge of one that brought none (RFC 6750 §3.1: no error then). */
+export function isTokenLost(answer: Answer): boolean {
+  const parameters = bearerChallenge(answer)
+  return answer.status === 401 && parameters !== undefined && parameters['error'] === undefined
+}
+export const TOKEN_LOST =
+  'The header Authorization does not arrive: let every proxy and CDN on the way pass it (CloudFront drops it unless its origin request policy names it).'
+
 function judge(method: string, answer: Answer, metadataUrl: string): Finding | undefined {
   const seen = `${method} answers ${brief(answer)}`
   if (answer.status !== 401) return failed(seen, adviceFor(method, answer))
@@ -102,6 +110,7 @@ async function badToken({ url, ask }: Context): Promise<Finding> {
   const error = bearerChallenge(answer)?.['error']
   const seen = `${brief(answer)}, error ${quote(error)}`
   if (answer.status === 401 && error === 'invalid_token') return ok(seen)
+  if (isTokenLost(answer)) return failed(seen, TOKEN_LOST)
   if (answer.status < 300) {
     return failed(
       `${seen}: any token is accepted`,

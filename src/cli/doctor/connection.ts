@@ -124,6 +124,12 @@ async function answers({ url, ask, facts }: Context): Promise<Finding> {
       'The Host is refused: set GATEWAY_PUBLIC_URL to this URL, or name the host in ALLOWED_HOSTS. A page in HTML is a firewall’s.'
     )
   }
+  if (status === 401 && /^(Basic|Digest|Negotiate)\b/i.test(headers['www-authenticate'] ?? '')) {
+    return failed(
+      `${seen} and asks for a password`,
+      'Something in front, or Drupal itself, has a sign-in of its own: let this path and /.well-known/ reach the gateway without it (nginx: auth_basic off).'
+    )
+  }
   if (status === 200 && answer.type.includes('html')) {
     return failed(seen, 'Another site answers: route this path to the gateway.')
   }

@@ -1,6 +1,6 @@
 // Signed in: a whole trip through the gateway, and what the tools ask of the site. Only a read-only tool is ever called.
 import { type Answer, brief, objectOf, type Json } from './ask.ts'
-import { bearerChallenge, INITIALIZE, MCP_HEADERS } from './challenge.ts'
+import { bearerChallenge, INITIALIZE, isTokenLost, MCP_HEADERS, TOKEN_LOST } from './challenge.ts'
 import {
   type Check,
   type Context,
@@ -50,6 +50,10 @@ function refusal({ answer, error }: Reply): Finding {
   const { status } = answer
   const said = error === undefined ? '' : `, ${quote(error['message'])}`
   const seen = `${brief(answer)}${said}`
+  if (isTokenLost(answer)) return failed(seen, TOKEN_LOST)
+  if (status === 400 && /mcp-session-id/i.test(String(error?.['message']))) {
+    return failed(seen, 'Let the proxy pass Mcp-Session-Id, in requests and in answers.')
+  }
   if (status === 401) {
     const { error_description: why } = bearerChallenge(answer) ?? {}
     return failed(
