@@ -127,3 +127,13 @@ export async function ask(fetch: Fetch, url: string, init: RequestInit = {}): Pr
     headers: [...answer.headers]
   })
 }
+
+/**
+ * The same without the challenge: every 401 has to bring one (RFC 9110 §15.5.2), oauth4webapi then reads nothing else, and the error is
+ * in the body (RFC 6749 §5.2).
+ */
+export async function askForBody(fetch: Fetch, url: string, init: RequestInit): Promise<Response> {
+  const answer = await ask(fetch, url, init)
+  answer.headers.delete('www-authenticate')
+  return answer
+}

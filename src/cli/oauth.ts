@@ -2,7 +2,7 @@
 // refuses. oauth4webapi writes and reads them; what is here makes room for Drupal's ways (wire §3, §4, §8).
 import * as oauth from 'oauth4webapi'
 import { Failure, exitCodes } from './failure.ts'
-import { ask, type Fetch, isLoopback, safeUrl } from './http.ts'
+import { ask, askForBody, type Fetch, isLoopback, safeUrl } from './http.ts'
 
 export const deviceGrant = 'urn:ietf:params:oauth:grant-type:device_code'
 
@@ -26,7 +26,7 @@ export function requestOptions(
 ) {
   const url = safeUrl(endpoint, what)
   return {
-    [oauth.customFetch]: (target: string, init: object) => ask(fetch, target, init),
+    [oauth.customFetch]: (target: string, init: object) => askForBody(fetch, target, init),
     [oauth.allowInsecureRequests]: isLoopback(url),
     ...(signal ? { signal } : {})
   }

@@ -366,8 +366,10 @@ t.test('the device flow', async t => {
     })
   })
   t.test('refusals are told in words', async t => {
-    for (const [error, expected] of [
+    for (const [error, expected, status = 400, headers = {}] of [
       ['access_denied', /denied on the other device/],
+      ['access_denied', /denied on the other device/, 401, { 'www-authenticate': 'Basic' }],
+      ['invalid_client', /id is unknown/, 401, { 'www-authenticate': 'Basic realm="OAuth"' }],
       ['expired_token', /expired/],
       ['invalid_grant', /refused the device code: invalid_grant \(why because\)/],
       ['unauthorized_client', /enable the grant/]
@@ -385,7 +387,7 @@ t.test('the device flow', async t => {
           return void response.end(JSON.stringify(body))
         }
         response
-          .writeHead(400)
+          .writeHead(status, headers)
           .end(JSON.stringify({ error, error_description: 'why', hint: 'because' }))
       })
       const other = await startSite(t)
