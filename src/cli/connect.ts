@@ -86,6 +86,7 @@ export async function run(args: string[], world: World = process): Promise<numbe
     await carryAll(bridge, world.stdin ?? process.stdin, signal)
     return 0
   } finally {
+    terminal.end()
     // A sign-in that nobody waits for any more would keep the process until its code expires.
     end()
     output.off('error', end)

@@ -97,6 +97,7 @@ export async function run(args: string[], { env, stdout }: World = process): Pro
   } catch (error) {
     throw stop.signal.aborted ? stop.signal.reason : error
   } finally {
+    terminal.end()
     stopListening()
     await http.close()
   }

@@ -32,7 +32,7 @@ export function narrator(
         say(`  ${bold(uri)}`)
         say('and enter the code')
         say(`  ${bold(userCode)}`)
-        const picture = terminal.isTerminal ? qrText(complete, terminal.colours) : undefined
+        const picture = qrText(complete, terminal.colours, terminal.columns)
         if (picture !== undefined) say(`\nor scan:\n${picture}`)
         say(
           dim(

@@ -8,11 +8,14 @@ const dataWords = [19, 34, 55, 80, 108, 68, 78, 97, 116]
 const checkWords = [7, 10, 15, 20, 26, 18, 20, 24, 30]
 const blockCount = (version: number) => (version < 6 ? 1 : 2)
 
-/** Lines of half blocks with the quiet zone, dark on light; undefined when the text is longer than 230 bytes. Without colours the terminal's own are taken, light on dark as most have them. */
-export function qrText(text: string, colours = true): string | undefined {
+/**
+ * Lines of half blocks with the quiet zone, dark on light; undefined when the text is longer than 230 bytes, or the picture wider
+ * than `columns`. Without colours the terminal's own are taken, light on dark as most have them.
+ */
+export function qrText(text: string, colours = true, columns = Infinity): string | undefined {
   const grid = qrGrid(Buffer.from(text))
-  if (grid === undefined) return undefined
   const quiet = 4
+  if (grid === undefined || grid.length + 2 * quiet > columns) return undefined
   const lit = (row: number, column: number) => (grid[row - quiet]?.[column - quiet] ?? 0) === 0
   const lines: string[] = []
   for (let row = 0; row < grid.length + 2 * quiet; row += 2) {

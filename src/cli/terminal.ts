@@ -27,9 +27,12 @@ export interface Terminal {
   say: (line?: string) => void
   /** Dim, and overwrites itself on a terminal; silent elsewhere, where progress would only fill a log. */
   progress: (line: string) => void
+  /** Takes progress away: others may write to the terminal now. */
+  end: () => void
   bold: (text: string) => string
   dim: (text: string) => string
-  readonly isTerminal: boolean
+  /** 0: no terminal. */
+  readonly columns: number
   readonly colours: boolean
 }
 
@@ -51,30 +54,32 @@ export function harmless(text: string): string {
 
 /** Lines for people on this stream. */
 export function createTerminal(stream: Stream, env: Env): Terminal {
-  const isTerminal = stream.isTTY === true
+  // A terminal that does not know its width says 0.
+  const columns = stream.isTTY === true ? stream.columns || 80 : 0
   const colours = wantsColours(stream, env)
   const paint = (on: number) => (text: string) =>
     colours ? `\u001b[${on}m${text}\u001b[22m` : text
   const dim = paint(2)
   let isOpen = false
-  const close = () => {
+  const end = () => {
     if (isOpen) stream.write('\r\u001b[K')
     isOpen = false
   }
   return {
-    isTerminal,
+    columns,
     colours,
     say(line = '') {
-      close()
+      end()
       stream.write(`${harmless(line)}\n`)
     },
     progress(line) {
-      if (!isTerminal || env['TERM'] === 'dumb') return
-      close()
+      if (columns === 0 || env['TERM'] === 'dumb') return
+      end()
       // Painted after the cut, which would take the end of the paint away.
-      stream.write(dim(harmless(line).slice(0, (stream.columns ?? 80) - 1)))
+      stream.write(dim(harmless(line).slice(0, columns - 1)))
       isOpen = true
     },
+    end,
     bold: paint(1),
     dim
   }

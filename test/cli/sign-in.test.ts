@@ -128,6 +128,29 @@ t.test('login --device, as a person sees it', async t => {
   t.match((await person.run('status')).stdout, /missing   read:tutorials/)
 })
 
+t.test('a refusal does not stand behind the progress', async t => {
+  const site = await startSite(t)
+  const errors = ['authorization_pending', 'expired_token']
+  const origin = await serve(t, (request, response) => {
+    response.setHeader('content-type', 'application/json')
+    const code = { device_code: 'd', user_code: 'A', expires_in: 60, interval: 0.01 }
+    if (request.url === '/device')
+      return void response.end(JSON.stringify({ ...code, verification_uri: 'https://x.example/' }))
+    response.writeHead(400).end(JSON.stringify({ error: errors.shift() }))
+  })
+  site.copy = {
+    issuer: site.drupal.issuer,
+    token_endpoint: `${origin}/token`,
+    device_authorization_endpoint: `${origin}/device`
+  }
+  const person = terminal(t, 'person', { TERM: 'xterm' })
+  Object.assign(person.stdout, { isTTY: true })
+  const { code, stdout } = await person.run('login', '--device', '--client-id', 'x', site.url)
+  t.equal(code, 3)
+  t.match(stdout, 'Waiting …')
+  t.ok(stdout.endsWith('\r\u001b[K'), 'its line is empty again')
+})
+
 t.test('the device flow', async t => {
   const plain = 'plain_scope'
   async function start(options: Partial<SignIn> = {}) {
@@ -1158,6 +1181,11 @@ t.test('what a person reads', async t => {
     ['\u001b[2ma line that is longer than th\u001b[22m', '\r\u001b[K', 'done\n'],
     'a narrow terminal does not stay dim'
   )
+  colourful.progress('waiting')
+  colourful.end()
+  t.equal(lines.at(-1), '\r\u001b[K', 'what main.ts says next begins a line')
+  createTerminal({ ...stream, columns: 0 }, { TERM: 'xterm' }).progress('no width')
+  t.match(lines.at(-1), 'no width', 'a terminal that does not know its width')
   colourful.say(colourful.bold('a\u001b]52;c;eA==\u0007\u009b2J\r\nb'))
   t.equal(lines.at(-1), '\u001b[1ma ]52;c;eA==  2J \nb\u001b[22m\n')
   createTerminal({ write: text => void lines.push(text) }, {}).progress('not in a log')
@@ -1289,6 +1317,13 @@ t.test('QR codes', t => {
   }
   narrator(screen, {})({ kind: 'code', code })
   t.match(told.join(''), /or scan:\n.*█/)
+  told.length = 0
+  const narrow = { isTTY: true, columns: 32, write: (part: string) => void told.push(part) }
+  narrator(createTerminal(narrow, {}), {})({ kind: 'code', code })
+  t.notMatch(told.join(''), '█', 'broken lines are no picture')
+  narrow.columns = 33
+  narrator(createTerminal(narrow, {}), {})({ kind: 'code', code })
+  t.match(told.join(''), '█')
   told.length = 0
   const plain = createTerminal(
     { isTTY: true, write: part => void told.push(part) },
