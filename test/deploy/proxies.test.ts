@@ -84,7 +84,7 @@ const proxies: readonly Proxy[] = [
       const text = substitute('haproxy.cfg', [
         ['bind :443', `bind 127.0.0.1:${port}`],
         [`/etc/haproxy/certs/${HOST}.pem`, join(certificates, 'both.pem')],
-        ['server gateway1 127.0.0.1:3000 check inter 5s', servers.join('')],
+        ['server gateway1 127.0.0.1:3000 check inter 5s fastinter 1s', servers.join('')],
         ['150s', `${silenceMs}ms`]
       ])
       writeFileSync(join(folder, 'haproxy.cfg'), text)
