@@ -5,6 +5,7 @@ import { gatewayError } from '../errors.ts'
 import { isObject, type Params, type RequestId } from '../mcp/call.ts'
 import { readEvents, writeEvent } from '../mcp/sse-events.ts'
 import type { Answer } from './exchange.ts'
+import { mayHaveRun } from './exchange-failure.ts'
 import { readRpc, unusable } from './mcp-ask.ts'
 
 /** What the configuration grants an answer that is read here. */
@@ -47,13 +48,15 @@ export async function readAnswer(
   let length = 0
   const late = setTimeout(() => {
     const reason = `no answer on the stream within ${timeoutMs} ms`
-    stream.destroy(gatewayError('GW_UPSTREAM_TIMEOUT', { reason }))
+    stream.destroy(gatewayError('GW_UPSTREAM_TIMEOUT', { reason, ...mayHaveRun }))
   }, timeoutMs)
   try {
-    for await (const { data, id: eventId } of readEvents(stream, { maxLength: maxBytes })) {
+    const read = readEvents(stream, { maxLength: maxBytes, details: mayHaveRun })
+    for await (const { data, id: eventId } of read) {
       length += data.length
       if (length > maxBytes) {
-        throw gatewayError('GW_UPSTREAM_TOO_LARGE', { reason: `more than ${maxBytes} bytes` })
+        const reason = `more than ${maxBytes} bytes`
+        throw gatewayError('GW_UPSTREAM_TOO_LARGE', { reason, ...mayHaveRun })
       }
       const message = parse(data)
       const isAnswer = message !== undefined && ('result' in message || 'error' in message)

@@ -501,6 +501,35 @@ t.test('a batch: each request has one answer', async t => {
   }
 })
 
+const padded = { ...news, padding: 'x'.repeat(9000) }
+const silent: Answer = response => void events(response)
+const huge: Answer = response => events(response)('x'.repeat(50_000))
+const many: Answer = response => void stream(response, padded, padded, padded)
+
+t.test('what is unsure is said on a stream that brings no answer, in a batch too', async t => {
+  for (const [era, other, start] of combinations.filter(([era, other]) => era !== other)) {
+    const upstream = await start(t)
+    const gateway = await startBefore(t, upstream.endpoint, env)
+    const send = await clientOf(era, gateway)
+    const old = await gateway.initialize(gateway.token(), '2025-03-26')
+    const alone = async () => (await send('tools/call', echoed)).text
+    const batch = async () => (await gateway.post([rpc('tools/call', echoed)], old)).text
+    for (const [name, answer, call] of [
+      ['silent', silent, alone],
+      ['huge', huge, alone],
+      ['silent, a batch', silent, batch],
+      ['huge, a batch', huge, batch],
+      ['huge in all, a batch', many, batch]
+    ] as const) {
+      if (call === batch && era === 'modern') continue
+      upstream.misbehave(answer)
+      const said = await call()
+      t.match(said, name.startsWith('huge') ? /larger than/ : /in time/, `${other}: ${name}`)
+      t.match(said, /may have been carried out/, `${other}: ${name}`)
+    }
+  }
+})
+
 t.test('an answer on a stream that does not end leaves no place taken', async t => {
   for (const [era, other, start] of combinations.filter(([era, other]) => era !== other)) {
     const upstream = await start(t)
