@@ -1537,10 +1537,14 @@ t.test('R19 a list on a stream: its own answer, once, and no other’s', async t
   const gateway = await startBefore(t, server.endpoint)
   const session = await gateway.initialize(gateway.token())
   server.answer = (_seen, response) => {
-    const said = [news, list(2, ['another’s']), rpc('x', {}, 7), list(1, []), list(1, ['again'])]
+    const anothers = list(2, ['another’s'])
+    const odd = { ...anothers, method: 'x' }
+    const said = [news, anothers, odd, rpc('x', {}, 7), list(1, []), list(1, ['again'])]
     response.writeHead(200, { 'content-type': 'text/event-stream' })
-    const events = said.map(message => `data: ${JSON.stringify(message)}\n\n`)
-    response.end(`id: first\ndata:\n\nretry: 5\n\ndata: nonsense\n\n${events.join('')}`)
+    const events = said.map(
+      (message, index) => `id: ${index}\ndata: ${JSON.stringify(message)}\n\n`
+    )
+    response.end(`id: first\ndata:\n\nretry: 5\n\nid: 9\ndata: nonsense\n\n${events.join('')}`)
   }
   const { text } = await gateway.post(rpc('tools/list'), session)
   const shown = [...text.matchAll(/^data: (.+)$/gm)].map(([, data]) => data)
@@ -1550,6 +1554,12 @@ t.test('R19 a list on a stream: its own answer, once, and no other’s', async t
     passing.map(message => JSON.stringify(message))
   )
   t.match(text, /^(event: message\n)?id: first\ndata:/, 'R43')
+
+  server.answer = (_seen, response) => {
+    events(response)({ jsonrpc: '2.0', id: null, error: { code: -32000, message: 'refused' } })
+  }
+  const refused = (await gateway.post(rpc('tools/list', {}, 'mine'), session)).json
+  t.match(refused, { id: 'mine', error: { message: 'refused' } }, 'an error that lost its id')
 })
 
 t.test('R90 a certificate that nobody vouches for gets no token, by no verb', async t => {
