@@ -1,6 +1,7 @@
 import t from 'tap'
 import fc from 'fast-check'
 import { JSONRPCMessageSchema } from '@modelcontextprotocol/sdk/types.js'
+import { countContainers } from '../../src/mcp/json-scan.ts'
 import { readMessage, maxDepth, type Reading } from '../../src/mcp/message.ts'
 import { rpcErrorBody, rpcResult } from '../../src/mcp/rpc-error.ts'
 
@@ -286,4 +287,20 @@ t.test('R21 answers carry the id character by character, or none', async t => {
   const withoutId = rpcErrorBody({ code: -32700, message: 'Parse error' })
   t.equal(withoutId, '{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"}}')
   t.ok(JSONRPCMessageSchema.safeParse(JSON.parse(withoutId)).success)
+})
+
+t.test('what opens is counted outside of strings, and in no text without an end', t => {
+  for (const [text, count] of [
+    ['{}', 1],
+    ['[{},[]]', 3],
+    ['["{[",{}]', 2],
+    ['["\\"{",{}]', 2],
+    ['["\\"",{}]', 2],
+    ['["\\\\",{}]', 2],
+    ['["{', 1],
+    ['["{\\', 1]
+  ] as const) {
+    t.equal(countContainers(Buffer.from(text)), count, text)
+  }
+  t.end()
 })
