@@ -21,9 +21,9 @@ const lines = (headers: Record<string, string>) =>
     .join('')
 
 /** A connection that takes nothing before `resume`. */
-function dial(t: Test, { origin }: Started): Socket {
+function dial(t: Test, { origin }: Started, localAddress = '127.0.0.1'): Socket {
   const { hostname, port } = new URL(origin)
-  const socket = connect({ host: hostname, port: Number(port) }).pause()
+  const socket = connect({ host: hostname, port: Number(port), localAddress }).pause()
   t.teardown(() => void socket.destroy())
   return socket.on('error', () => {})
 }
@@ -86,6 +86,25 @@ t.test('who holds most loses what came last, and nobody else anything', async t 
     'and both have their lines'
   )
   await until(gateway, bytes => bytes === 0)
+})
+
+t.test('who is not signed in shares with nobody but his own address', async t => {
+  const env = { ...bounds, AUTH_ANONYMOUS: 'public-tools' }
+  const gateway = await startGateway(t, { env })
+  const begin = async (address: string) => {
+    const socket = dial(t, gateway, address)
+    const before = await buffered(gateway)
+    socket.write(post({}, 'x'.repeat(4.5 * MB), 8 * MB))
+    await until(gateway, bytes => bytes === before + 13.5 * MB)
+    return socket
+  }
+  await begin('127.0.0.1')
+  const greedy = await begin('127.0.0.1')
+  const modest = dial(t, gateway, '127.0.0.2')
+  modest.on('data', () => t.fail('the other address is refused'))
+  modest.resume().write(post({}, 'x'.repeat(4.5 * MB), 8 * MB))
+  const [refusal] = (await once(greedy.resume(), 'data')) as [Buffer]
+  t.match(refusal.toString(), /^HTTP\/1.1 503 /)
 })
 
 t.test('what is taken, and what its client has left, counts no longer', async t => {
