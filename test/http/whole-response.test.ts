@@ -5,6 +5,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import t, { type Test } from 'tap'
 import { sendAtEndOfTurn } from '../../src/end-of-turn.ts'
+import { Buffers } from '../../src/http/buffers.ts'
 import { watchConnections } from '../../src/http/stop.ts'
 import { WholeResponse } from '../../src/http/whole-response.ts'
 
@@ -251,3 +252,26 @@ t.test(
     t.strictSame(sent, ['a', 'b', 'c'])
   }
 )
+
+t.test('counting little again and again adds no listener', async t => {
+  const counts: number[] = []
+  const server = createServer({ ServerResponse: WholeResponse }, (_, response) => {
+    response.share = new Buffers(1_000_000).shareOf('a')
+    for (let i = 0; i < 3; i++) {
+      response.countUnsent()
+      response.countBody(100)
+      counts.push(response.listenerCount('close'))
+    }
+    response.countBody(10_000)
+    response.countBody(20_000)
+    counts.push(response.listenerCount('close'))
+    response.end()
+  })
+  server.listen(0, '127.0.0.1')
+  t.teardown(() => server.close())
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  await fetch(`http://127.0.0.1:${port}/`)
+  const [none = 0] = counts
+  t.strictSame(counts, [none, none, none, none + 1], 'one, where it is held')
+})
