@@ -118,6 +118,7 @@ export class WholeRequest extends IncomingMessage {
   #isStream = false
   #isWanted = false
   #isWhole = false
+  #whenCome: (() => void) | undefined
   /** What it will be answered with. */
   answer: { leaveUnsent(): void; countBody(bytes: number, giveUp?: () => void): void } | undefined
 
@@ -128,8 +129,9 @@ export class WholeRequest extends IncomingMessage {
     this.#body ??= new Body(this.headers['content-length'])
     // Node learns that somebody reads, and reads on where it has stopped.
     super._read(0)
-    // A client that has gone already: what it sent is not acted upon.
-    if (this.destroyed) this.#body = new Body()
+    // Nobody is there any more to be answered: what was sent is not acted upon.
+    const isGone = this.destroyed || this.socket.writableEnded
+    if (isGone) this.#body = new Body()
     const body = this.#body
     if (body.isEnded) this.#count(body.length)
     body.want(limit, (error, bytes) => {
@@ -138,11 +140,21 @@ export class WholeRequest extends IncomingMessage {
       done(error, bytes)
     })
     if (!body.isOver) this.#count(body.length, body)
-    if (this.destroyed) this.#fail(null)
+    if (isGone) this.#fail(null)
     return true
   }
 
+  /** Nobody wants what is still to come; `whenCome` is called as soon as all of it has. */
+  letGo(whenCome: () => void): void {
+    this.#isStream = true
+    this.#body = undefined
+    this.resume()
+    if (this.complete) whenCome()
+    else this.#whenCome = whenCome
+  }
+
   override push(piece: Buffer | null, encoding?: BufferEncoding): boolean {
+    if (piece === null) this.#whenCome?.()
     if (this.#isStream) return super.push(piece, encoding)
     const body = (this.#body ??= new Body(this.headers['content-length']))
     if (piece === null) {

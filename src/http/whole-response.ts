@@ -21,6 +21,8 @@ export class WholeResponse extends ServerResponse implements Sender {
   /** As the head declares it; null where it does not. */
   declare readonly _contentLength: number | null
   declare readonly _hasBody: boolean
+  /** Whether the connection is closed behind it. */
+  declare _last: boolean
   /** Whether 'close' was emitted. */
   declare _closed: boolean
 
@@ -57,6 +59,7 @@ export class WholeResponse extends ServerResponse implements Sender {
 
   override end(...args: unknown[]): this {
     if (this._closed) this.share?.free()
+    if (this._last && !this.req.complete) this.#closeWhenItHasCome()
     const [chunk, encoding, callback] = args
     // A text is as long as its bytes where it is ASCII.
     const isWhole =
@@ -150,5 +153,16 @@ export class WholeResponse extends ServerResponse implements Sender {
     this.#isSent = true
     if (this.socket?.timeout === this.stallMs) this.socket.setTimeout(0)
     this.emit('finish')
+  }
+
+  /**
+   * A connection that is closed with bytes unread is reset, and a client that was still sending never sees its answer (RFC 9112 §9.6).
+   * The rest is let go, for at most the time that a request may take.
+   */
+  #closeWhenItHasCome(): void {
+    const { req } = this
+    if (!(req instanceof WholeRequest)) return
+    this._last = false
+    this.once('finish', () => req.letGo(() => req.socket.destroySoon()))
   }
 }

@@ -118,6 +118,49 @@ t.test('garbage behind a request does not cost it its answer', async t => {
   await openConnections(gateway, 1)
 })
 
+t.test(
+  'who is refused while sending may send on, and is not reset before the answer is read',
+  async t => {
+    const gateway = await startGateway(t)
+    const session = lines(await gateway.initialize(gateway.token()))
+    const size = 12 << 20
+    const chunk = `${size.toString(16)}\r\n`
+    const known = `Content-Length: ${size}\r\n`
+    const rows: [string, number, string, string, string][] = [
+      ['a body declared too large', 413, session + known, '', ''],
+      [
+        'one that becomes so',
+        413,
+        `${session}Transfer-Encoding: chunked\r\n`,
+        chunk,
+        '\r\n0\r\n\r\n'
+      ],
+      ['a client that asks to close', 401, `Connection: close\r\n${known}`, '', '']
+    ]
+    for (const [name, status, headers, before, behind] of rows) {
+      const client = dial(t, gateway)
+      const errors: Error[] = []
+      client.socket.on('error', error => errors.push(error))
+      // As much as makes it refuse; the rest is more than what lies between the two can hold.
+      const first = before === '' ? 1 : (4 << 20) + 1
+      client.socket.write(post('/mcp', headers, before + 'x'.repeat(first)))
+      await client.until(/\{.*\}$/s)
+      t.match(client.said.text, /^connection: close\r$/im, name)
+      client.socket.write('x'.repeat(size - first) + behind)
+      await client.over
+      t.strictSame(errors, [], name)
+      t.strictSame(statuses(client), [status], name)
+    }
+
+    const client = dial(t, gateway)
+    client.socket.write(post('/mcp', 'Connection: close\r\nContent-Length: 2\r\n', '{'))
+    await client.until(/\{.*\}$/s)
+    client.socket.write(`}${post('/mcp', `${session}Content-Length: ${PING.length}\r\n`, PING)}`)
+    await client.over
+    t.strictSame(statuses(client), [401], 'what is behind the last answer is not carried out')
+  }
+)
+
 t.test('a client that closes its side is answered, however its bytes fall', async t => {
   const gateway = await startGateway(t)
   const session = lines(await gateway.initialize(gateway.token()))
