@@ -34,6 +34,17 @@ export function normaliseUrl(text: string): string {
   return url.origin + url.pathname.replace(/\/+$/, '')
 }
 
+/** As clients send it in Host: lower case, an IPv6 address in its short form. */
+export function normaliseHost(text: string): string {
+  const url = `http://${text}`
+  return text.startsWith('[') && URL.canParse(url) ? new URL(url).hostname : text.toLowerCase()
+}
+
+/** As browsers send it in Origin: no default port, the host as in a URL. Origins of other schemes are compared in lower case. */
+export function normaliseOrigin(text: string): string {
+  return /^https?:/i.test(text) && URL.canParse(text) ? new URL(text).origin : text.toLowerCase()
+}
+
 /** An address, an IPv6 one with brackets or without, or a host name: what can be listened on. */
 export const isHost = (text: string): boolean =>
   isIP(text.replace(/^\[(.*)\]$/, '$1')) !== 0 || /^[\w.-]+$/.test(text)

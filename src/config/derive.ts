@@ -1,6 +1,6 @@
 // What follows from the options? Canonical URLs, defaults that depend on other options, and the values of Config.derived.
 // It refuses to know what is allowed (check.ts).
-import { normaliseUrl } from './address.ts'
+import { normaliseHost, normaliseOrigin, normaliseUrl } from './address.ts'
 import { parseAudience } from './audience.ts'
 import { parseBudget } from './budget.ts'
 import type { Config, Tree } from './schema.ts'
@@ -16,8 +16,8 @@ export function settle(tree: Tree): void {
   drupal.internalUrl &&= normaliseUrl(drupal.internalUrl)
   drupal.mcpPath = drupal.mcpPath.replace(/\/+$/, '')
   if (drupal.mcpPath === '') drupal.mcpPath = drupal.upstream === 'jsonrpc' ? '/mcp/tools' : '/mcp'
-  server.allowedHosts = server.allowedHosts.map(host => host.toLowerCase())
-  server.allowedOrigins = server.allowedOrigins.map(origin => origin.toLowerCase())
+  server.allowedHosts = server.allowedHosts.map(normaliseHost)
+  server.allowedOrigins = server.allowedOrigins.map(normaliseOrigin)
 }
 
 /** Config.derived of a settled and checked tree. */

@@ -114,6 +114,27 @@ t.test('every option is read from its environment variable', async t => {
   )
 })
 
+t.test('hosts and origins are compared as clients send them, however they are written', t => {
+  const { server } = loadConfig({
+    env: {
+      DRUPAL_URL: 'https://www.example.org',
+      ALLOWED_HOSTS: '[2001:DB8:0:0::1],[:::],Other.example',
+      ALLOWED_ORIGINS:
+        'https://App.example:443,http://a.example:80,https://b.example:8443,https://münchen.example,https://c.example:99999,VSCode-webview://abc'
+    }
+  })
+  t.strictSame(server.allowedHosts, ['[2001:db8::1]', '[:::]', 'other.example'])
+  t.strictSame(server.allowedOrigins, [
+    'https://app.example',
+    'http://a.example',
+    'https://b.example:8443',
+    'https://xn--mnchen-3ya.example',
+    'https://c.example:99999',
+    'vscode-webview://abc'
+  ])
+  t.end()
+})
+
 t.test('booleans are true, false, 1, 0, yes, no, on, off, in any case', async t => {
   for (const [text, value] of Object.entries({
     TRUE: true,
