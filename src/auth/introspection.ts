@@ -110,7 +110,7 @@ export function createIntrospection(options: Options): Introspection {
     // Servers answer "active" for refresh tokens too, then without a token_type; a JWT says itself what it is.
     const type = claims['token_type'] ?? (tokenId === undefined ? 'none' : 'bearer')
     if (typeof type !== 'string' || type.toLowerCase() !== 'bearer') {
-      return { active: false, detail: 'the server does not say that it is a bearer token' }
+      return { active: false, detail: 'the server gives it no token_type Bearer' }
     }
     return { active: true, claims }
   }
