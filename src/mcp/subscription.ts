@@ -1,6 +1,7 @@
 // What is written on a `subscriptions/listen` stream (modern era, R71)? Every message is tagged with the id of the request that
 // opened it, as that id was sent.
-import type { Params } from './call.ts'
+import { gatewayError } from '../errors.ts'
+import { isObject } from './call.ts'
 import { metaKey } from './envelope.ts'
 import { rpcResult } from './rpc-error.ts'
 
@@ -9,13 +10,24 @@ const flags = ['toolsListChanged', 'promptsListChanged', 'resourcesListChanged']
 /** The kinds of change that the gateway can tell of. */
 export type Offered = Partial<Record<(typeof flags)[number], boolean>>
 
-/** The part of a request's `params.notifications` that will be honoured: what was asked for and is offered. */
+/**
+ * The part of a request's `params.notifications` that will be honoured: what was asked for and is offered. Throws GW_INVALID_PARAMS where
+ * nothing was asked for that can be understood: such a stream would stay silent for ever.
+ */
 export function honoured(requested: unknown, offered: Offered): Offered {
-  const asked = (typeof requested === 'object' && requested !== null ? requested : {}) as Params
+  if (!isObject(requested) || flags.some(flag => !isFlag(requested[flag]))) {
+    throw gatewayError('GW_INVALID_PARAMS', {
+      hint: '"notifications" must be a subscription filter.'
+    })
+  }
   return Object.fromEntries(
-    flags.filter(flag => asked[flag] === true && offered[flag] === true).map(flag => [flag, true])
+    flags
+      .filter(flag => requested[flag] === true && offered[flag] === true)
+      .map(flag => [flag, true])
   )
 }
+
+const isFlag = (value: unknown) => value === undefined || typeof value === 'boolean'
 
 /** The first message: what will be told. */
 export function acknowledged(idText: string, filter: Offered): string {

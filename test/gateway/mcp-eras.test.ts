@@ -586,6 +586,15 @@ t.test('modern on legacy (§A14)', async t => {
         method: 'notifications/tools/list_changed',
         params: { _meta: tag }
       })
+      for (const wrong of [
+        {},
+        { notifications: 5 },
+        { notifications: { toolsListChanged: 'yes' } }
+      ]) {
+        const refused = await ask(gateway, authorization, 'subscriptions/listen', wrong)
+        t.equal(refused.status, 200)
+        t.match(refused.json, { error: { code: -32602 } }, JSON.stringify(wrong))
+      }
       const { body: nothing } = modern('subscriptions/listen', { notifications: {} }, 10)
       const quiet = messagesOf(await gateway.open(nothing, { authorization, ...headers }))
       t.match((await quiet.next()).value, { params: { notifications: {} } })

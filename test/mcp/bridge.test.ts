@@ -385,8 +385,9 @@ t.test(
     const offered = { toolsListChanged: true, promptsListChanged: false }
     const asked = { toolsListChanged: true, promptsListChanged: true, resourcesListChanged: true }
     t.strictSame(honoured(asked, offered), { toolsListChanged: true })
-    for (const none of [undefined, null, 5, {}, { toolsListChanged: 'yes' }])
-      t.strictSame(honoured(none, offered), {})
+    t.strictSame(honoured({ unknown: 1 }, offered), {})
+    for (const none of [undefined, null, 5, [], { toolsListChanged: 'yes' }])
+      t.throws(() => honoured(none, offered), { code: 'GW_INVALID_PARAMS' })
     const id = '"listen:0"'
     t.strictSame(parse(acknowledged(id, { toolsListChanged: true })), {
       jsonrpc: '2.0',
