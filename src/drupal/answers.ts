@@ -97,6 +97,11 @@ function forbidden(answer: Answer, asked: Asked): GatewayError {
   })
 }
 
+const waitHint = (seconds: number) => ({
+  hint: `Wait ${seconds} s before the next call.`,
+  data: { retryAfterSeconds: seconds }
+})
+
 /** The error that a status stands for, whoever was asked for what; undefined: the body decides. */
 export function refusal(answer: Answer, asked: Asked): GatewayError | undefined {
   const { status } = answer
@@ -113,8 +118,14 @@ export function refusal(answer: Answer, asked: Asked): GatewayError | undefined 
   }
   if (status === 403) return forbidden(answer, asked)
   if (status === 404 && asked.what === 'tool') return gatewayError('GW_TOOL_UNREACHABLE', details)
-  if (status === 429) return gatewayError('GW_UPSTREAM_RATE_LIMITED', details)
-  if (status === 503) return gatewayError('GW_UPSTREAM_MAINTENANCE', details)
+  if (status === 429 || status === 503) {
+    // A model sees no header.
+    if (retry !== undefined) Object.assign(details, waitHint(retry))
+    return gatewayError(
+      status === 429 ? 'GW_UPSTREAM_RATE_LIMITED' : 'GW_UPSTREAM_MAINTENANCE',
+      details
+    )
+  }
   // A success without an answer, or said by PHP that failed half-way, or by a proxy that gave up on it while it works on.
   if ((status < 300 || status >= 500) && asked.what !== 'list') Object.assign(details, mayHaveRun)
   if (status === 502) return gatewayError('GW_UPSTREAM_UNAVAILABLE', details)
