@@ -28,6 +28,7 @@ class EventReply implements EventClient {
   readonly #patience: typeof patience
   /** A time-out of the socket would begin anew with each byte: who takes one a minute would keep the site's worker. */
   #late: NodeJS.Timeout | undefined
+  #tell = () => {}
   #hasBegun = false
 
   constructor(raw: ServerResponse, allowed: typeof patience) {
@@ -35,7 +36,6 @@ class EventReply implements EventClient {
     this.#patience = allowed
     this.#isChunked = raw.chunkedEncoding
     raw.chunkedEncoding = false
-    raw.once('close', () => clearTimeout(this.#late))
   }
 
   /** `resume` is called when the client has taken what there was. */
@@ -51,7 +51,13 @@ class EventReply implements EventClient {
     }
     this.#raw.on('drain', tell)
     socket.on('drain', tell)
-    this.#raw.once('close', () => socket.off('drain', tell))
+    this.#tell = tell
+  }
+
+  /** The response is closed. Told, and not listened for: Node warns of more than ten listeners. */
+  leave(): void {
+    clearTimeout(this.#late)
+    this.#raw.req.socket.off('drain', this.#tell)
   }
 
   get isFull(): boolean {

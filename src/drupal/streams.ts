@@ -222,6 +222,7 @@ export function createStreams(
         if (isGone && whenGone === 'finish' && !isEnding) finish(source, origin)
         else origin.destroy()
         relay.close()
+        client.leave()
       })
       client.onDrain(follow(source, (bytes, hasMore) => relay.take(bytes, hasMore)))
     },

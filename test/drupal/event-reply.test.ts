@@ -13,10 +13,9 @@ async function opened(t: Test, stallMs = 60_000) {
   const clients: { client: Client; socket: Socket }[] = []
   app.get('/', (request, reply) => {
     reply.header('mcp-session-id', 'one')
-    clients.push({
-      client: replyWithEvents(reply, { stallMs, bytesPerMs: Infinity }),
-      socket: request.raw.socket
-    })
+    const client = replyWithEvents(reply, { stallMs, bytesPerMs: Infinity })
+    reply.raw.once('close', () => client.leave())
+    clients.push({ client, socket: request.raw.socket })
   })
   t.teardown(() => app.close())
   await app.listen({ port: 0, host: '127.0.0.1' })
