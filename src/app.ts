@@ -198,8 +198,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
       await scope.register(admit, {
         sessions,
         needsSession: config.session.required,
-        maxBatch: config.server.maxBatch,
-        maxBufferedBytes: config.server.maxBufferedBytes,
+        bounds: config.server,
         modernMethods: upstream.modernMethods
       }) //  4. what?  5. which era?
       await scope.register(trace) //  its place in a trace

@@ -3,6 +3,7 @@
 import { METHODS } from 'node:http'
 import type { FastifyPluginCallback, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
 import type { Call, RpcRequest, SessionState } from '../mcp/call.ts'
 import { classify } from '../mcp/envelope.ts'
@@ -28,8 +29,7 @@ interface Options {
   sessions: Sessions
   /** Whether a legacy POST must name its session (R25). */
   needsSession: boolean
-  maxBatch: number
-  maxBufferedBytes: number
+  bounds: Pick<Config['server'], 'maxBatch' | 'maxBufferedBytes'>
   /** What is served to modern clients; undefined leaves it to an upstream that speaks the modern era itself. */
   modernMethods: ReadonlySet<string> | undefined
 }
@@ -56,7 +56,8 @@ function one(header: string | string[] | undefined): string | undefined {
 }
 
 const plugin: FastifyPluginCallback<Options> = function admit(app, options, done) {
-  const { sessions, needsSession, maxBatch, maxBufferedBytes, modernMethods } = options
+  const { sessions, needsSession, modernMethods } = options
+  const { maxBatch, maxBufferedBytes } = options.bounds
   const bodyLimit = app.initialConfig.bodyLimit as number
 
   function openSession(request: FastifyRequest): SessionState | Promise<SessionState> {
