@@ -3,7 +3,7 @@
 import rateLimit, { type FastifyRateLimitStore, normalizeIP } from '@fastify/rate-limit'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Config } from '../config/schema.ts'
+import type { Budget, Config } from '../config/schema.ts'
 import { type ErrorCode, type GatewayError, gatewayError } from '../errors.ts'
 import {
   type Draw,
@@ -30,7 +30,7 @@ interface Asked {
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Draws every unit and sets the RateLimit fields; throws GW_RATE_LIMITED when a budget is exceeded. */
+    /** Makes all draws and sets the RateLimit fields; throws GW_RATE_LIMITED, and draws nothing, when a budget is exceeded. */
     drawBudgets(draws: readonly Draw[], reply: FastifyReply): Promise<void>
     /** Counts a failed attempt against the caller's address. */
     countFailure(request: FastifyRequest): void
@@ -59,15 +59,13 @@ function bridge(store: Store): new () => FastifyRateLimitStore {
   return class SharedStore implements FastifyRateLimitStore {
     incr(key: string, callback: Callback) {
       const asked = key as unknown as Asked
-      // All at once: a store behind a network answers them in one round trip.
-      const answers = asked.draws.map(draw => store.take(draw.key, draw.cost, draw.windowMs))
       const settle = (states: readonly Taken[]) => {
         asked.taken = states.map((taken, index) => takenDraw(asked.draws[index] as Draw, taken))
         callback(null, { current: asked.taken.filter(isExceeded).length, ttl: 0 })
       }
-      if (answers.some(answer => answer instanceof Promise)) {
-        Promise.all(answers.map(answer => Promise.resolve(answer))).then(settle, callback)
-      } else settle(answers as Taken[])
+      const states = store.take(asked.draws)
+      if (states instanceof Promise) states.then(settle, callback)
+      else settle(states)
     }
     child() {
       return this
@@ -92,17 +90,22 @@ const plugin: FastifyPluginAsync<Options> = async function limits(app, options) 
     keyGenerator: asked => asked as unknown as string,
     max: 0
   })
-  const addressKey = (request: FastifyRequest) => `address:${normalizeIP(request.ip)}`
+  const attempt = (request: FastifyRequest, cost: number, budget: NonNullable<Budget>) => ({
+    key: `address:${normalizeIP(request.ip)}`,
+    cost,
+    ...budget
+  })
 
   app.decorate('countFailure', function countFailure(request) {
-    if (failures !== null) void local.take(addressKey(request), 1, failures.windowMs)
+    if (failures !== null) void local.take([attempt(request, 1, failures)])
   })
   app.decorate('drawBudgets', async function drawBudgets(draws, reply) {
     const asked: Asked & { routeOptions: object } = { routeOptions: {}, draws, taken: [] }
     await limit(asked as unknown as FastifyRequest)
     const { taken } = asked
     for (const draw of taken) {
-      events?.budget?.(draw.budget, isExceeded(draw) ? 'refused' : 'allowed')
+      if (draw.isDrawn) events?.budget?.(draw.budget, 'allowed')
+      else if (isExceeded(draw)) events?.budget?.(draw.budget, 'refused')
     }
     reply.headers(rateLimitFields(taken) as Record<string, string>)
     const refusal = rateLimited(taken)
@@ -112,7 +115,7 @@ const plugin: FastifyPluginAsync<Options> = async function limits(app, options) 
   if (failures === null) return
   app.addHook('onRequest', function holdBack(request, _reply, next) {
     // Probes come from the address of the proxy that also brings the callers: an attack must not end the process.
-    const taken = local.take(addressKey(request), 0, failures.windowMs) as Taken
+    const [taken] = local.take([attempt(request, 0, failures)]) as [Taken]
     if (taken.used < failures.max || request.routeOptions.config.anyHost) {
       next()
       return

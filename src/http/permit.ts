@@ -8,7 +8,7 @@ import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
 import type { Message } from '../mcp/call.ts'
 import { authorize, type Question } from '../policy/authorize.ts'
-import { createDraws, type Draw } from '../policy/budgets.ts'
+import { addUp, createDraws, type Draw } from '../policy/budgets.ts'
 import { type ToolRule, toolName } from '../policy/tools.ts'
 import { after } from './after.ts'
 
@@ -70,10 +70,10 @@ const plugin: FastifyPluginCallback<Options> = function permit(app, options, don
 
   app.addHook('preHandler', function permit(request, reply, next) {
     // First the budgets: to learn a tool's rule Drupal may have to be asked, and that is what they protect.
-    const all =
-      request.method === 'DELETE'
-        ? drawsOf(request, undefined)
-        : request.call.messages.flatMap(message => drawsOf(request, message))
+    const { messages, batch } = request.call
+    const asked = request.method === 'DELETE' ? [undefined] : messages
+    const each = asked.flatMap(message => drawsOf(request, message))
+    const all = batch ? addUp(each) : each
     const drawn = all.length > 0 ? app.drawBudgets(all, reply) : undefined
     const decided = after(drawn, () => decideFrom(request, 0))
     if (decided instanceof Promise) decided.then(() => next(), next)

@@ -4,28 +4,23 @@ import type { Principal } from '../auth/principal.ts'
 import type { Budget } from '../config/schema.ts'
 import { type GatewayError, gatewayError } from '../errors.ts'
 import type { Message, SessionState } from '../mcp/call.ts'
-import type { Taken } from '../store/store.ts'
+import type { Draw as StoreDraw, Taken } from '../store/store.ts'
 import type { ToolRule } from './tools.ts'
 
 export type BudgetName = 'session' | 'principal' | 'client' | 'tool'
 
-/** One draw on one budget: `store.take(key, cost, windowMs)`, refused when `used > max`. */
-export interface Draw {
+/** One draw on one budget. A message never draws more than `max`: a call heavier than its budget waits for a fresh window. */
+export interface Draw extends StoreDraw {
   budget: BudgetName
-  key: string
-  /** Units; never more than `max`, so that a call heavier than its budget waits for a fresh window instead of forever. */
-  cost: number
-  max: number
-  windowMs: number
 }
 
 /** A draw and what the store answered. */
 export type TakenDraw = Draw & Taken
 
 /** A draw with its answer; written out, because spreading two objects costs more than the draw. */
-export function takenDraw(draw: Draw, { used, resetMs }: Taken): TakenDraw {
+export function takenDraw(draw: Draw, { isDrawn, used, resetMs }: Taken): TakenDraw {
   const { budget, key, cost, max, windowMs } = draw
-  return { budget, key, cost, max, windowMs, used, resetMs }
+  return { budget, key, cost, max, windowMs, isDrawn, used, resetMs }
 }
 
 export interface Limits {
@@ -52,7 +47,7 @@ export interface Drawing {
  */
 const exempt = new Set(['server/discover', 'initialize', 'ping'])
 
-/** Tells the draws of one message; for a batch, ask for each. A repeated call with a new id draws again (R70). */
+/** Tells the draws of one message; for a batch, ask for each and add them up. A repeated call with a new id draws again (R70). */
 export function createDraws(budgets: Limits): (drawing: Drawing) => Draw[] {
   // A key that is joined on each call is hashed on each call: together six times the price of the look-up (measured).
   const sessionKeys = new WeakMap<object, string>()
@@ -102,6 +97,16 @@ export function createDraws(budgets: Limits): (drawing: Drawing) => Draw[] {
   }
 }
 
+/** The draws of several messages: one for each key. Only so do they stand for what the batch asks of a budget. */
+export function addUp(draws: readonly Draw[]): Draw[] {
+  const byKey = new Map<string, Draw>()
+  for (const draw of draws) {
+    const cost = (byKey.get(draw.key)?.cost ?? 0) + draw.cost
+    byKey.set(draw.key, { ...draw, cost })
+  }
+  return [...byKey.values()]
+}
+
 export interface RateLimitFields {
   'ratelimit-policy'?: string
   ratelimit?: string
@@ -141,10 +146,17 @@ export function rateLimited(taken: readonly TakenDraw[]): GatewayError | undefin
   const wait = waitSeconds(taken)
   if (wait === undefined) return undefined
   const exceeded = taken.filter(isExceeded)
-  const { budget, max, windowMs } = exceeded.toSorted((a, b) => b.resetMs - a.resetMs)[0]!
+  // A batch that no window has room for: to wait would be in vain.
+  const tooLarge = exceeded.find(({ cost, max }) => cost > max)
+  const { budget, cost, max, windowMs } =
+    tooLarge ?? exceeded.toSorted((a, b) => b.resetMs - a.resetMs)[0]!
+  const todo =
+    tooLarge === undefined
+      ? `Wait ${plural(wait)}, then send the same call again.`
+      : `This batch asks for ${cost} at once: send it in parts.`
   return gatewayError('GW_RATE_LIMITED', {
     retryAfterSeconds: wait,
-    hint: `The limit is ${max} per ${plural(seconds(windowMs))} for ${whose[budget]}. Wait ${plural(wait)}, then send the same call again.`,
+    hint: `The limit is ${max} per ${plural(seconds(windowMs))} for ${whose[budget]}. ${todo}`,
     data: { retryAfterSeconds: wait, budgets: [...new Set(exceeded.map(draw => draw.budget))] }
   })
 }
@@ -158,7 +170,7 @@ const whose: Record<BudgetName, string> = {
 
 /** Whether this draw went beyond its budget. */
 export function isExceeded(draw: TakenDraw): boolean {
-  return draw.used > draw.max
+  return !draw.isDrawn && draw.used + draw.cost > draw.max
 }
 
 /** Not before the last exceeded window ends: the draft asks that Retry-After is not earlier (§6). */

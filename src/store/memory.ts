@@ -1,7 +1,7 @@
 // Remembers budgets and tombstones inside this process: the store of a single replica, and what budgets fall back to when
 // Redis is gone. It knows nothing of sessions or limits, only of keys, units and time.
 import { LRUCache } from 'lru-cache'
-import type { Store, Taken } from './store.ts'
+import type { Draw, Store, Taken } from './store.ts'
 
 export interface MemoryStoreOptions {
   /** Most budgets and, apart from them, most values; default 50,000 each. The least recently used go first. */
@@ -12,7 +12,7 @@ export interface MemoryStoreOptions {
 
 /** The contract without promises: what this process knows, it knows at once. */
 export interface MemoryStore extends Store {
-  take(key: string, cost: number, windowMs: number): Taken
+  take(draws: readonly Draw[]): Taken[]
   put(key: string, value: string, ttlMs: number): void
   claim(key: string, value: string, ttlMs: number): string
   get(key: string): string | undefined
@@ -24,6 +24,11 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): MemoryStore
   // Two caches: budget keys come with every caller, and a flood of them must not push out a tombstone.
   const budgets = new LRUCache<string, { used: number; endsAt: number }>({ max: maxEntries })
   const values = new LRUCache<string, { value: string; endsAt: number }>({ max: maxEntries })
+
+  function usedOf(key: string, time: number): number {
+    const open = budgets.get(key)
+    return open !== undefined && open.endsAt > time ? open.used : 0
+  }
 
   function put(key: string, value: string, ttlMs: number) {
     values.set(key, { value, endsAt: now() + ttlMs })
@@ -38,15 +43,23 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): MemoryStore
   }
 
   return {
-    take(key, cost, windowMs) {
+    take(draws) {
       const time = now()
-      const open = budgets.get(key)
-      if (open !== undefined && open.endsAt > time) {
-        open.used += cost
-        return { used: open.used, resetMs: open.endsAt - time }
-      }
-      if (cost > 0) budgets.set(key, { used: cost, endsAt: time + windowMs })
-      return { used: cost, resetMs: windowMs }
+      const isDrawn = draws.every(({ key, cost, max }) => usedOf(key, time) + cost <= max)
+      return draws.map(({ key, cost, windowMs }) => {
+        const open = budgets.get(key)
+        const isOpen = open !== undefined && open.endsAt > time
+        if (!isDrawn || cost === 0) {
+          const resetMs = isOpen ? open.endsAt - time : windowMs
+          return { isDrawn, used: isOpen ? open.used : 0, resetMs }
+        }
+        if (isOpen) {
+          open.used += cost
+          return { isDrawn, used: open.used, resetMs: open.endsAt - time }
+        }
+        budgets.set(key, { used: cost, endsAt: time + windowMs })
+        return { isDrawn, used: cost, resetMs: windowMs }
+      })
     },
     put,
     claim(key, value, ttlMs) {

@@ -2,9 +2,10 @@
 // counted by this process, tombstones fail closed. It knows nothing of sessions or limits. Not for Redis Cluster.
 import { Redis } from 'ioredis'
 import { gatewayError } from '../errors.ts'
+import { type Answer, askArguments, askScript, type Question, takenOf } from './ask-script.ts'
 import { createBatch } from './batch.ts'
 import { createMemoryStore } from './memory.ts'
-import type { Store, Taken } from './store.ts'
+import type { Draw, Store, Taken } from './store.ts'
 
 export interface StoreEvents {
   /** Once when Redis stops answering (true), once when it is back (false). */
@@ -27,37 +28,7 @@ export interface RedisStoreOptions {
   now?: () => number
 }
 
-interface Draw {
-  key: string
-  cost: number
-  windowMs: number
-}
-
-/**
- * Answers draws and, where the cost is -1, reads values: what one turn of the event loop asks is one command. A window is opened
- * by the first draw; the expiry is also set on a key that lost it, so that no budget is for ever.
- */
-const askScript = `
-local out = {}
-for i, key in ipairs(KEYS) do
-  local cost = tonumber(ARGV[2 * i - 1])
-  local known, left = nil, 0
-  if cost > 0 then known = redis.call('INCRBY', key, cost) else known = redis.call('GET', key) end
-  if cost >= 0 then
-    known = tonumber(known or 0)
-    left = redis.call('PTTL', key)
-    if left < 0 then
-      left = tonumber(ARGV[2 * i])
-      if cost > 0 then redis.call('PEXPIRE', key, left) end
-    end
-  end
-  out[2 * i - 1] = known
-  out[2 * i] = left
-end
-return out`
-
-type Answer = [known: number | string | null, left: number]
-type Scripted = Redis & { ask(keys: number, ...args: (string | number)[]): Promise<unknown[]> }
+type Scripted = Redis & { ask(...args: (string | number)[]): Promise<Answer[]> }
 
 /**
  * Connects, and resolves also when Redis is away: the store then begins in outage and heals by itself. Rejects only for a URL
@@ -124,7 +95,7 @@ export async function createRedisStore(options: RedisStoreOptions): Promise<Stor
   /** Resolves when Redis takes all that is asked of it: one that only reads, or may run no script, is of no use here. */
   async function check() {
     try {
-      const asked = redis.ask(1, 'probe', 1, 1000)
+      const asked = redis.ask(1, 'probe', 1, 1, Number.MAX_SAFE_INTEGER, 1000)
       await within(Promise.all([asked, redis.psetex('probe', 1000, '1')]))
     } catch (error) {
       throw unavailable('a probe', error)
@@ -156,9 +127,9 @@ export async function createRedisStore(options: RedisStoreOptions): Promise<Stor
     return unavailable(operation, error)
   }
 
-  function takeHere({ key, cost, windowMs }: Draw): Taken {
+  function takeHere(draws: readonly Draw[]): Taken[] {
     events.unanswered?.('take')
-    return local.take(key, cost, windowMs)
+    return local.take(draws)
   }
 
   /** Rejects at once while Redis is known to be away: only probes wait for it. */
@@ -167,12 +138,9 @@ export async function createRedisStore(options: RedisStoreOptions): Promise<Stor
     return within(send())
   }
 
-  const askBatched = createBatch(async (draws: Draw[]): Promise<Answer[]> => {
-    const keys = draws.map(draw => draw.key)
-    const args = draws.flatMap(draw => [draw.cost, Math.ceil(draw.windowMs)])
-    const flat = await ask(() => redis.ask(keys.length, ...keys, ...args))
-    return draws.map((_, i) => flat.slice(2 * i, 2 * i + 2) as Answer)
-  })
+  const askBatched = createBatch((questions: Question[]) =>
+    ask(() => redis.ask(...askArguments(questions)))
+  )
 
   redis.on('error', (error: Error & { command?: { name: string } }) => {
     lastError = error
@@ -189,14 +157,13 @@ export async function createRedisStore(options: RedisStoreOptions): Promise<Stor
   await redis.connect().catch(fail)
 
   return {
-    take(key, cost, windowMs) {
-      const draw = { key: `budget:${key}`, cost, windowMs }
-      if (down) return takeHere(draw)
-      return askBatched(draw).then(
-        ([used, resetMs]) => ({ used: Number(used), resetMs }),
+    take(draws) {
+      if (down) return takeHere(draws)
+      return askBatched(draws).then(
+        answer => takenOf(draws, answer as number[]),
         error => {
           fail(error)
-          return takeHere(draw)
+          return takeHere(draws)
         }
       )
     },
@@ -224,8 +191,7 @@ export async function createRedisStore(options: RedisStoreOptions): Promise<Stor
       // What Redis says comes first: another replica may have written since.
       const own = local.get(key)
       try {
-        const [value] = await askBatched({ key: `value:${key}`, cost: -1, windowMs: 0 })
-        return value === null ? own : String(value)
+        return ((await askBatched(key)) as string | null) ?? own
       } catch (error) {
         if (own === undefined) throw refuse('get', error)
         fail(error)

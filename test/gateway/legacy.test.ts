@@ -416,7 +416,48 @@ t.test('budgets', async t => {
     t.equal((await gateway.post(batch, again)).status, 429)
     const somebody = await gateway.initialize(gateway.token({ uid: 3, scopes: ['read:tutorials'] }))
     t.equal((await gateway.post(rpc('tools/list'), somebody)).status, 200)
+    t.equal(
+      (await gateway.post(batch.slice(1), session)).status,
+      200,
+      'a smaller one has what is left'
+    )
+    const large = await gateway.post(batch.concat(batch, batch), session)
+    t.equal(large.status, 429)
+    t.match(large.json.error.message, /limit is 5 .* asks for 9 at once: send it in parts\.$/)
   })
+  t.test(
+    'a session that ignores its 429s uses up nothing of its user’s and its client’s',
+    async t => {
+      const gateway = await startGateway(t, {
+        env: {
+          LIMIT_SESSION: '2/1m',
+          LIMIT_PRINCIPAL: '5/1m',
+          LIMIT_CLIENT: '6/1m',
+          ADMIN_PORT: '0'
+        }
+      })
+      const token = gateway.token()
+      const session = await gateway.initialize(token)
+      const statuses: number[] = []
+      for (let n = 0; n < 20; n++)
+        statuses.push((await gateway.post(rpc('tools/list'), session)).status)
+      t.strictSame(statuses, [200, 200, ...Array.from({ length: 18 }, () => 429)])
+      const calm = await gateway.initialize(token)
+      const next = await gateway.post(rpc('tools/list'), calm)
+      t.equal(next.status, 200)
+      t.match(next.headers.get('ratelimit'), /"session";r=1.*"principal";r=2.*"client";r=3/)
+      const { body } = await gateway.gateway.admin!.inject('/metrics')
+      const drawn = (budget: string, outcome: string) =>
+        new RegExp(`draws_total\\{budget="${budget}",outcome="${outcome}"\\} (\\d+)`).exec(
+          body
+        )?.[1]
+      t.strictSame(
+        [drawn('session', 'refused'), drawn('principal', 'allowed'), drawn('principal', 'refused')],
+        ['18', '3', undefined],
+        'and the metrics name the budget that refused'
+      )
+    }
+  )
   t.test('sessions cannot be ended without end: each end is remembered for long', async t => {
     const gateway = await startGateway(t, {
       env: { LIMIT_PRINCIPAL: '3/1m', LIMIT_SESSION: '1/1m' }

@@ -394,7 +394,7 @@ t.test('budgets', async t => {
     const asked = gateway.drupal.requests.length
     const refused = await gateway.post(call('t.none'), session)
     t.equal(refused.status, 429, 'the pattern’s budget is shared by its tools')
-    t.match(refused.headers.get('ratelimit'), '"tool";r=0', 'a refusal tells its state too')
+    t.match(refused.headers.get('ratelimit'), '"tool";r=2', 'a refusal tells its state too')
     t.match(refused.headers.get('retry-after'), /^\d+$/)
     t.match(refused.json, {
       id: 1,

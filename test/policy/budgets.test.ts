@@ -2,6 +2,7 @@ import t from 'tap'
 import type { Principal } from '../../src/auth/principal.ts'
 import type { Message } from '../../src/mcp/call.ts'
 import {
+  addUp,
   createDraws,
   type Drawing,
   type Limits,
@@ -120,10 +121,13 @@ const taken = (part: Partial<TakenDraw>): TakenDraw => ({
   cost: 1,
   max: 300,
   windowMs: 60_000,
+  isDrawn: true,
   used: 288,
   resetMs: 29_001,
   ...part
 })
+
+const refused = (part: Partial<TakenDraw>) => taken({ isDrawn: false, ...part })
 
 t.test('the RateLimit fields of draft-11', async t => {
   t.test('one item per budget, whole seconds rounded up', async t => {
@@ -150,29 +154,40 @@ t.test('the RateLimit fields of draft-11', async t => {
 
   t.test('Retry-After is not earlier than the end of the last exceeded window', async t => {
     const fields = rateLimitFields([
-      taken({ used: 301, resetMs: 4000 }),
-      taken({ budget: 'principal', max: 600, used: 700, resetMs: 11_500 }),
-      taken({ budget: 'client', used: 1, resetMs: 99_000 })
+      refused({ used: 300, resetMs: 4000 }),
+      refused({ budget: 'principal', max: 600, used: 700, resetMs: 11_500 }),
+      refused({ budget: 'client', used: 1, resetMs: 99_000 })
     ])
     t.equal(fields['retry-after'], '12')
     t.match(fields.ratelimit, /"session";r=0;t=4, "principal";r=0;t=12/)
-    const last = [taken({ used: 301, resetMs: 9000 }), taken({ used: 302, resetMs: 4000 })]
+    const last = [refused({ used: 300, resetMs: 9000 }), refused({ used: 300, resetMs: 4000 })]
     t.equal(rateLimitFields(last)['retry-after'], '9', 'in whatever order they stand')
-    t.equal(rateLimitFields([taken({ used: 301, resetMs: 0 })])['retry-after'], '1', 'never zero')
+    t.equal(rateLimitFields([refused({ used: 300, resetMs: 0 })])['retry-after'], '1', 'never zero')
+  })
+
+  t.test('a call that is too heavy for what is left is told how much that is', async t => {
+    const fields = rateLimitFields([
+      refused({ used: 295, cost: 10 }),
+      refused({ budget: 'principal', max: 600, used: 290, cost: 10 })
+    ])
+    t.match(fields, {
+      ratelimit: '"session";r=5;t=30, "principal";r=310;t=30',
+      'retry-after': '30'
+    })
   })
 })
 
 t.test('the refusal tells a model what to wait for', async t => {
   t.equal(rateLimited([taken({ used: 300 })]), undefined, 'the last unit is still allowed')
   const error = rateLimited([
-    taken({ budget: 'client', used: 1, resetMs: 99_000 }),
-    taken({ used: 301, resetMs: 400 }),
-    taken({ budget: 'tool', max: 1, used: 2, windowMs: 1000, resetMs: 1000 }),
-    taken({
+    refused({ budget: 'client', used: 1, resetMs: 99_000 }),
+    refused({ used: 300, resetMs: 400 }),
+    refused({ budget: 'tool', max: 1, used: 1, windowMs: 1000, resetMs: 1000 }),
+    refused({
       budget: 'tool',
       key: 'tool:other:P',
       max: 9,
-      used: 10,
+      used: 9,
       windowMs: 3_600_000,
       resetMs: 90_000
     })
@@ -186,10 +201,36 @@ t.test('the refusal tells a model what to wait for', async t => {
       'Rate limit reached. The limit is 9 per 3600 seconds for this tool. Wait 90 seconds, then send the same call again.'
   })
   const short = rateLimited([
-    taken({ budget: 'client', max: 1, used: 2, windowMs: 1000, resetMs: 5 })
+    refused({ budget: 'client', max: 1, used: 1, windowMs: 1000, resetMs: 5 })
   ])
   t.match(
     short?.message,
     /1 per 1 second for this client, all its users together. Wait 1 second, then/
+  )
+})
+
+t.test('a batch draws once on each budget what its messages draw together', async t => {
+  const tool = (name: string) => ({ ...rule, weight: 1, budget: { ...rule.budget, name } })
+  const each = [draw({ rule: tool('a') }), draw({ rule: tool('b') }), draw({ rule: tool('a') })]
+  t.strictSame(
+    addUp(each.flat()).map(({ budget, key, cost }) => [budget, key, cost]),
+    [
+      ['session', 'session:S', 3],
+      ['principal', 'principal:P', 3],
+      ['client', 'client:https://site.example/ desk app', 3],
+      ['tool', 'tool:a:P', 2],
+      ['tool', 'tool:b:P', 1]
+    ]
+  )
+})
+
+t.test('a batch that no window has room for is told so, and not to wait', async t => {
+  const error = rateLimited([
+    refused({ budget: 'principal', max: 600, used: 600, resetMs: 9000 }),
+    refused({ max: 3, cost: 7, used: 0 })
+  ])
+  t.equal(
+    error?.message,
+    'Rate limit reached. The limit is 3 per 60 seconds for this session. This batch asks for 7 at once: send it in parts.'
   )
 })

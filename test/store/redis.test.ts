@@ -9,6 +9,7 @@ import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises'
 import { createServer as createTlsServer } from 'node:tls'
 import t, { type Test } from 'tap'
 import { createRedisStore, type RedisStoreOptions } from '../../src/store/redis.ts'
+import { take } from '../fixtures/draw.ts'
 import { redisMissing, startRedis } from '../fixtures/redis.ts'
 
 const skip = redisMissing()
@@ -50,14 +51,14 @@ t.test('Redis is killed and started again', { skip }, async t => {
   const redis = await startRedis(t)
   const { store, lines, unanswered, change } = await openStore(t, redis.url)
   await store.put('mine', 'deleted', 60_000)
-  t.equal((await store.take('k', 7, 60_000)).used, 7)
+  t.equal((await take(store, 'k', 7, 60_000)).used, 7)
 
   await redis.kill()
   t.test('draws go on at once, counted by this process', async t => {
-    const [taken, ms] = await timed(() => store.take('k', 1, 60_000))
+    const [taken, ms] = await timed(() => take(store, 'k', 1, 60_000))
     t.equal(taken.used, 1)
     t.ok(ms < 200, `${ms} ms`)
-    t.equal((await store.take('k', 1, 60_000)).used, 2)
+    t.equal((await take(store, 'k', 1, 60_000)).used, 2)
     t.equal(unanswered.take, 2)
   })
 
@@ -82,7 +83,7 @@ t.test('Redis is killed and started again', { skip }, async t => {
     t.equal(await healed, false)
     t.match(lines[1], /^info .*Redis answers again/)
     t.equal(lines.length, 2)
-    t.equal((await store.take('k', 1, 60_000)).used, 1, 'Redis counts again')
+    t.equal((await take(store, 'k', 1, 60_000)).used, 1, 'Redis counts again')
     t.equal(await store.get('never written'), undefined)
     await t.resolves(store.check())
   })
@@ -91,16 +92,16 @@ t.test('Redis is killed and started again', { skip }, async t => {
 t.test('Redis hangs', { skip }, async t => {
   const redis = await startRedis(t)
   const { store, lines, unanswered, change } = await openStore(t, redis.url)
-  await store.take('k', 7, 60_000)
+  await take(store, 'k', 7, 60_000)
   redis.hang()
 
   t.test('a burst is answered within tens of milliseconds, and nobody waits after it', async t => {
     const [taken, ms] = await timed(() =>
-      Promise.all(Array.from({ length: 300 }, async () => store.take('k', 1, 60_000)))
+      Promise.all(Array.from({ length: 300 }, async () => take(store, 'k', 1, 60_000)))
     )
     t.equal(Math.max(...taken.map(({ used }) => used)), 300)
     t.ok(ms >= 45 && ms < 200, `${ms} ms for the burst that found out`)
-    const next = store.take('k', 1, 60_000)
+    const next = store.take([{ key: 'k', cost: 1, max: 9, windowMs: 60_000 }])
     t.notOk(next instanceof Promise, 'no promise: this process answers')
     const [error, refusedMs] = await timed(() => Promise.resolve(store.get('x')).catch(e => e))
     t.match(error, unavailable)
@@ -114,7 +115,7 @@ t.test('Redis hangs', { skip }, async t => {
     const healed = change()
     redis.wake()
     t.equal(await healed, false)
-    t.ok((await store.take('k', 0, 60_000)).used >= 7, 'its counts are still there')
+    t.ok((await take(store, 'k', 0, 60_000)).used >= 7, 'its counts are still there')
     t.equal(lines.length, 2)
   })
 })
@@ -162,16 +163,16 @@ t.test('a connection that went silent is replaced', { skip }, async t => {
   )
   for (const client of old) client.unpipe().resume()
   const down = change()
-  await store.take('k', 1, 60_000)
+  await take(store, 'k', 1, 60_000)
   t.equal(await down, true)
   t.equal(await change(), false)
-  t.equal((await store.take('k', 1, 60_000)).used, 1)
+  t.equal((await take(store, 'k', 1, 60_000)).used, 1)
 })
 
 t.test('a stall of this process is not taken for an outage', { skip }, async t => {
   const redis = await startRedis(t)
   const { store, lines } = await openStore(t, redis.url)
-  const taken = store.take('k', 3, 60_000)
+  const taken = take(store, 'k', 3, 60_000)
   await turn()
   for (const end = performance.now() + 200; performance.now() < end; );
   t.equal((await taken).used, 3)
@@ -185,14 +186,14 @@ t.test('it starts without Redis and heals', { skip }, async t => {
   t.equal(lines.length, 1)
   t.match(lines[0], /ECONNREFUSED/)
   t.notMatch(lines[0], /127\.0\.0\.1/, 'no address in the log')
-  t.equal((await store.take('k', 1, 60_000)).used, 1)
+  t.equal((await take(store, 'k', 1, 60_000)).used, 1)
   const quiet = await createRedisStore({ url: redis.url, log: { warn() {}, info() {} } })
-  t.equal((await quiet.take('k', 1, 60_000)).used, 1, 'events are optional')
+  t.equal((await take(quiet, 'k', 1, 60_000)).used, 1, 'events are optional')
   await quiet.close()
   const healed = change()
   await redis.start()
   t.equal(await healed, false)
-  t.equal((await store.take('k', 4, 60_000)).used, 4)
+  t.equal((await take(store, 'k', 4, 60_000)).used, 4)
 })
 
 t.test('a Redis that only reads is an outage, until it takes writes', { skip }, async t => {
@@ -203,7 +204,7 @@ t.test('a Redis that only reads is an outage, until it takes writes', { skip }, 
     t.match(String(await once(socket, 'data')), /OK/)
   }
   await tell('REPLICAOF 127.0.0.1 1')
-  t.equal((await store.take('k', 1, 60_000)).used, 1)
+  t.equal((await take(store, 'k', 1, 60_000)).used, 1)
   t.match(lines[0], /READONLY/)
   await delay(400)
   t.equal(lines.length, 1, 'several probes later it is still an outage')
