@@ -2,6 +2,7 @@
 // question. One caller's answer is never another's (R65). It refuses to know what is asked.
 import { LRUCache } from 'lru-cache'
 import type { Principal } from '../auth/principal.ts'
+import { MAX_LISTED } from './distinct-lists.ts'
 
 const MAX_CALLERS = 10_000
 
@@ -22,11 +23,20 @@ export function createCallerMemory<T extends object>(options: {
   ttlSeconds: number
   /** Milliseconds; only differences count. */
   now: () => number
+  /** How much a value takes, by whatever measure its bound has; callers may share one. */
+  sizeOf: (value: T) => number
+  maxSize?: number
 }): CallerMemory<T> {
-  const { ask, now } = options
+  const { ask, now, sizeOf, maxSize = MAX_LISTED } = options
   const ttlMs = options.ttlSeconds * 1000
   // Values and not promises: each call looks twice, and waiting for what is there costs it 5 % (measured).
-  const kept = new LRUCache<string, { value: T; until: number }>({ max: MAX_CALLERS })
+  const kept = new LRUCache<string, { value: T; until: number }>({
+    max: MAX_CALLERS,
+    dispose: ({ value }) => letGo(value)
+  })
+  // By how many callers each value is held: shared, it takes its size once.
+  const holders = new Map<T, number>()
+  let size = 0
   // The verifier hands out the same Principal for the same token.
   const keys = new WeakMap<Principal, string>()
   const asking = new Map<string, Promise<T>>()
@@ -49,10 +59,28 @@ export function createCallerMemory<T extends object>(options: {
     }
   }
 
+  function hold(value: T): void {
+    const count = holders.get(value) ?? 0
+    holders.set(value, count + 1)
+    if (count === 0) size += sizeOf(value)
+  }
+
+  function letGo(value: T): void {
+    const count = holders.get(value) as number
+    if (count > 1) {
+      holders.set(value, count - 1)
+      return
+    }
+    holders.delete(value)
+    size -= sizeOf(value)
+  }
+
   function keep(key: string, value: T): void {
     if (ttlMs === 0) return
     forgetOld()
+    hold(value)
     kept.set(key, { value, until: now() + ttlMs })
+    while (size > maxSize) kept.pop()
   }
 
   return {

@@ -1,10 +1,10 @@
 // Which tools does Drupal show this caller? Asked with the caller's own token. One caller's tools are never another's (R65).
-import { LRUCache } from 'lru-cache'
 import type { Principal } from '../auth/principal.ts'
 import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
-import { readObject } from './answers.ts'
+import { type Asked, readObject } from './answers.ts'
 import { type CallerMemory, createCallerMemory } from './caller-memory.ts'
+import { createDistinctLists } from './distinct-lists.ts'
 import { upstreamHeaders } from './headers.ts'
 import type { DrupalPool } from './pool.ts'
 import { readTool } from './tool-listing.ts'
@@ -12,7 +12,6 @@ import type { Catalogue, CatalogueTool } from './upstream.ts'
 
 const MAX_PAGES = 100
 const MAX_TOOLS = 5000
-const MAX_DISTINCT = 256
 
 export interface CatalogueOptions {
   pool: DrupalPool
@@ -33,14 +32,14 @@ export type GetCatalogue = CallerMemory<Catalogue>['get']
 export function createCatalogue(options: CatalogueOptions): GetCatalogue {
   const { pool, config, log, now = () => performance.now() } = options
   const listPath = `${config.drupal.mcpPath}/list`
-  // Most callers see the same tools: lists of the same content are one value in memory. Each caller's was asked for all the same.
-  const distinct = new LRUCache<string, Catalogue>({ max: MAX_DISTINCT })
+  // Each caller's was asked for all the same.
+  const distinct = createDistinctLists<Catalogue>()
 
   async function page(
     principal: Principal | undefined,
     token: string | undefined,
     cursor: string | undefined
-  ): Promise<Record<string, unknown>> {
+  ): Promise<{ list: Record<string, unknown>; bytes: number }> {
     const answer = await pool.request({
       method: 'GET',
       path: cursor === undefined ? listPath : `${listPath}?cursor=${encodeURIComponent(cursor)}`,
@@ -48,7 +47,8 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
       principalKey: principal?.key
     })
     // Retry-After may be a date.
-    return readObject(answer, { scopes: principal?.scopes, what: 'list', now: Date.now() })
+    const asked: Asked = { scopes: principal?.scopes, what: 'list', now: Date.now() }
+    return { list: readObject(answer, asked), bytes: answer.body.length }
   }
 
   async function ask(
@@ -60,8 +60,10 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
     let cursor: string | undefined
     const seen = new Set<string>()
     let pages = 0
+    let read = 0
     do {
-      const { tools, nextCursor } = await page(principal, token, cursor)
+      const { list, bytes } = await page(principal, token, cursor)
+      const { tools, nextCursor } = list
       if (!Array.isArray(tools)) {
         throw gatewayError('GW_UPSTREAM_INVALID', { reason: 'Drupal: a list without "tools"' })
       }
@@ -74,7 +76,14 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
       cursor = typeof nextCursor === 'string' && !seen.has(nextCursor) ? nextCursor : undefined
       if (cursor !== undefined) seen.add(cursor)
       pages++
-    } while (cursor !== undefined && pages < MAX_PAGES && byName.size < MAX_TOOLS)
+      read += bytes
+      // All pages together may be as large as one answer may.
+    } while (
+      cursor !== undefined &&
+      pages < MAX_PAGES &&
+      byName.size < MAX_TOOLS &&
+      read < config.drupal.maxResponseBytes
+    )
     if (skipped > 0 || cursor !== undefined) {
       log?.warn(
         { skipped, pages, unread: cursor !== undefined },
@@ -82,12 +91,11 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
       )
     }
     const tools = [...byName.values()]
-    const content = JSON.stringify(tools)
-    const catalogue = distinct.get(content) ?? { tools, byName }
-    distinct.set(content, catalogue)
+    const catalogue = distinct.of(tools, () => ({ tools, byName }))
     options.learned?.(catalogue)
     return catalogue
   }
 
-  return createCallerMemory({ ask, ttlSeconds: config.drupal.catalogueTtlSeconds, now }).get
+  const ttlSeconds = config.drupal.catalogueTtlSeconds
+  return createCallerMemory({ ask, ttlSeconds, now, sizeOf: distinct.sizeOf }).get
 }

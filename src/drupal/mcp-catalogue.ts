@@ -1,18 +1,16 @@
 // The tools of a caller, for an upstream that speaks MCP: read from the lists that pass by, else asked for with the caller's own
 // token. For policy only: clients are shown the upstream's own list. One caller's tools are never another's (R65).
-import { createHash } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
 import type { Principal } from '../auth/principal.ts'
 import { isGatewayError } from '../errors.ts'
 import type { Params } from '../mcp/call.ts'
 import { type MirroredParam, mirroredParams } from '../mcp/mirrored-headers.ts'
 import { type CallerMemory, createCallerMemory } from './caller-memory.ts'
+import { createDistinctLists } from './distinct-lists.ts'
 import { readTool } from './tool-listing.ts'
 import type { Catalogue, CatalogueTool } from './upstream.ts'
 
 const MAX_PAGES = 100
 const MAX_TOOLS = 5000
-const MAX_DISTINCT = 256
 
 /** A catalogue that also knows which arguments a tool wants mirrored in headers (R60). */
 export interface McpCatalogue extends Catalogue {
@@ -45,15 +43,6 @@ function read(tools: readonly unknown[]): McpCatalogue {
   return { tools: [...byName.values()], byName, mirrored }
 }
 
-/** Names a list by what is in it; undefined where it is nested too deeply to be written. */
-function contentOf(tools: readonly unknown[]): string | undefined {
-  try {
-    return createHash('sha256').update(JSON.stringify(tools)).digest('base64')
-  } catch {
-    return undefined
-  }
-}
-
 /** Refusals that mean "no list for you": Drupal still decides each call. */
 const withoutList: ReadonlySet<string> = new Set(['GW_UPSTREAM_FORBIDDEN', 'GW_INSUFFICIENT_SCOPE'])
 
@@ -67,17 +56,11 @@ export function createMcpCatalogues(options: {
   now: () => number
 }): McpCatalogues {
   const { list, learned } = options
-  const { get, keep } = createCallerMemory({ ...options, ask })
-  // As in catalogue.ts: most callers see the same tools.
-  const distinct = new LRUCache<string, McpCatalogue>({ max: MAX_DISTINCT })
+  const distinct = createDistinctLists<McpCatalogue>()
+  const { get, keep } = createCallerMemory({ ...options, ask, sizeOf: distinct.sizeOf })
 
   function learn(tools: readonly unknown[]): McpCatalogue {
-    const content = contentOf(tools)
-    let catalogue = content === undefined ? undefined : distinct.get(content)
-    if (catalogue === undefined) {
-      catalogue = read(tools)
-      if (content !== undefined) distinct.set(content, catalogue)
-    }
+    const catalogue = distinct.of(tools, () => read(tools))
     learned(catalogue)
     return catalogue
   }

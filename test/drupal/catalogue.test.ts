@@ -193,10 +193,18 @@ t.test('pages', async t => {
       json(response, { tools: pageOf(number, 3000), nextCursor: String(number) })
     })
     t.equal((await catalogueOf(t, huge, {}, { log })(alice, 'a')).tools.length, 5000)
+    const heavy = await startSite(t, (_seen, response) => {
+      number++
+      const description = 'x'.repeat(40_000)
+      json(response, { tools: [{ name: `a.${number}`, description }], nextCursor: String(number) })
+    })
+    const bound = { maxResponseBytes: 100_000 }
+    t.equal((await catalogueOf(t, heavy, bound, { log })(alice, 'a')).tools.length, 3)
     t.match(lines, [
       { skipped: 1, unread: false },
       { skipped: 0, unread: true, pages: 100 },
-      { skipped: 1000, unread: true, pages: 2 }
+      { skipped: 1000, unread: true, pages: 2 },
+      { skipped: 0, unread: true, pages: 3 }
     ])
   })
 })
@@ -386,7 +394,7 @@ t.test('what is too old to be used is not held in memory', async t => {
   const collect = runInNewContext('gc') as () => void
   let ms = 0
   const ask = async (asker: Principal | undefined) => ({ asker })
-  const memory = createCallerMemory({ ask, ttlSeconds: 1, now: () => ms })
+  const memory = createCallerMemory({ ask, ttlSeconds: 1, now: () => ms, sizeOf: () => 1 })
   const lists = new Map<Principal, WeakRef<object>>()
   const look = async (asker: Principal) =>
     void lists.set(asker, new WeakRef(await memory.get(asker, 'token')))
@@ -397,6 +405,58 @@ t.test('what is too old to be used is not held in memory', async t => {
   collect()
   t.equal(lists.get(alice)?.deref(), undefined)
   t.ok(lists.get(bob)?.deref(), 'the other is kept')
+})
+
+t.test(
+  'values are kept by how much they take: a shared one takes it once, the longest unused goes first',
+  async t => {
+    const shared = { size: 6 }
+    const asked: string[] = []
+    const memory = createCallerMemory({
+      ask: async asker => {
+        asked.push(asker?.key ?? '')
+        return asker?.key.startsWith('own') ? { size: 2 } : shared
+      },
+      ttlSeconds: 1,
+      now: () => 0,
+      sizeOf: ({ size }) => size,
+      maxSize: 10
+    })
+    const look = async (...keys: string[]) => {
+      asked.length = 0
+      for (const key of keys) await memory.get(principal(key, []), 'token')
+      return asked
+    }
+    t.strictSame(await look('a', 'b', 'own 1', 'own 2'), ['a', 'b', 'own 1', 'own 2'])
+    t.strictSame(await look('a', 'b', 'own 1', 'own 2'), [], '6 + 2 + 2, and all are kept')
+    t.strictSame(await look('own 3', 'own 2', 'own 1'), ['own 3'], 'those of a and b made room')
+    t.strictSame(await look('own 4', 'own 5', 'own 1', 'own 2'), ['own 4', 'own 5'])
+    t.strictSame(await look('own 6', 'own 3'), ['own 6', 'own 3'], 'more than 10 are not kept')
+    memory.keep(principal('large', []), { size: 11 })
+    t.strictSame(await look('large', 'large'), ['large'], 'what has no room is asked for again')
+  }
+)
+
+t.test('a site that shows every caller a large list of its own fills no memory', async t => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const lists: WeakRef<object>[] = []
+  const text = 'x'.repeat(1024 * 1024)
+  const { get } = createMcpCatalogues({
+    list: async asker => ({ tools: [{ name: asker?.key, description: text + asker?.key }] }),
+    ttlSeconds: 30,
+    learned: () => {},
+    now: () => 0
+  })
+  for (let i = 0; i < 40; i++) {
+    const mine = await get(principal(`caller-${i}`, []), 'token')
+    t.ok(mine.byName.has(`caller-${i}`), 'R65')
+    lists.push(new WeakRef(mine))
+  }
+  await nextTurn()
+  collect()
+  const held = lists.filter(list => list.deref() !== undefined).length
+  t.ok(held > 10 && held < 18, `${held} lists of 1 MB are held`)
 })
 
 t.test('of an mcp upstream, too, equal lists of many callers are one value in memory', async t => {
