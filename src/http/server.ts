@@ -50,7 +50,7 @@ function rawRefusal(error: NodeJS.ErrnoException): string {
   const { status, rpc, text } = errorTable[code]
   const body = rpcErrorBody({ code: rpc, message: text })
   const reason = status === 431 ? 'Request Header Fields Too Large' : 'Bad Request'
-  return `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
+  return `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/json; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
 }
 
 /** A URL that no route can be looked up for: the router gives up before any hook, and its own answer would repeat the URL. */
