@@ -25,9 +25,9 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): MemoryStore
   const budgets = new LRUCache<string, { used: number; endsAt: number }>({ max: maxEntries })
   const values = new LRUCache<string, { value: string; endsAt: number }>({ max: maxEntries })
 
-  function usedOf(key: string, time: number): number {
-    const open = budgets.get(key)
-    return open !== undefined && open.endsAt > time ? open.used : 0
+  function openBudget(key: string, time: number) {
+    const budget = budgets.get(key)
+    return budget !== undefined && budget.endsAt > time ? budget : undefined
   }
 
   function put(key: string, value: string, ttlMs: number) {
@@ -45,20 +45,20 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): MemoryStore
   return {
     take(draws) {
       const time = now()
-      const isDrawn = draws.every(({ key, cost, max }) => usedOf(key, time) + cost <= max)
-      return draws.map(({ key, cost, windowMs }) => {
-        const open = budgets.get(key)
-        const isOpen = open !== undefined && open.endsAt > time
-        if (!isDrawn || cost === 0) {
-          const resetMs = isOpen ? open.endsAt - time : windowMs
-          return { isDrawn, used: isOpen ? open.used : 0, resetMs }
+      const open = draws.map(({ key }) => openBudget(key, time))
+      const isDrawn = draws.every(({ cost, max }, at) => (open[at]?.used ?? 0) + cost <= max)
+      return draws.map(({ key, cost, windowMs }, at) => {
+        let budget = open[at]
+        if (isDrawn && cost > 0) {
+          if (budget === undefined) {
+            budget = { used: 0, endsAt: time + windowMs }
+            budgets.set(key, budget)
+          }
+          budget.used += cost
         }
-        if (isOpen) {
-          open.used += cost
-          return { isDrawn, used: open.used, resetMs: open.endsAt - time }
-        }
-        budgets.set(key, { used: cost, endsAt: time + windowMs })
-        return { isDrawn, used: cost, resetMs: windowMs }
+        const { used, endsAt } = budget ?? { used: 0, endsAt: time + windowMs }
+        // The clock has fractions: a hair more than a minute would be told as 61 seconds.
+        return { isDrawn, used, resetMs: Math.min(windowMs, endsAt - time) }
       })
     },
     put,

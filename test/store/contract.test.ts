@@ -204,6 +204,16 @@ t.test('a flood of budgets never pushes out a tombstone, and both are bounded', 
   t.equal(store.get('tombstone'), undefined)
 })
 
+t.test('no window has more left than it lasts, whatever fractions the clock has', async t => {
+  let time = 0.1
+  const store = createMemoryStore({ now: () => time })
+  let longest = 0
+  for (; time < 1e7; time = time * 1.01 + 0.3) {
+    longest = Math.max(longest, takeNow(store, `at ${time}`, 1, 60_000).resetMs)
+  }
+  t.equal(longest, 60_000)
+})
+
 t.test('the memory store forgets when it is closed', async t => {
   const store = createMemoryStore()
   store.put('v', 'x', 60_000)
