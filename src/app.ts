@@ -149,13 +149,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
   await app.register(request) //  1. arrive
   await app.register(origin, { config }) //  Host and Origin, OPTIONS
   await app.register(limits, { config, store, local, events: metrics }) //  2. hold back the crowd
-  await app.register(errors, {
-    challenge: {
-      resourceMetadataUrl: config.derived.resourceMetadataUrl,
-      scopes: config.oauth.scopes
-    },
-    uncaught: metrics.uncaught
-  })
+  await app.register(errors, { config, uncaught: metrics.uncaught })
   const health = createHealth({
     log,
     stopping: () => stopping,

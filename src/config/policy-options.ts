@@ -5,6 +5,7 @@ import {
   count,
   flag,
   group,
+  list,
   listOf,
   matching,
   named,
@@ -100,6 +101,15 @@ export const policyOptions = group('Who may call which tool.', {
       'step-up: a tool whose scope is missing is listed and answers 403 insufficient_scope. hide: it is not listed, and unknown like every tool that is not listed.',
     default: 'step-up'
   }),
+  resultChallenge: list(
+    {
+      env: 'POLICY_RESULT_CHALLENGE',
+      description:
+        'Clients, by how their User-Agent begins, that are told within the result of a tool call that it needs a sign-in or another scope: 200, isError and the challenge in _meta["mcp/www_authenticate"], in the place of 401 or 403. openai-mcp is ChatGPT. With one or more, tools also say what they need (securitySchemes), but for those of an mcp upstream, whose list is relayed as it is.',
+      risk: 'A client that goes by the specification, which wants 401 and 403, does not sign in when it is named here.'
+    },
+    { pattern: '^[\\x21-\\x7E]{1,100}$', accepts: 'the beginning of a User-Agent, without spaces' }
+  ),
   tools: named('^[A-Za-z0-9._*-]{1,128}$', toolRule, {
     description:
       'Overrides by tool name or pattern ("*" matches any run of characters): level (none, optional, required), scopes, budget, weight (1 to 1000). The most exact pattern wins. By file only.',

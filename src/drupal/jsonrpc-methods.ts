@@ -14,7 +14,7 @@ import type { Sessions } from '../mcp/session.ts'
 import { metaKey } from '../mcp/envelope.ts'
 import { negotiate } from '../mcp/version.ts'
 import { isListed } from '../policy/authorize.ts'
-import type { ToolPolicy } from '../policy/tools.ts'
+import { securitySchemes, type ToolPolicy } from '../policy/tools.ts'
 import { traceHeaders } from '../telemetry/tracing.ts'
 import { createArgumentsText } from './arguments-text.ts'
 import type { GetCatalogue } from './catalogue.ts'
@@ -93,10 +93,17 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     return JSON.stringify(initializeResult(serverFor(request), requested))
   }
 
+  function shown({ name, listing, auth }: CatalogueTool): object {
+    if (config.policy.resultChallenge.length === 0) return listing
+    const schemes = securitySchemes(toolPolicy.rule(name, auth), config.oauth.anonymous)
+    // Clients read the one or the other.
+    return { ...listing, securitySchemes: schemes, _meta: { securitySchemes: schemes } }
+  }
+
   function listingOf(tool: CatalogueTool): string {
     let text = listings.get(tool)
     if (text === undefined) {
-      text = JSON.stringify(tool.listing)
+      text = JSON.stringify(shown(tool))
       listings.set(tool, text)
     }
     return text

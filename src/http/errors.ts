@@ -3,6 +3,7 @@
 import type { FastifyError, FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { challenge } from '../auth/challenge.ts'
+import type { Config } from '../config/schema.ts'
 import {
   type ErrorCode,
   errorTable,
@@ -10,7 +11,8 @@ import {
   gatewayError,
   isGatewayError
 } from '../errors.ts'
-import { rpcErrorBody } from '../mcp/rpc-error.ts'
+import { rpcErrorBody, rpcResult } from '../mcp/rpc-error.ts'
+import { challengeResult } from '../mcp/tool-challenge.ts'
 import { isFailedAttempt } from './limits.ts'
 
 /** Fastify's own refusals, in our words. */
@@ -80,12 +82,26 @@ function idTextOf(request: FastifyRequest): string | undefined {
 }
 
 interface Options {
-  challenge: ChallengeSource
+  config: Config
   /** Told of every error that the table did not foresee. */
   uncaught?: () => void
 }
 
 const plugin: FastifyPluginCallback<Options> = function errors(app, options, done) {
+  const { oauth, policy, derived } = options.config
+  const source = { resourceMetadataUrl: derived.resourceMetadataUrl, scopes: oauth.scopes }
+
+  /** Whether this refusal of a tool call is told within its result. A bad token is none of the call's. */
+  function isToldInResult({ code }: GatewayError, request: FastifyRequest): boolean {
+    if (code !== 'GW_TOKEN_MISSING' && code !== 'GW_INSUFFICIENT_SCOPE') return false
+    const [message, ...others] = request.messages ?? []
+    const isCall = message?.kind === 'request' && message.method === 'tools/call'
+    const agent = request.headers['user-agent'] ?? ''
+    return (
+      isCall && others.length === 0 && policy.resultChallenge.some(name => agent.startsWith(name))
+    )
+  }
+
   function answer(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
     const error = toGatewayError(thrown)
     const entry: { status: number; rpc: number; oauth?: string } = errorTable[error.code]
@@ -104,7 +120,17 @@ const plugin: FastifyPluginCallback<Options> = function errors(app, options, don
     if (isAnswer && request.messages?.every(({ kind }) => kind !== 'request')) {
       return reply.code(202).send()
     }
-    const wwwAuthenticate = challengeFor(error, options.challenge)
+    const wwwAuthenticate = challengeFor(error, source)
+    const idText = error.idText ?? idTextOf(request)
+    if (wwwAuthenticate !== undefined && idText !== undefined && isToldInResult(error, request)) {
+      const isModern = request.call.era === 'modern'
+      const result = challengeResult({ text: error.message, challenge: wwwAuthenticate, isModern })
+      return reply
+        .code(200)
+        .header('content-type', 'application/json; charset=utf-8')
+        .header('cache-control', 'no-store')
+        .send(rpcResult(idText, result))
+    }
     if (wwwAuthenticate !== undefined) reply.header('www-authenticate', wwwAuthenticate)
     if (error.retryAfterSeconds !== undefined) {
       reply.header('retry-after', String(error.retryAfterSeconds))
@@ -120,7 +146,6 @@ const plugin: FastifyPluginCallback<Options> = function errors(app, options, don
     if (entry.oauth !== undefined) {
       return reply.send(JSON.stringify({ error: entry.oauth, error_description: error.message }))
     }
-    const idText = error.idText ?? idTextOf(request)
     return reply.send(
       rpcErrorBody({
         code: entry.rpc,

@@ -135,6 +135,17 @@ export function createToolPolicy(policy: Config['policy']): ToolPolicy {
   }
 }
 
+/** What a listed tool says of itself to clients that look there before they sign in, in the words of ChatGPT. */
+export function securitySchemes(
+  { level, scopes }: ToolRule,
+  anonymous: Config['oauth']['anonymous']
+): object[] {
+  // Level optional challenges too (authorize.ts).
+  return anonymous === 'public-tools' && level === 'none'
+    ? [{ type: 'noauth' }]
+    : [{ type: 'oauth2', scopes }]
+}
+
 /** Each caller's catalogue has annotations of its own, and most of them are alike. */
 function saysTheSame(one: AuthAnnotation, other: AuthAnnotation): boolean {
   return (

@@ -369,6 +369,115 @@ t.test('R65 tools/list is the caller’s own', async t => {
   })
 })
 
+t.test(
+  'policy.resultChallenge: clients that look for the challenge within the result of a call',
+  async t => {
+    const chatgpt = { 'user-agent': 'openai-mcp/1.0.0' }
+    const lazy = { AUTH_ANONYMOUS: 'public-tools', POLICY_RESULT_CHALLENGE: 'other/2, openai-mcp' }
+    const gateway = await startGateway(t, { drupal: { extraTools: levels }, env: lazy })
+    const opened = await gateway.post(INITIALIZE)
+    const stranger = { 'mcp-session-id': opened.headers.get('mcp-session-id') as string }
+    const reader = await gateway.initialize(gateway.token({ scopes: [READ] }))
+
+    t.test(
+      'a sign-in that is missing, and a scope: the text and the challenge of the refusal',
+      async t => {
+        for (const [who, name, status] of [
+          [stranger, 't.scoped', 401],
+          [reader, 't.scoped', 403]
+        ] as const) {
+          const plain = await gateway.post(call(name), {
+            ...who,
+            'user-agent': 'claude/1 openai-mcp'
+          })
+          t.equal(plain.status, status, 'everybody else is answered as the specification asks')
+          const told = await gateway.post(call(name), { ...who, ...chatgpt })
+          t.equal(told.status, 200)
+          t.equal(told.headers.get('www-authenticate'), null)
+          t.equal(told.headers.get('cache-control'), 'no-store')
+          t.strictSame(told.json, {
+            jsonrpc: '2.0',
+            id: 1,
+            result: {
+              content: [{ type: 'text', text: plain.json.error_description }],
+              isError: true,
+              _meta: { 'mcp/www_authenticate': [plain.headers.get('www-authenticate')] }
+            }
+          })
+        }
+        t.notOk(gateway.drupal.requests.some(({ path }) => path.endsWith('t.scoped')))
+      }
+    )
+
+    t.test('R62 R63 in the modern era with what a result must have', async t => {
+      const told = await gateway.post(modern('tools/call', { name: 't.required' }), {
+        ...modernHeaders('tools/call', 't.required'),
+        ...chatgpt
+      })
+      t.equal(told.status, 200)
+      t.match(told.json.result, {
+        resultType: 'complete',
+        isError: true,
+        _meta: {
+          'mcp/www_authenticate': [/^Bearer resource_metadata="http/],
+          'io.modelcontextprotocol/serverInfo': { name: 'drupal-mcp-gateway' }
+        }
+      })
+    })
+
+    t.test('what is no call, and a token that is bad, are refused by their status', async t => {
+      const asks = { ...stranger, ...chatgpt }
+      t.equal((await gateway.post(rpc('resources/list'), asks)).status, 401)
+      t.equal(
+        (await gateway.post(call('t.none'), { ...asks, authorization: 'Bearer x.y.z' })).status,
+        401
+      )
+      const old = (
+        await gateway.post(
+          rpc('initialize', { ...INITIALIZE.params, protocolVersion: '2025-03-26' })
+        )
+      ).headers.get('mcp-session-id') as string
+      const batch = [call('t.none'), { ...call('t.required'), id: 2 }]
+      t.equal((await gateway.post(batch, { 'mcp-session-id': old, ...chatgpt })).status, 401)
+      const closed = await startGateway(t, { env: { ...lazy, AUTH_ANONYMOUS: 'off' } })
+      t.equal(
+        (await closed.post(call('t.none'), chatgpt)).status,
+        401,
+        'nor where all must sign in'
+      )
+    })
+
+    t.test('the list says what each tool needs', async t => {
+      const { json } = await gateway.post(rpc('tools/list'), stranger)
+      const schemes = new Map(
+        json.result.tools.map(
+          (each: { name: string; securitySchemes: object[]; _meta: object }) => {
+            t.strictSame(each._meta, { securitySchemes: each.securitySchemes }, each.name)
+            return [each.name, each.securitySchemes]
+          }
+        )
+      )
+      t.strictSame(schemes.get('t.none'), [{ type: 'noauth' }])
+      t.strictSame(schemes.get('auth_status'), [{ type: 'noauth' }])
+      t.strictSame(schemes.get('t.optional'), [{ type: 'oauth2', scopes: [] }])
+      t.strictSame(schemes.get('t.scoped'), [{ type: 'oauth2', scopes: [WRITE] }])
+      const usual = await startGateway(t, { drupal: { extraTools: levels } })
+      const session = await usual.initialize(usual.token())
+      t.notMatch((await usual.post(rpc('tools/list'), session)).text, 'securitySchemes')
+    })
+
+    t.test('the audit line still says that it was refused', async t => {
+      const lines = gateway.audited
+        .map(line => JSON.parse(line))
+        .filter(line => line.tool === 't.scoped' && line.status === 200)
+      t.match(lines, [
+        { decision: 'refused', code: 'GW_TOKEN_MISSING' },
+        { decision: 'refused', code: 'GW_INSUFFICIENT_SCOPE' }
+      ])
+    })
+  }
+)
+
 t.test('budgets', async t => {
   t.test('tools and patterns with weights, told in the RateLimit fields', async t => {
     const gateway = await startGateway(t, {

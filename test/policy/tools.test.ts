@@ -7,7 +7,7 @@ import { createToolPolicy, readAuthAnnotation, toolName } from '../../src/policy
 const policyOf = (
   tools: Config['policy']['tools'] = {},
   unannotated: Config['policy']['unannotated'] = 'required'
-) => createToolPolicy({ tools, unannotated, missingScope: 'step-up' })
+) => createToolPolicy({ tools, unannotated, missingScope: 'step-up', resultChallenge: [] })
 
 t.test('the annotation', async t => {
   const cases: [string, unknown, ReturnType<typeof readAuthAnnotation>][] = [
