@@ -50,6 +50,9 @@ export function failureText(code: number, message: unknown, data: unknown): stri
 const exception =
   /\w\\\\\w|\w::\w|\w->\w|\.php\b|SQLSTATE|\\n\s+at |(?<![\w./:])\/(?:var|usr|srv|opt|home|app)\/|\bE(?:CONN[A-Z]+|NOENT|NOTFOUND|ACCES)\b/
 
+/** How drupal/jsonrpc answers whatever was thrown: the exception's text, which may read like any other, is in `data`. */
+const thrown = /^\{"code":-32603,"message":"Internal Error","data":/
+
 /** PHP writes a slash as \/, and Drupal a ">" as \u003E. */
 const unescaped = (json: string) =>
   json
@@ -59,7 +62,9 @@ const unescaped = (json: string) =>
 /** The JSON-RPC message as it is, but for an error that shows the inside of a site that speaks MCP: code and fact are left of it. */
 export function withoutInside(message: string): string {
   const error = memberText(message, 'error')
-  if (error === undefined || !exception.test(unescaped(error))) return message
+  if (error === undefined || !(thrown.test(error) || exception.test(unescaped(error)))) {
+    return message
+  }
   const value: unknown = JSON.parse(error)
   if (!isObject(value)) return message
   const { code, message: said, data } = value

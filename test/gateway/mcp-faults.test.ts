@@ -163,6 +163,12 @@ const rows: [string, Answer, number, number, string?][] = [
     -32603
   ],
   ['an exception', (r, id) => json(r, rpcError(id, EXCEPTION)), 200, -32603],
+  [
+    'an exception as drupal/jsonrpc tells it',
+    (r, id) => json(r, rpcError(id, { code: -32603, message: 'Internal Error', data: 'Secret' })),
+    200,
+    -32603
+  ],
   ['an exception without the id', r => json(r, rpcError(null, EXCEPTION)), 200, -32603],
   ['classes', (r, id) => json(r, rpcError(id, CLASSES)), 200, -32602],
   ['a denial for another id', r => json(r, rpcError('Secret', DENIED)), 502, -32603],
