@@ -6,6 +6,7 @@ import * as oauth from 'oauth4webapi'
 import { exitCodes, Failure } from './failure.ts'
 import { type Fetch, isLoopback, safeUrl } from './http.ts'
 import {
+  advice,
   authentication,
   type Client,
   printable,
@@ -171,11 +172,12 @@ function accepted(
     return oauth.validateAuthResponse(server, { client_id: client.clientId }, url, state)
   } catch (error) {
     if (error instanceof oauth.AuthorizationResponseError) {
-      const details = error.error_description ? ` (${error.error_description})` : ''
+      const said = [error.error_description, error.cause.get('hint')].filter(Boolean).join(' ')
+      const details = said === '' ? '' : ` (${said})`
       const text =
         error.error === 'access_denied'
           ? `The sign-in was denied${details}.`
-          : `The server refused the sign-in: ${error.error}${details}.`
+          : `The server refused the sign-in: ${error.error}${details}.${advice(error.error)}`
       throw new Failure(printable(text), exitCodes.notSignedIn, { cause: error })
     }
     throw new Failure(

@@ -236,7 +236,7 @@ export function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, ' ').slice(0, 600)
 }
 
-function advice(code: string): string {
+export function advice(code: string): string {
   switch (code) {
     case 'invalid_client':
       return ' The client id is unknown, disabled, or its secret is wrong.'

@@ -484,7 +484,7 @@ t.test('the code flow', async t => {
     const running = person.run('login', '--scope', 'no:such', url)
     const [, address = ''] = await person.sees(shown)
     await useBrowser(address)
-    t.match(await running, { code: 3, stderr: /invalid_scope/ })
+    t.match(await running, { code: 3, stderr: /invalid_scope \(.*`no:such`.*--scope/ })
   })
   const server = {
     issuer: 'https://x.example/',
