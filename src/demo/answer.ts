@@ -62,6 +62,10 @@ export async function answer(state: State, request: DrupalRequest): Promise<Repl
 async function answerOrThrow(state: State, request: DrupalRequest): Promise<Reply> {
   const { hostname } = new URL(request.base)
   if (state.trustedHosts && !state.trustedHosts.includes(hostname)) {
+    // A Host is judged before Drupal runs, one that a proxy forwards within it: there it is an uncaught exception (wire §10).
+    if (state.faults.believesForwardedHost && request.headers['x-forwarded-host'] !== undefined) {
+      return failure(500, false, '')
+    }
     const headers = { 'Content-Type': 'text/plain; charset=UTF-8' }
     const body = 'The provided host name is not valid for this server.'
     return { ...empty(400, headers), body }

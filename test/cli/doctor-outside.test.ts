@@ -153,7 +153,7 @@ t.test('from outside', async t => {
     ['a foreign Host gets no answer', 'trusted-hosts', site(on(/oauth-authorization-server/, ({ asked }) => { if (asked.host!.includes('probe')) throw new Error('cut'); return {} })), 'ok', /no answer/, /^$/],
     ['a foreign X-Forwarded-Host is repeated', 'forwarded-hosts', site(on(/oauth-authorization-server/, ({ asked }) => (asked['x-forwarded-host'] ? { body: String(asked['x-forwarded-host']) } : {}))), 'failed', /believes/, /reverse_proxy_addresses/],
     ['a foreign Host breaks it', 'trusted-hosts', site(on(/oauth-authorization-server/, ({ asked }) => asked.host!.includes('probe') ? page(500)() : {})), 'warning', /500/, /trusted_host_patterns/],
-    ['a foreign X-Forwarded-Host is believed', 'forwarded-hosts', () => void (faults.believesForwardedHost = true), 'failed', /makes it answer 400/, /reverse_proxy_addresses/],
+    ['a foreign X-Forwarded-Host is believed', 'forwarded-hosts', () => void (faults.believesForwardedHost = true), 'failed', /makes it answer 500/, /reverse_proxy_addresses/],
     ['a foreign X-Forwarded-Host breaks it', 'forwarded-hosts', site(on(/oauth-authorization-server/, ({ asked }) => asked['x-forwarded-host'] ? page(500)() : {})), 'failed', /answer 500/, /reverse_proxy_addresses/],
     ['the MCP endpoint comes from a cache', 'caches-gateway', gateway(header('/mcp', { age: '12', via: '1.1 varnish' })), 'failed', /\/mcp comes from a cache \(age: 12\)/, /return \(pass\)/],
     ['the token endpoint comes from a cache', 'caches-oauth', () => void Object.assign(faults, { only: (path: string) => path === '/oauth/token', headers: { 'X-Cache': 'HIT' } }), 'failed', /^\/oauth\/token comes from a cache \(x-cache: HIT\)$/, /bypass every cache/],

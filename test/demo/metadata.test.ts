@@ -25,6 +25,9 @@ t.test('everything published follows the Host, the issuer without port', async t
   const foreign = await raw(drupal.url, AS, { headers: { Host: 'evil.example' } })
   t.match(foreign, { status: 400, headers: { 'content-type': /^text\/plain/ } })
   t.equal((await raw(drupal.url, AS, { headers: { Host: 'a b' } })).status, 500)
+  drupal.faults.believesForwardedHost = true
+  const forwarded = { headers: { 'X-Forwarded-Host': 'evil.example' } }
+  t.match(await raw(drupal.url, AS, forwarded), { status: 500, body: /unexpected error/ })
   t.match((await raw(drupal.url, '/')).body, '<h1>News</h1>')
 })
 
