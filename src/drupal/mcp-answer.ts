@@ -7,7 +7,7 @@ import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
 import { resultFrames, rpcErrorBody, rpcResult } from '../mcp/rpc-error.ts'
 import { denied } from './answers.ts'
 import { unusable } from './mcp-ask.ts'
-import { isSameId } from './mcp-read.ts'
+import { answerIn, isSameId } from './mcp-read.ts'
 import { withoutInside } from './tool-failure.ts'
 
 export interface Expected {
@@ -48,8 +48,10 @@ export function findRequest(body: Buffer, expected: Expected): Found {
 /** The answer to one request, or to all of a batch, as the client gets it. Throws GW_UPSTREAM_INVALID, and what `findRequest` does. */
 export function checkWhole(body: Buffer, expected: Expected): Buffer | string {
   if (expected.batch) return checkBatch(body, expected)
-  const found = findRequest(body, expected)
-  if (found.kind === 'answer') return found.text ?? body
+  const [request] = expected.requests
+  const own = request === undefined ? body : answerIn(body, request.id)
+  const found = findRequest(own, expected)
+  if (found.kind === 'answer') return found.text ?? own
   throw unusable(found.kind === 'news' ? 'a message that is no answer' : found.reason)
 }
 

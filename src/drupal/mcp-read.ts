@@ -3,10 +3,13 @@
 import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
 import { isObject, type Params, type RequestId } from '../mcp/call.ts'
+import { elementTexts } from '../mcp/json-members.ts'
 import { readEvents, writeEvent } from '../mcp/sse-events.ts'
 import type { Answer } from './exchange.ts'
 import { mayHaveRun } from './exchange-failure.ts'
 import { readRpc, unusable } from './mcp-ask.ts'
+
+const openBracket = 0x5b
 
 /** What the configuration grants an answer that is read here. */
 export function readBounds({ drupal }: Config): ReadBounds {
@@ -39,10 +42,11 @@ export async function readAnswer(
 ): Promise<ReadAnswer> {
   const { stream } = answer
   if (stream === undefined) {
-    const message = readRpc(answer)
+    const bytes = answerIn(answer.body, id)
+    const message = readRpc({ ...answer, body: bytes })
     if (message === undefined) throw unusable('the answer is no JSON-RPC')
     if (!isFor(id, message)) throw unusable('an answer for another id')
-    return { message, text: answer.body.toString(), bytes: answer.body }
+    return { message, text: bytes.toString(), bytes }
   }
   const passing: string[] = []
   let length = 0
@@ -72,6 +76,27 @@ export async function readAnswer(
     clearTimeout(late)
   }
   throw unusable('the stream ended without an answer')
+}
+
+/**
+ * The answer to one request: the body, or an element of it. PHP's SDK answers with an array where more waits in the session, such as
+ * what it could not say on a stream that was cut (drupal-wire §15).
+ */
+export function answerIn(body: Buffer, id: RequestId): Buffer {
+  if (body[0] !== openBracket) return body
+  const text = body.toString()
+  const at = list(text).findIndex(
+    each => isObject(each) && !('method' in each) && isSameId(each['id'], id)
+  )
+  return at < 0 ? body : Buffer.from(elementTexts(text)[at] as string)
+}
+
+function list(text: string): unknown[] {
+  try {
+    return JSON.parse(text) as unknown[]
+  } catch {
+    return []
+  }
 }
 
 /** An error may have lost its id: one that is refused is often not read so far. */

@@ -153,7 +153,13 @@ const rows: [string, Answer, number, number, string?][] = [
     -32603
   ],
   ['an error that is none', (r, id) => json(r, rpcError(id, 'Secret')), 502, -32603],
-  ['an array', (r, id) => json(r, [good(id)]), 502, -32603],
+  ['an array without the answer', r => json(r, [good('Secret')]), 502, -32603],
+  [
+    'an array that is cut',
+    (r, id) => json(r, JSON.stringify([good(id)]).slice(0, -1)),
+    502,
+    -32603
+  ],
   ['an answer for another id', r => json(r, good('Secret')), 502, -32603],
   ['a result without an id', r => json(r, good(null)), 502, -32603],
   [

@@ -472,6 +472,27 @@ t.test('R28 DELETE ends both sessions', async t => {
   )
 })
 
+t.test("PHP's SDK: the answer is found among all that waited in the session", async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  server.onRequest = ({ id, method }, response) => {
+    const notice = { jsonrpc: '2.0', method: 'notifications/message', params: { data: 'late' } }
+    const tools = [{ name: 'echo', inputSchema: { type: 'object' } }]
+    const result = method === 'tools/list' ? { tools } : { content: [] }
+    const foreign = { jsonrpc: '2.0', id: 'of-another-call', result: { secret: 1 } }
+    json(response, [notice, foreign, { jsonrpc: '2.0', id, result }])
+  }
+  const list = await gateway.post(rpc('tools/list', {}, 'l'), session)
+  t.match(list, { status: 200, json: { id: 'l', result: { tools: [{ name: 'echo' }] } } })
+  const called = await gateway.post(rpc('tools/call', { name: 'echo' }, 'c'), session)
+  t.equal(called.status, 200)
+  t.strictSame(called.json, { jsonrpc: '2.0', id: 'c', result: { content: [] } })
+  const { body, headers } = modern('tools/call', { name: 'echo' }, 'm')
+  const bridged = await gateway.post(body, { ...session, ...headers })
+  t.match(bridged, { status: 200, json: { id: 'm', result: { content: [] } } })
+})
+
 t.test('mcp_server: one request at a time in a session', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
