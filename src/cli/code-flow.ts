@@ -3,7 +3,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import * as oauth from 'oauth4webapi'
-import { exitCodes, Failure } from './failure.ts'
+import { exitCodes, Failure, inBrackets } from './failure.ts'
 import { type Fetch, isLoopback, safeUrl } from './http.ts'
 import {
   advice,
@@ -172,8 +172,7 @@ function accepted(
     return oauth.validateAuthResponse(server, { client_id: client.clientId }, url, state)
   } catch (error) {
     if (error instanceof oauth.AuthorizationResponseError) {
-      const said = [error.error_description, error.cause.get('hint')].filter(Boolean).join(' ')
-      const details = said === '' ? '' : ` (${said})`
+      const details = inBrackets(error.error_description, error.cause.get('hint'))
       const text =
         error.error === 'access_denied'
           ? `The sign-in was denied${details}.`

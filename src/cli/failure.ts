@@ -23,3 +23,9 @@ export function systemCode(error: unknown): string | undefined {
   }
   return undefined
 }
+
+/** What a server says of its refusal, in brackets, each text a sentence of its own. Empty where it says nothing. */
+export function inBrackets(...texts: unknown[]): string {
+  const said = texts.flatMap(text => (typeof text === 'string' && text !== '' ? [text] : []))
+  return said.length === 0 ? '' : ` (${said.map(text => text.replace(/\.$/, '')).join('. ')})`
+}

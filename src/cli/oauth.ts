@@ -1,7 +1,7 @@
 // The requests that every grant shares: registration, refresh, client credentials, revocation, and the words for what a server
 // refuses. oauth4webapi writes and reads them; what is here makes room for Drupal's ways (wire §3, §4, §8).
 import * as oauth from 'oauth4webapi'
-import { Failure, exitCodes } from './failure.ts'
+import { Failure, exitCodes, inBrackets } from './failure.ts'
 import { ask, askForBody, type Fetch, isLoopback, safeUrl } from './http.ts'
 
 export const deviceGrant = 'urn:ietf:params:oauth:grant-type:device_code'
@@ -218,9 +218,8 @@ export async function understood<T>(
   } catch (error) {
     if (error instanceof oauth.ResponseBodyError) {
       const { error: code, error_description: description } = error
-      const hint = (error.cause as Record<string, unknown>)['hint']
-      const details = [description, hint].filter(text => typeof text === 'string' && text !== '')
-      const text = `The server refused the ${what}: ${code}${details.length > 0 ? ` (${details.join(' ')})` : ''}.`
+      const { hint } = error.cause as Record<string, unknown>
+      const text = `The server refused the ${what}: ${code}${inBrackets(description, hint)}.`
       throw new Refusal(code, error.status, printable(`${text}${advice(code)}`), { cause: error })
     }
     const response = (error as { cause?: unknown }).cause

@@ -394,7 +394,7 @@ t.test('the device flow', async t => {
       ['access_denied', /denied on the other device/, 401, { 'www-authenticate': 'Basic' }],
       ['invalid_client', /id is unknown/, 401, { 'www-authenticate': 'Basic realm="OAuth"' }],
       ['expired_token', /expired/],
-      ['invalid_grant', /refused the device code: invalid_grant \(why because\)/],
+      ['invalid_grant', /refused the device code: invalid_grant \(why\. because\)/],
       ['unauthorized_client', /enable the grant/]
     ] as const) {
       const { wish, origin } = await start()
@@ -484,7 +484,10 @@ t.test('the code flow', async t => {
     const running = person.run('login', '--scope', 'no:such', url)
     const [, address = ''] = await person.sees(shown)
     await useBrowser(address)
-    t.match(await running, { code: 3, stderr: /invalid_scope \(.*`no:such`.*--scope/ })
+    t.match(await running, {
+      code: 3,
+      stderr: /invalid_scope \(.*malformed\. Check the `no:such` scope\)\. .*--scope/
+    })
   })
   const server = {
     issuer: 'https://x.example/',
@@ -728,7 +731,7 @@ t.test('a service account', async t => {
   Object.assign(robot.env, { DRUPAL_MCP_CLIENT_SECRET: secret })
   t.match(await robot.run(...login.slice(0, -1), 'no:such'), {
     code: 3,
-    stderr: /invalid_scope.*--scope/
+    stderr: /invalid_scope \(.*malformed\. Check the `no:such` scope\)\. .*--scope/
   })
   Object.assign(robot.env, { DRUPAL_MCP_CLIENT_SECRET: 'wrong' })
   const refused = await robot.run(...login)
