@@ -129,6 +129,9 @@ t.test('from inside, before anything is deployed', async t => {
       })
       gateway.defaultScopes = []
       t.match(await only('service-client'), { status: 'failed', advice: /default scope/ })
+      const named = { OAUTH_VALIDATION: 'both', OAUTH_INTROSPECTION_SCOPE: 'mcp_introspect' }
+      t.match(await only('service-client', named), { status: 'ok' })
+      t.match(await only('service-introspection', named), { status: 'ok' })
       gateway.defaultScopes = ['mcp_introspect']
       const { grantsRole, ...empty } = site.scopes[0]!
       t.ok(grantsRole)

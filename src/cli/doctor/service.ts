@@ -18,12 +18,14 @@ import { readToken } from './token.ts'
 
 const MAX_SCOPES = 40
 
+/** As the gateway asks for its own token. */
 function form({ config }: Context): Record<string, string> {
-  const { clientId, clientSecret } = config!.oauth
+  const { clientId, clientSecret, introspectionScope: scope } = config!.oauth
   return {
     grant_type: 'client_credentials',
     client_id: clientId,
-    client_secret: clientSecret
+    client_secret: clientSecret,
+    ...(scope !== '' && { scope })
   }
 }
 
@@ -45,7 +47,7 @@ async function client(context: Context): Promise<Finding> {
   if (error === 'invalid_request' || error === 'invalid_scope') {
     return failed(
       `${seen}, ${quote(hint)}`,
-      'Give the client a default scope whose grant client_credentials is on: edit it at /admin/config/services/consumer'
+      'Give the client a default scope whose grant client_credentials is on: edit it at /admin/config/services/consumer; or name one in OAUTH_INTROSPECTION_SCOPE.'
     )
   }
   return failed(
