@@ -1,5 +1,6 @@
 // What does the process say about itself? One JSON object a line: time, level, msg and fields. It refuses to write headers,
 // bodies and secrets: every finished line passes one gate, so that no call site can forget.
+import { writeSync } from 'node:fs'
 import { type DestinationStream, type Logger, pino } from 'pino'
 import { scrub } from './scrub.ts'
 
@@ -34,11 +35,12 @@ export function openLogStream(target: number | string = 1): ReturnType<typeof pi
   // each line has its price too. Bytes in large pieces save a tenth of what line, measures and trace cost (Node 20 and 24).
   const write = stream.write as unknown as (bytes: Buffer) => boolean
   let waiting = ''
-  function handOver(): boolean {
-    if (waiting === '') return true
-    const bytes = Buffer.from(waiting)
+  let unwritten = 0
+  function handOver(skip = 0): boolean {
+    const bytes = Buffer.from(waiting).subarray(skip)
     waiting = ''
-    return write.call(stream, bytes)
+    unwritten += bytes.length
+    return bytes.length === 0 || write.call(stream, bytes)
   }
   stream.write = line => {
     waiting += line
@@ -53,12 +55,13 @@ export function openLogStream(target: number | string = 1): ReturnType<typeof pi
     }
   }
   // Whoever cannot be written to (a full disk, a reader that hangs) costs lines, not the process: what waits is tried again with
-  // the next ones. At the exit sonic-boom would try for ever.
+  // the next ones. At the exit sonic-boom would try for ever: what waits there is written without it first, which throws instead.
   const { flushSync } = stream
   stream.flushSync = () => {
     if (failing) return
     giveUpAt = performance.now() + 1000
     try {
+      if (unwritten === 0) handOver(writeNow((stream as unknown as { fd: number }).fd, waiting))
       flushSync.call(stream)
     } catch (error) {
       stream.emit('error', error)
@@ -69,10 +72,21 @@ export function openLogStream(target: number | string = 1): ReturnType<typeof pi
     if (!failing) process.stderr.write(`The log cannot be written (${code}).\n`)
     failing = true
   })
-  stream.on('write', () => {
+  stream.on('write', (count: number) => {
     failing = false
+    unwritten -= count
   })
   return stream
+}
+
+/** Answers how many bytes were taken: none by a reader that is too slow. */
+function writeNow(file: number, text: string): number {
+  try {
+    return writeSync(file, text)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return 0
+    throw error
+  }
 }
 
 /**

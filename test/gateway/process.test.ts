@@ -416,6 +416,26 @@ t.test('a reader of the log that hangs does not keep a process that ends', async
   t.strictSame(await once(child, 'exit'), [3, null])
 })
 
+t.test('a reader of the log that has gone does not keep a process that ends', async t => {
+  builtProgram()
+  const script = `
+    import { openLogStream } from ${JSON.stringify(pathToFileURL('build/src/telemetry/log.js').href)}
+    const stream = openLogStream()
+    process.stdin.on('end', () => {
+      stream.write('last words')
+      process.exit(3)
+    }).resume()`
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', script])
+  t.teardown(() => child.kill('SIGKILL'))
+  let stderr = ''
+  child.stderr.on('data', chunk => (stderr += chunk))
+  child.stdout.destroy()
+  await once(child.stdout, 'close')
+  child.stdin.end()
+  t.strictSame(await once(child, 'close', { signal: AbortSignal.timeout(20_000) }), [3, null])
+  t.equal(stderr, 'The log cannot be written (EPIPE).\n')
+})
+
 t.test('a port that is taken: a clear error', async t => {
   const drupal = await startDrupal()
   t.teardown(() => drupal.close())
