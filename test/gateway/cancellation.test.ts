@@ -220,6 +220,64 @@ t.test('R45 R52 a call without its client is finished, but does not last for eve
   await gone
 })
 
+t.test('a stream that is over leaves nothing behind', { timeout: 20_000 }, async t => {
+  const timers = () => process.getActiveResourcesInfo().filter(kind => kind === 'Timeout').length
+  const server = await startLegacyServer(t)
+  const { answer } = server
+  const news = { jsonrpc: '2.0', method: 'notifications/progress', params: {} }
+  server.answer = (seen, response, request) => {
+    if (seen.method === 'GET') events(response)(news)
+    else if (/"(tools\/list|initialize)"/.test(seen.body)) {
+      const { id, method } = JSON.parse(seen.body) as Message
+      response.setHeader('mcp-session-id', 'one')
+      const result = method === 'initialize' ? server.initializeResult : { tools: server.tools }
+      events(response)({ jsonrpc: '2.0', id, result })
+    } else answer(seen, response, request)
+  }
+  server.sessions.add('one')
+  const before = timers()
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const authorization = gateway.authorization()
+  const inModern = modern('tools/call', { name: 'echo', _meta: { progressToken: 1 } })
+  const idle = timers()
+  const settled = async (name: string) => {
+    while (timers() > idle) await sleep(5)
+    t.pass(name)
+  }
+  server.onRequest = ({ id, params }, response) => {
+    const send = events(response)
+    send({ ...news, params: params._meta ?? {} })
+    send({ jsonrpc: '2.0', id, result: { content: [] } })
+    response.end()
+  }
+  // One after the other, on very few connections.
+  for (let n = 0; n < 30; n++) await (await gateway.open(call(), session)).text()
+  await settled('an answer')
+  await (await gateway.open(inModern.body, { authorization, ...inModern.headers })).text()
+  await settled('one of the other era')
+  for (const body of [call(), inModern.body]) {
+    const holding = hold(server)
+    const stop = new AbortController()
+    const headers = body === inModern.body ? { authorization, ...inModern.headers } : session
+    const opening = gateway.open(body, headers, stop.signal)
+    const [[{ params }, response]] = (await holding) as [[Message, ServerResponse]]
+    events(response)({ ...news, params: params._meta ?? {} })
+    await opening
+    stop.abort()
+    await settled('one whose client has gone')
+    response.end()
+  }
+  for (let n = 0; n < 2; n++) {
+    const stop = new AbortController()
+    await gateway.listen(session, stop.signal)
+    stop.abort()
+    await settled('news')
+  }
+  await gateway.gateway.stop()
+  t.ok(timers() <= before, 'and the gateway knows none of them any more when it stops')
+})
+
 t.test('R51 to a legacy upstream the gateway is a client that answers pings', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
