@@ -5,7 +5,7 @@ import {
   IncomingMessage,
   type RequestListener,
   type Server,
-  type ServerResponse
+  ServerResponse
 } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { buffer } from 'node:stream/consumers'
@@ -14,6 +14,7 @@ import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
 import { isGatewayError } from '../../src/errors.ts'
 import { readWhole, WholeRequest } from '../../src/http/whole-request.ts'
+import { WholeResponse } from '../../src/http/whole-response.ts'
 
 const limit = 100_000
 const head = (more: string, path = '/') => `POST ${path} HTTP/1.1\r\nHost: a\r\n${more}\r\n`
@@ -49,9 +50,11 @@ const bodies: Record<string, string[]> = {
 async function listen(
   t: Test,
   request: typeof IncomingMessage,
-  listener: RequestListener
+  listener: RequestListener,
+  response: typeof ServerResponse = ServerResponse
 ): Promise<Server> {
-  const server = createServer({ IncomingMessage: request, keepAliveTimeout: 75_000 }, listener)
+  const options = { IncomingMessage: request, ServerResponse: response, keepAliveTimeout: 75_000 }
+  const server = createServer(options, listener)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   t.teardown(() => server.close())
@@ -148,13 +151,16 @@ t.test('a body that is too large is refused, and the rest of it let go', async t
 const now = (read: () => void) => read()
 const soon = (read: () => void) => void setImmediate(read)
 const whenGone = (read: () => void, req: IncomingMessage) => void req.once('aborted', read)
+const afterwards = (read: () => void, req: IncomingMessage) =>
+  void req.once('close', () => setImmediate(read))
 
 t.test('a client that goes: told once, after its connection has closed', async t => {
   for (const [name, when, body] of [
     ['at once', now, 'half'],
     ['later', soon, 'half'],
     ['too late', whenGone, 'half'],
-    ['too late for a whole body', whenGone, 'whole']
+    ['too late for a whole body', whenGone, 'whole'],
+    ['long after', afterwards, 'half']
   ] as const) {
     const told: unknown[] = []
     let settle: (error: Error | null) => void
@@ -179,6 +185,16 @@ t.test('a client that goes: told once, after its connection has closed', async t
     t.equal(told.filter(each => each === 'failed').length, 1)
     t.ok(told.indexOf('close') < told.indexOf('failed'), told.join())
   }
+})
+
+t.test('what comes on a connection that is being ended is not acted upon', async t => {
+  const told = new Promise<Error | null>(resolve => {
+    void listen(t, WholeRequest, req => {
+      req.socket.end()
+      readWhole(req, limit, resolve)
+    }).then(server => connected(server).end(sized('body', '')))
+  })
+  t.match(await told, { code: 'GW_BAD_REQUEST' })
 })
 
 t.test(
@@ -249,6 +265,53 @@ t.test('a body that comes byte by byte is not kept byte by byte', async t => {
     t.equal(body?.toString(), 'x'.repeat(count))
   }
 })
+
+t.test('what is refused is not kept, however much still comes', { timeout: 10_000 }, async t => {
+  const rest = Buffer.alloc(32_000_000, 'x')
+  for (const isAnswered of [true, false]) {
+    let refused: (req: IncomingMessage) => void
+    const refusal = new Promise<IncomingMessage>(resolve => (refused = resolve))
+    const listener: RequestListener = (req, res) =>
+      readWhole(req, 10, () => {
+        if (isAnswered) res.writeHead(413, { connection: 'close', 'content-length': '0' }).end()
+        refused(req)
+      })
+    const server = await listen(t, WholeRequest, listener, WholeResponse as typeof ServerResponse)
+    const client = connected(server)
+    t.teardown(() => client.destroy())
+    client.write(`${head('Transfer-Encoding: chunked\r\n')}b\r\nlarger than\r\n`)
+    const { socket } = await refusal
+    const before = used()
+    client.write(`${rest.length.toString(16)}\r\n`)
+    client.write(rest)
+    while (socket.bytesRead < rest.length) await new Promise(setImmediate)
+    while (used() - before > rest.length / 4) await new Promise(setImmediate)
+    t.pass(`answered: ${isAnswered}`)
+  }
+})
+
+t.test(
+  'a connection is closed as it was said, also where the rest comes meanwhile',
+  { timeout: 10_000 },
+  async t => {
+    const large = Buffer.alloc(20_000_000)
+    let came = () => {}
+    const hasCome = new Promise<void>(resolve => (came = resolve))
+    const listener: RequestListener = (req, res) => {
+      res.writeHead(200, { connection: 'close', 'content-length': large.length }).end(large)
+      const wait = () => (req.complete ? came() : setImmediate(wait))
+      wait()
+    }
+    const server = await listen(t, WholeRequest, listener, WholeResponse as typeof ServerResponse)
+    const client = connected(server).pause()
+    client.write(`${head('Content-Length: 4\r\n')}bo`)
+    await once(server, 'request')
+    client.write('dy')
+    await hasCome
+    const answer = await buffer(client)
+    t.ok(answer.length > large.length)
+  }
+)
 
 t.test('a body of a known length takes no more than that', async t => {
   const length = 90_000
