@@ -49,7 +49,6 @@ class EventReply implements EventClient {
       this.#raw.countUnsent?.()
       resume()
     }
-    this.#raw.on('drain', tell)
     socket.on('drain', tell)
     this.#tell = tell
   }

@@ -8,12 +8,12 @@ import { replyWithEvents } from '../../src/drupal/event-reply.ts'
 type Client = ReturnType<typeof replyWithEvents>
 
 /** A server whose every answer is a stream of events, and a connection to it. */
-async function opened(t: Test, stallMs = 60_000) {
+async function opened(t: Test, stallMs = 60_000, bytesPerMs = Infinity) {
   const app = fastify()
   const clients: { client: Client; socket: Socket }[] = []
   app.get('/', (request, reply) => {
     reply.header('mcp-session-id', 'one')
-    const client = replyWithEvents(reply, { stallMs, bytesPerMs: Infinity })
+    const client = replyWithEvents(reply, { stallMs, bytesPerMs })
     reply.raw.once('close', () => client.leave())
     clients.push({ client, socket: request.raw.socket })
   })
@@ -93,10 +93,13 @@ t.test('what is asked behind another stream is answered behind it', async t => {
   second.onDrain(() => resumed++)
   second.write(`data: ${'x'.repeat(100_000)}\n\n`)
   t.equal(second.isFull, true)
-  first.write('data: 1\n\n')
-  await until(() => got().includes('data: 1'))
+  let isTaken = false
+  first.onDrain(() => (isTaken = true))
+  first.write(`data: 1${'x'.repeat(100_000)}\n\n`)
+  await until(() => isTaken)
+  t.match(got(), 'data: 1')
   t.notMatch(got(), 'data: 2')
-  t.equal(resumed, 0)
+  t.equal(resumed, 0, 'what the other has taken is no room for it')
   first.end()
   await until(() => resumed > 0)
   second.write('data: 4\n\n')
@@ -155,6 +158,36 @@ t.test('a client that takes nothing is not waited for', async t => {
   }
 })
 
+t.test('a client that takes the rest late keeps its connection', async t => {
+  const { ask, client, socket, until, got } = await opened(t, 300)
+  socket.pause()
+  ask()
+  const { client: late, socket: served } = await client()
+  while (served.writableLength === 0) {
+    late.write(`data: ${'x'.repeat(12_000)}\n\n`)
+    await delay(0)
+  }
+  t.equal(late.isFull, false)
+  late.end()
+  socket.resume()
+  await until(() => got().endsWith('0\r\n\r\n'))
+  await delay(400)
+  t.notOk(served.destroyed)
+})
+
+t.test('a client that has much to take is given the time for it', async t => {
+  const { ask, client, socket } = await opened(t, 50, 1000)
+  socket.pause()
+  ask()
+  const { client: slow, socket: served } = await client()
+  const drained = new Promise<void>(resolve => slow.onDrain(resolve))
+  while (served.writableLength < 8e6) slow.write(`data: ${'x'.repeat(100_000)}\n\n`)
+  await delay(150)
+  socket.resume()
+  await drained
+  t.notOk(served.destroyed)
+})
+
 t.test('a client that takes little at a time is not waited for', async t => {
   const { ask, client, socket, until } = await opened(t, 600)
   socket.pause()
@@ -184,6 +217,7 @@ t.test('a stream may be silent for longer than its client may be still', async t
   t.equal(slow.isFull, true)
   await until(() => !slow.isFull)
   t.equal(served.timeout, 0)
+  await delay(150)
   slow.write('data: end\n\n')
   slow.end()
   await until(() => got().endsWith('0\r\n\r\n'))
@@ -197,11 +231,16 @@ t.test('what is written to a client that has gone is written nowhere', async t =
   const { client: gone, socket: served } = await client()
   gone.write('data: 1\n\n')
   gone.write('data: 2\n\n')
+  served.on('error', ({ code }: NodeJS.ErrnoException) => {
+    t.not(code, 'ERR_STREAM_WRITE_AFTER_END')
+  })
+  served.end()
+  gone.write('data: 3\n\n')
   socket.destroy()
   await until(() => served.destroyed)
-  gone.write('data: 3\n\n')
-  gone.cork()
   gone.write('data: 4\n\n')
+  gone.cork()
+  gone.write('data: 5\n\n')
   t.equal(gone.isFull, false)
   gone.end()
   await delay(20)
