@@ -1467,6 +1467,30 @@ t.test('who is gone before the answer begins', async t => {
   t.match(gateway.audited.at(-1), /"status":499/, 'R45 the upstream could finish')
 })
 
+t.test('R45 who is gone before the turn of his answer has come', { timeout: 20_000 }, async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, { DRUPAL_MAX_CONCURRENCY: '2' })
+  const session = await gateway.initialize(gateway.token())
+  await gateway.post(rpc('tools/list'), session)
+  const held: [Message, ServerResponse][] = []
+  server.onRequest = (message, response) => void held.push([message, response])
+  const client = connect(Number(new URL(gateway.url).port), '127.0.0.1')
+  for (const id of [1, 2]) client.write(requestText(call(id), session))
+  while (held.length < 2) await nextTurn()
+  const gone = () => gateway.audited.filter(line => line.includes('"status":499')).length
+  client.destroy()
+  while (gone() < 2) await nextTurn()
+  for (const [{ id }, response] of held) {
+    const send = events(response)
+    for (let n = 0; n < 200; n++) send({ jsonrpc: '2.0', method: 'x', params: 'y'.repeat(1e5) })
+    send({ jsonrpc: '2.0', id, result: {} })
+    response.end()
+    await once(response, 'finish')
+  }
+  server.onRequest = ({ id }, response) => json(response, { jsonrpc: '2.0', id, result: {} })
+  t.equal((await gateway.post(call(3), session)).status, 200, 'the places are free again')
+})
+
 t.test('GET and DELETE where the upstream is busy or lost', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint, {

@@ -229,8 +229,9 @@ t.test('a listener that closes in the turn of an answer: the answer leaves first
       server.close()
     })
   )
-  watchConnections(server)
+  const open = watchConnections(server)
   t.match(await ask(server, line('GET', 'text')), /^HTTP\/1\.1 200 OK\r\n.*"result":\{\}\}$/s)
+  while (open.size > 0) await new Promise(setImmediate)
 })
 
 t.test(
