@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import type { ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
-import { type AddressInfo, connect } from 'node:net'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
@@ -1239,6 +1239,30 @@ t.test('shutdown: a connection that was opened in advance does not delay it', as
   t.ok(Date.now() - began < 10_000)
 })
 
+t.test('shutdown: who asks for news while the gateway stops has none to wait for', async t => {
+  const server = await startLegacyServer(t)
+  const { answer } = server
+  server.answer = (seen, response, request) => {
+    if (seen.method === 'GET') events(response)
+    else answer(seen, response, request)
+  }
+  const gateway = await startBefore(t, server.endpoint, { SHUTDOWN_TIMEOUT: '2' })
+  const session = await gateway.initialize(gateway.token())
+  const socket = connect(Number(new URL(gateway.origin).port), '127.0.0.1')
+  const headers = { host: 'localhost', accept: 'text/event-stream', ...session }
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+  socket.write(`GET /mcp HTTP/1.1\r\n${lines.join('')}`)
+  const { server: listener } = gateway.gateway.app
+  const [served] = (await once(listener, 'connection')) as [Socket]
+  while (served.bytesRead === 0) await nextTurn()
+  const stopped = gateway.gateway.stop()
+  while (listener.listening) await nextTurn()
+  socket.write('\r\n')
+  const [said] = (await once(socket, 'data')) as [Buffer]
+  t.match(said.toString(), /^HTTP\/1\.1 503 .*^retry-after: 1\r$/ims)
+  await stopped
+})
+
 t.test('shutdown: a call that does not finish ends before the connections are cut', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint, { SHUTDOWN_TIMEOUT: '1' })
@@ -1459,12 +1483,14 @@ t.test('who is gone before the answer begins', async t => {
   stop.abort()
   await t.rejects(opening)
   await sleep(50)
+  const { socket } = response
   const finished = once(response, 'finish')
   events(response)({ jsonrpc: '2.0', id: 1, result: {} })
   response.end()
   await finished
   await sleep(50)
-  t.match(gateway.audited.at(-1), /"status":499/, 'R45 the upstream could finish')
+  t.match(gateway.audited.at(-1), /"status":499/)
+  t.notOk(socket?.destroyed, 'R45 the upstream could finish')
 })
 
 t.test('R45 who is gone before the turn of his answer has come', { timeout: 20_000 }, async t => {
@@ -1480,6 +1506,7 @@ t.test('R45 who is gone before the turn of his answer has come', { timeout: 20_0
   const gone = () => gateway.audited.filter(line => line.includes('"status":499')).length
   client.destroy()
   while (gone() < 2) await nextTurn()
+  const sockets = held.map(([, { socket }]) => socket)
   for (const [{ id }, response] of held) {
     const send = events(response)
     for (let n = 0; n < 200; n++) send({ jsonrpc: '2.0', method: 'x', params: 'y'.repeat(1e5) })
@@ -1489,6 +1516,10 @@ t.test('R45 who is gone before the turn of his answer has come', { timeout: 20_0
   }
   server.onRequest = ({ id }, response) => json(response, { jsonrpc: '2.0', id, result: {} })
   t.equal((await gateway.post(call(3), session)).status, 200, 'the places are free again')
+  t.notOk(
+    sockets.some(socket => socket?.destroyed),
+    'R45 and the upstream could finish'
+  )
 })
 
 t.test('GET and DELETE where the upstream is busy or lost', async t => {
