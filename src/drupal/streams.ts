@@ -165,9 +165,8 @@ export function createStreams(
       })
       function tellLost(error: Error | undefined): void {
         relay.cut()
-        const lost = error === undefined ? '' : lostAnswers(judge, error)
-        // The blank line closes an event of which a part went out.
-        if (lost !== '' || source.errored !== null) relay.take(bytesOf(`\n\n${lost}`))
+        // No blank line for an event of which a part went out: clients would take it for a whole one, and resume behind it.
+        if (error !== undefined) relay.take(bytesOf(lostAnswers(judge, error)))
       }
       let isEnding = false
       function end(code: ErrorCode): void {

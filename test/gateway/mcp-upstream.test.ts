@@ -1415,6 +1415,30 @@ t.test(
   }
 )
 
+t.test('R43 news that break off in the middle of an event can be resumed before it', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const { answer } = server
+  const whole = 'id: e-1\ndata: {"jsonrpc":"2.0","method":"x"}\n\n'
+  const half = 'id: e-2\ndata: {"jsonrpc":"2.0","meth'
+  let cut = () => {}
+  server.answer = (seen, response, request) => {
+    if (seen.method !== 'GET') return answer(seen, response, request)
+    cut = () => void response.destroy()
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).write(whole + half)
+  }
+  const news = await gateway.listen(session)
+  let text = ''
+  for await (const piece of (news.body as ReadableStream<Uint8Array>).pipeThrough(
+    new TextDecoderStream()
+  )) {
+    text += piece
+    if (text.endsWith(half)) cut()
+  }
+  t.ok(text.endsWith(whole + half), 'clients drop it, and its id, where no blank line follows')
+})
+
 t.test('R71 a stream is over in its time also where its client takes nothing', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint, {
