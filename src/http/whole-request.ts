@@ -133,6 +133,7 @@ export class WholeRequest extends IncomingMessage {
     const isGone = this.destroyed || this.socket.writableEnded
     if (isGone) this.#body = new Body()
     const body = this.#body
+    if (body.isEnded) this.#count(body.length)
     body.want(limit, (error, bytes) => {
       this.#isWhole = error === null
       if (error !== null) this.answer?.countBody(0)

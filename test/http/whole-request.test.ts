@@ -187,6 +187,33 @@ t.test('a client that goes: told once, after its connection has closed', async t
   }
 })
 
+t.test('a body is counted, whenever it comes, and given up no more once it is whole', async t => {
+  const body = 'x'.repeat(50_000)
+  for (const [name, isLate] of [
+    ['before it is wanted', true],
+    ['afterwards', false]
+  ] as const) {
+    const counted: [number, boolean][] = []
+    const read = new Promise<void>((resolve, reject) => {
+      const listener: RequestListener = async (req, res) => {
+        ;(req as WholeRequest).answer = {
+          leaveUnsent() {},
+          countBody: (bytes, giveUp) => void counted.push([bytes, giveUp !== undefined])
+        }
+        while (isLate && !req.complete) await new Promise(setImmediate)
+        readWhole(req, limit, error => {
+          res.end()
+          if (error === null) resolve()
+          else reject(error)
+        })
+      }
+      void listen(t, WholeRequest, listener).then(server => connected(server).end(sized(body, '')))
+    })
+    await read
+    t.strictSame(counted.at(-1), [body.length, false], name)
+  }
+})
+
 t.test('what comes on a connection that is being ended is not acted upon', async t => {
   const told = new Promise<Error | null>(resolve => {
     void listen(t, WholeRequest, req => {
