@@ -19,6 +19,10 @@ const NEW_KEYS =
   'Make new keys outside the web root, then let people sign in again: drush simple-oauth:generate-keys ../keys'
 const SWITCH_ON =
   'In Drupal, OpenID Connect is switched off: drush config:set simple_oauth.settings disable_openid_connect 0 -y && drush cache:rebuild; or give the gateway the key as OAUTH_PUBLIC_KEY_FILE.'
+const SEE_LOG =
+  'The log of the site says why. Only where its key files are missing, make new ones, and people must sign in again: drush simple-oauth:generate-keys ../keys'
+const LET_THROUGH =
+  'Everybody must be able to read it: look what in front of the site, or which of its modules, answers in its place. New keys would not help.'
 
 async function keys({ config, facts, askDrupal }: Context): Promise<Finding> {
   const file = config?.oauth.publicKeyFile ?? ''
@@ -30,7 +34,9 @@ async function keys({ config, facts, askDrupal }: Context): Promise<Finding> {
   const answer = await askDrupal(uri)
   const document = documentOf(answer)
   if (document === undefined) {
-    return failed(`${uri} answers ${brief(answer)}`, answer.status === 404 ? SWITCH_ON : undefined)
+    const seen = `${uri} answers ${brief(answer)}`
+    if (answer.status === 404) return failed(seen, SWITCH_ON)
+    return failed(seen, answer.status >= 500 ? SEE_LOG : LET_THROUGH)
   }
   const list = document['keys']
   if (!Array.isArray(list) || list.length === 0) return failed(`${uri} holds no keys`, NEW_KEYS)
