@@ -12,6 +12,7 @@ import {
   refusalFor
 } from './connect-message.ts'
 import { type ConnectionOptions, createConnection } from './connect-session.ts'
+import { readChallenge } from './discover.ts'
 import { Failure, systemCode } from './failure.ts'
 import type { Answer } from './http.ts'
 
@@ -96,7 +97,10 @@ export function createBridge(options: ConnectionOptions): Bridge {
     const [id] = waiting
     const refusal = id !== undefined && waiting.size === 1 ? refusalFor(id, body) : undefined
     if (refusal !== undefined) return write(refusal)
-    await fail(`The gateway answered with status ${status}.`)
+    const { error, scope, description } = readChallenge(answer.headers.get('www-authenticate'))
+    const why = description === undefined ? '.' : `: ${description}`
+    const scopes = error === 'insufficient_scope' && scope ? ` Scopes to ask for: ${scope}` : ''
+    await fail(`The gateway answered with status ${status}${why}${scopes}`)
   }
 
   /** Passes messages on until the stream ends; a stream with event ids is taken up again where it broke (R42, R43). */

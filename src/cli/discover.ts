@@ -18,19 +18,22 @@ export interface Discovered {
 
 type Document = Record<string, unknown>
 
-/** What a refusal says: where the metadata is, and which scopes to ask for. Pure. */
+/** What a refusal says: where the metadata is, which scopes to ask for, and why. Pure. */
 export function readChallenge(header: string | null): {
   metadata?: string
   scope?: string
   error?: string
+  description?: string
 } {
   const parameter = (name: string) =>
     new RegExp(`(?:^|[\\s,])${name}="([^"]*)"`, 'i').exec(header ?? '')?.[1]
-  const [metadata, scope, error] = ['resource_metadata', 'scope', 'error'].map(parameter)
+  const names = ['resource_metadata', 'scope', 'error', 'error_description']
+  const [metadata, scope, error, description] = names.map(parameter)
   return {
     ...(metadata === undefined ? {} : { metadata }),
     ...(scope === undefined ? {} : { scope }),
-    ...(error === undefined ? {} : { error })
+    ...(error === undefined ? {} : { error }),
+    ...(description === undefined ? {} : { description })
   }
 }
 

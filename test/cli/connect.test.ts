@@ -87,6 +87,21 @@ t.test('with the whole gateway', async t => {
     t.notMatch(client.stderr() + client.raw() + logged.join(''), token)
   })
 
+  t.test('a token from outside that lacks a scope: the client is told which', async t => {
+    const { url, drupal } = await startReal(t)
+    const client = connect(
+      { DRUPAL_MCP_TOKEN: drupal.mint({ scopes: ['read:tutorials'] }).token },
+      url
+    )
+    await greeted(client)
+    client.send(call(1, 'tutorials.create', { title: 'No', body: 'No.' }))
+    t.equal(
+      (await client.sees(answer(1))).error.message,
+      'The gateway answered with status 403: The access token lacks a scope that this call needs. Scopes to ask for: read:tutorials write:tutorials'
+    )
+    t.equal(await client.end(), 0)
+  })
+
   t.test('signs in when needed, steps up, refreshes, and signs in again', async t => {
     let ahead = 0
     const { url, drupal } = await startReal(t, { now: () => Date.now() + ahead })

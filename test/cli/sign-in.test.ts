@@ -979,7 +979,9 @@ t.test('discovery', async t => {
         error: 'invalid_token'
       }
     )
-    t.strictSame(readChallenge('Bearer realm="x", error_description="scope=none"'), {})
+    t.strictSame(readChallenge('Bearer realm="x", error_description="scope=none"'), {
+      description: 'scope=none'
+    })
     t.strictSame(readChallenge(null), {})
     t.end()
   })
