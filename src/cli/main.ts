@@ -64,7 +64,10 @@ export async function main(args: string[], world: World = process): Promise<numb
 /** Without this, `doctor | head` and a client that closes our stderr would end in a stack. */
 function obeyClosedPipes(): void {
   let isOver = false
-  process.stdout.on('error', () => {
+  process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
+    if (!isOver && code !== 'EPIPE') {
+      process.stderr.write(`The output cannot be written (${code}).\n`)
+    }
     // Nobody reads any more: each command ends as it does on this signal.
     if (!isOver) process.kill(process.pid, 'SIGTERM')
     isOver = true

@@ -2,7 +2,15 @@
 import dns from 'node:dns'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  realpathSync,
+  rmSync
+} from 'node:fs'
 import { readFile, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -87,6 +95,20 @@ t.test('a reader that hangs up ends a command without a stack', async t => {
   t.equal(await deaf.exit, 0, 'a client need not read stderr')
   t.match(deaf.stdout(), /"id":0.*\n.*"id":1/)
 })
+
+t.test(
+  'a full disk is named',
+  { skip: existsSync('/dev/full') ? false : 'no /dev/full' },
+  async t => {
+    const full = openSync('/dev/full', 'w')
+    t.teardown(() => closeSync(full))
+    const { stderr } = spawnSync(process.execPath, [builtProgram(), '--help'], {
+      encoding: 'utf8',
+      stdio: ['ignore', full, 'pipe']
+    })
+    t.equal(stderr, 'The output cannot be written (ENOSPC).\n')
+  }
+)
 
 t.test('started through a link, as npm does it', async t => {
   const path = join(t.testdir(), 'drupal-mcp-gateway')
