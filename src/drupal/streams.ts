@@ -208,14 +208,16 @@ export function createStreams(
         tellLost(gatewayError('GW_UPSTREAM_INVALID', mayHaveRun))
         relay.end()
       })
-      // Before Fastify's own listeners: the audit line is written by them.
+      // Before Fastify's own listener: the audit line is written by it.
+      reply.raw.prependOnceListener('finish', () => {
+        request.bytesOut = relay.bytes
+      })
       reply.raw.once('close', () => {
         clearTimeout(life)
         if (recheck) clearInterval(recheck)
         open.leave(stream)
         events.streamClosed?.()
         place?.()
-        request.bytesOut = relay.bytes
         const isGone = !reply.raw.writableFinished
         if (isGone) request.outcome = 'aborted'
         if (isGone && whenGone === 'finish' && !isEnding) finish(source, origin)

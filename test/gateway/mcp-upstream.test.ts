@@ -87,8 +87,11 @@ t.test('no header of Drupal’s reaches a client by itself', async t => {
     response.writeHead(200, { 'content-type': 'text/event-stream', ...inside })
     response.end(`data: ${JSON.stringify({ jsonrpc: '2.0', id, result: {} })}\n\n`)
   }
+  const { length } = gateway.audited
   const stream = await gateway.open(call(), session)
   t.match(await stream.text(), '"result":{}')
+  while (gateway.audited.length === length) await nextTurn()
+  t.match(gateway.audited.at(-1), /"status":200,.*"bytesOut":[1-9]/)
   for (const name of Object.keys(inside)) t.equal(stream.headers.get(name), null, `stream ${name}`)
 })
 
