@@ -141,10 +141,7 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
         return reply
       } catch (error) {
         // A modern client that went away has cancelled (R69): nobody is there to be told.
-        if (request.call.era === 'modern' && reply.raw.destroyed) {
-          request.outcome = 'aborted'
-          return reply.code(499).send()
-        }
+        if (request.call.era === 'modern' && reply.raw.destroyed) return reply.code(499).send()
         throw error
       }
     })

@@ -87,14 +87,8 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     }
   }
 
-  function refuse(
-    request: FastifyRequest,
-    reply: FastifyReply,
-    place: () => void,
-    error: unknown
-  ): void {
+  function refuse(reply: FastifyReply, place: () => void, error: unknown): void {
     place()
-    if (reply.raw.destroyed) request.outcome = 'aborted'
     // Forbidden is 200 and JSON: the SDKs take that for a stream that has ended, and open it again every second, for good.
     const isForbidden = isGatewayError(error) && error.code === 'GW_UPSTREAM_FORBIDDEN'
     if (reply.raw.destroyed) void reply.code(499).send()
@@ -119,7 +113,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     try {
       await follow(request, reply, dest, proxyOptions, place, false)
     } catch (error) {
-      refuse(request, reply, place, error)
+      refuse(reply, place, error)
     }
   }
 
@@ -146,7 +140,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     )
     const worker = await pool.acquire(caller.principalKey ?? '', untilGone(reply))
     reply.raw.once('close', () => worker.release())
-    const refused = (error: unknown) => refuse(request, reply, place, error)
+    const refused = (error: unknown) => refuse(reply, place, error)
 
     async function judge(answer: Answer, stream: Readable): Promise<void> {
       answer.body = await readAll(stream, requestable.headersTimeout)

@@ -133,7 +133,6 @@ export function createStreams(
       const { whenGone, place, farewell = '', until, expected, edit, origin = source } = options
       if (reply.raw.destroyed) {
         place?.()
-        request.outcome = 'aborted'
         if (whenGone === 'finish') finish(source, origin)
         else origin.destroy()
         void reply.code(499).send()
@@ -219,7 +218,6 @@ export function createStreams(
         events.streamClosed?.()
         place?.()
         const isGone = !reply.raw.writableFinished
-        if (isGone) request.outcome = 'aborted'
         if (isGone && whenGone === 'finish' && !isEnding) finish(source, origin)
         else origin.destroy()
         relay.close()
