@@ -40,25 +40,25 @@ export type Change = string | undefined | ((value: string | undefined) => string
  * that stands twice the last one counts, as for JSON.parse.
  */
 export function setMembers(object: string, changes: Readonly<Record<string, Change>>): string {
+  const names = Object.keys(changes)
+  const members = membersOf(object)
+  const last = names.map(name => members.findLastIndex(each => each.name === name))
   let text = ''
-  const missing = new Set(Object.keys(changes))
   const add = (member: string) => {
     text += text === '' ? member : `,${member}`
   }
-  const members = membersOf(object)
-  // Looked for from each of them on, a name that stands a thousand times would be looked for a thousand times.
-  const last = new Map(members.map(({ name }, index) => [name, index]))
   for (const [index, { name, start, valueStart, valueEnd }] of members.entries()) {
-    if (!Object.hasOwn(changes, name)) {
+    const at = names.indexOf(name)
+    if (at === -1) {
       add(object.slice(start, valueEnd))
       continue
     }
-    if (last.get(name) !== index) continue
-    missing.delete(name)
+    if (last[at] !== index) continue
     const value = changed(changes[name], object.slice(valueStart, valueEnd))
     if (value !== undefined) add(object.slice(start, valueStart) + value)
   }
-  for (const name of missing) {
+  for (const [at, name] of names.entries()) {
+    if (last[at] !== -1) continue
     const value = changed(changes[name], undefined)
     if (value !== undefined) add(`${JSON.stringify(name)}:${value}`)
   }
