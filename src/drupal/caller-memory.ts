@@ -80,7 +80,7 @@ export function createCallerMemory<T extends object>(options: {
     forgetOld()
     hold(value)
     kept.set(key, { value, until: now() + ttlMs })
-    while (size > maxSize) kept.pop()
+    while (size > maxSize && kept.size > 0) kept.pop()
   }
 
   return {

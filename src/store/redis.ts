@@ -158,6 +158,8 @@ export async function createRedisStore(options: RedisStoreOptions): Promise<Stor
 
   return {
     take(draws) {
+      // To the script, no draws would be the key of a value.
+      if (draws.length === 0) return []
       if (down) return takeHere(draws)
       return askBatched(draws).then(
         answer => takenOf(draws, answer as number[]),

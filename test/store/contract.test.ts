@@ -107,6 +107,10 @@ for (const [name, { skip = false, make }] of Object.entries(subjects)) {
       t.strictSame(await told(store, draw('p', 7, 9)), [[false, 3]])
       t.strictSame(await told(store, draw('p', 6, 9)), [[true, 9]])
       t.strictSame(await told(store, draw('p', 0, 9)), [[true, 9]])
+      t.strictSame(await Promise.all([told(store), told(store, draw('p', 0, 9))]), [
+        [],
+        [[true, 9]]
+      ])
     })
 
     t.test('of many that come at once none goes beyond a budget, and none is lost', async t => {
