@@ -94,12 +94,10 @@ const plugin: FastifyPluginCallback<Options> = function errors(app, options, don
   /** Whether this refusal of a tool call is told within its result. A bad token is none of the call's. */
   function isToldInResult({ code }: GatewayError, request: FastifyRequest): boolean {
     if (code !== 'GW_TOKEN_MISSING' && code !== 'GW_INSUFFICIENT_SCOPE') return false
-    const [message, ...others] = request.messages ?? []
+    const [message] = request.messages ?? []
     const isCall = message?.kind === 'request' && message.method === 'tools/call'
     const agent = request.headers['user-agent'] ?? ''
-    return (
-      isCall && others.length === 0 && policy.resultChallenge.some(name => agent.startsWith(name))
-    )
+    return isCall && !request.batch && policy.resultChallenge.some(name => agent.startsWith(name))
   }
 
   function answer(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {

@@ -439,6 +439,8 @@ t.test(
       ).headers.get('mcp-session-id') as string
       const batch = [call('t.none'), { ...call('t.required'), id: 2 }]
       t.equal((await gateway.post(batch, { 'mcp-session-id': old, ...chatgpt })).status, 401)
+      const one = await gateway.post([call('t.required')], { 'mcp-session-id': old, ...chatgpt })
+      t.equal(one.status, 401, 'nor in a batch of one')
       const closed = await startGateway(t, { env: { ...lazy, AUTH_ANONYMOUS: 'off' } })
       t.equal(
         (await closed.post(call('t.none'), chatgpt)).status,
