@@ -32,6 +32,7 @@ export const loops = {
       haproxy('haproxy-rs256', { verify: 'RS256' }),
       apache(),
       sdkGateway(),
+      sdkGateway('sdk-gateway, no sessions', { STATELESS: '1' }),
       gateway('gateway, mcp, legacy', mcp),
       gateway('gateway, mcp, modern', { ...mcp, era: 'modern' }),
       gateway('gateway, jsonrpc, legacy'),
@@ -138,6 +139,13 @@ export const goals = [
   { group: 'relay', who: 'gateway, mcp, legacy', base: 'haproxy-rs256', goal: 1 },
   { group: 'relay', who: 'gateway, jsonrpc, legacy', base: 'haproxy-rs256', goal: 1.3 },
   { group: 'relay', who: 'gateway, jsonrpc, legacy', base: 'sdk-gateway', must: 0.05, goal: 0.033 },
+  {
+    group: 'relay',
+    who: 'gateway, jsonrpc, legacy',
+    base: 'sdk-gateway, no sessions',
+    must: 0.05,
+    goal: 0.033
+  },
   {
     group: 'tokens',
     who: 'gateway, RS256 unknown',

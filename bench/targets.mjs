@@ -259,13 +259,18 @@ OAuth2TokenVerify jwk ${JSON.stringify(JSON.stringify(site.jwks[0]))}
 `
 
 /** The gateway that a user would write with the SDK: sessions, and few callers, because each costs a client and a server. */
-export const sdkGateway = (name = 'sdk-gateway') => ({
+export const sdkGateway = (name = 'sdk-gateway', env = {}) => ({
   name,
   async start(site) {
     const port = await freePort()
-    const launched = nodePeer('sdk-gateway.mjs', site, port)
+    const launched = nodePeer('sdk-gateway.mjs', site, port, env)
     const process = await start({ name, core: cores.measured, port, ...launched })
-    const call = { sessions: true, method: 'tools/call', name: 'article_1k', era: 'legacy' }
+    const call = {
+      sessions: env.STATELESS === undefined,
+      method: 'tools/call',
+      name: 'article_1k',
+      era: 'legacy'
+    }
     return { name, process, port, file: writeRequests(name, await calls(site, port, call)) }
   }
 })

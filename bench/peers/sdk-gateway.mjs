@@ -1,5 +1,6 @@
-// The gateway that one would write with the MCP SDK and Express, following its examples: bearer middleware with jose, a server
-// transport a session on the way in, one client a session on the way out.
+// The gateway that one would write with the MCP SDK and Express, following its examples: bearer middleware with jose, a server and
+// its transport a session on the way in, one client a session on the way out. With STATELESS=1 as the SDK's example without
+// sessions: a server and a transport for each request, one client a token on the way out.
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
@@ -15,9 +16,10 @@ import {
 import express from 'express'
 import { createLocalJWKSet, jwtVerify } from 'jose'
 
-const { PORT, UPSTREAM, JWKS, ISSUER } = process.env
+const { PORT, UPSTREAM, JWKS, ISSUER, STATELESS } = process.env
 const keys = createLocalJWKSet(JSON.parse(readFileSync(JWKS, 'utf8')))
 const transports = new Map()
+const clients = new Map()
 
 const verifier = {
   async verifyAccessToken(token) {
@@ -35,23 +37,36 @@ async function connectUpstream(token) {
   return client
 }
 
-async function open(token) {
-  const client = await connectUpstream(token)
+async function connect(client, options) {
   const server = new Server({ name: 'gateway', version: '1.0.0' }, { capabilities: { tools: {} } })
   server.setRequestHandler(ListToolsRequestSchema, request => client.listTools(request.params))
   server.setRequestHandler(CallToolRequestSchema, request => client.callTool(request.params))
-  const transport = new StreamableHTTPServerTransport({
+  const transport = new StreamableHTTPServerTransport(options)
+  await server.connect(transport)
+  return transport
+}
+
+async function open(token) {
+  const transport = await connect(await connectUpstream(token), {
     sessionIdGenerator: () => randomUUID(),
     enableJsonResponse: true,
     onsessioninitialized: id => transports.set(id, transport)
   })
-  await server.connect(transport)
   return transport
+}
+
+async function answerWithoutSession(request, response) {
+  const { token } = request.auth
+  if (!clients.has(token)) clients.set(token, connectUpstream(token))
+  const transport = await connect(await clients.get(token), { sessionIdGenerator: undefined })
+  response.on('close', () => transport.close())
+  await transport.handleRequest(request, response, request.body)
 }
 
 const app = express()
 app.use(express.json())
 app.post('/mcp', requireBearerAuth({ verifier }), async (request, response) => {
+  if (STATELESS) return answerWithoutSession(request, response)
   const known = transports.get(request.headers['mcp-session-id'])
   if (known === undefined && !isInitializeRequest(request.body)) {
     response.status(404).json({ error: 'no session' })
