@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import t from 'tap'
 import { redisMissing, startRedis } from '../fixtures/redis.ts'
 import { startChain } from './fixtures/chain.ts'
-import { eachFault, type Expected } from './fixtures/spoil.ts'
+import { eachFault, type Expected, on, page } from './fixtures/spoil.ts'
 
 t.test('from inside, before anything is deployed', async t => {
   const chain = await startChain(t)
@@ -16,6 +16,8 @@ t.test('from inside, before anything is deployed', async t => {
   })
   const newKey = (modulusLength: number) =>
     generateKeyPairSync('rsa', { modulusLength }).publicKey.export({ type: 'spki', format: 'pem' })
+  /** Through the front, where answers can be spoilt. */
+  const direct = { DRUPAL_INTERNAL_URL: '' }
   const folder = t.testdir({ short: newKey(1024), other: newKey(2048) })
   const [shortKey, otherKey] = [`${folder}/short`, `${folder}/other`]
   const publicDefaults = () => {
@@ -69,6 +71,9 @@ t.test('from inside, before anything is deployed', async t => {
     ['no jsonrpc_mcp', { DRUPAL_MCP_PATH: '/other' }, 'drupal-mcp', () => {}, 'failed', /404/, /jsonrpc_mcp/],
     ['no MCP server', { DRUPAL_UPSTREAM: 'mcp' }, 'drupal-mcp', () => {}, 'failed', /\/mcp answers 404/, /DRUPAL_UPSTREAM/],
     ['a broken tool list', {}, 'drupal-mcp', status(500, '/mcp/tools/list'), 'failed', /500/, /watchdog/],
+    ['a sign-in page in the place of the tool list', direct, 'drupal-mcp', () => void (drupalFront.spoil = on('/mcp/tools/list', () => ({ status: 302, headers: { location: '/user/login' }, body: '' }))), 'failed', /answers 302/, /no redirect/],
+    ['nothing in the place of the tool list', direct, 'drupal-mcp', () => void (drupalFront.spoil = on('/mcp/tools/list', () => ({ body: '' }))), 'failed', /no answer of an MCP endpoint/, /DRUPAL_MCP_PATH/],
+    ['a page in the place of the MCP server', { ...direct, DRUPAL_UPSTREAM: 'mcp' }, 'drupal-mcp', () => void (drupalFront.spoil = on('/mcp', page(200))), 'failed', /no answer of an MCP endpoint/, /DRUPAL_MCP_PATH/],
     ['metadata is missing', {}, 'as-metadata', () => void (drupalFront.spoil = a => a, faults.metadataDown = true), 'failed', /503/, /maintenance_mode/],
     ['another issuer than configured', { OAUTH_ISSUER: 'https://old.example/' }, 'as-issuer', () => {}, 'failed', /the configuration "https:\/\/old/, /OAUTH_ISSUER=https:\/\/127/],
     ['an issuer that DRUPAL_URL does not explain', {}, 'as-issuer', () => void (faults.metadata = { issuer: 'https://old.example/' }), 'failed', /the configuration/, /DRUPAL_URL/],
@@ -149,8 +154,7 @@ t.test('from inside, before anything is deployed', async t => {
       if (fields.get('grant_type') === 'client_credentials') return json({ access_token: 'opaque' })
       return fields.get('token') === 'opaque' ? json({ active: true }) : answer
     }
-    const direct = { DRUPAL_INTERNAL_URL: '', OAUTH_VALIDATION: 'introspection' }
-    const { of } = await chain.diagnose(inside(direct))
+    const { of } = await chain.diagnose(inside({ ...direct, OAUTH_VALIDATION: 'introspection' }))
     t.match(of('drupal'), { status: 'ok', seen: /^https:\/\/127\.0\.0\.1:\d+ answers 200/ })
     t.match(of('service-introspection'), { status: 'ok' })
   })

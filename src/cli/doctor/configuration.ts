@@ -1,7 +1,7 @@
 // Is the gateway's configuration sound, and does the site answer where it says? From inside, before anything is deployed.
 import { reach } from '../../config/address.ts'
 import type { ConfigError } from '../../config/load.ts'
-import { brief } from './ask.ts'
+import { type Answer, brief, documentOf } from './ask.ts'
 import { type Check, type Context, failed, type Finding, ok, quote, warning } from './check.ts'
 
 function load(context: Context): Finding {
@@ -41,6 +41,8 @@ function audience({ config }: Context): Finding {
   return warning(why)
 }
 
+const NO_REDIRECT = 'The gateway follows no redirect'
+
 async function site({ config, askDrupal }: Context): Promise<Finding> {
   const { url } = config!.drupal
   const { drupalConnectUrl } = config!.derived
@@ -68,18 +70,26 @@ async function site({ config, askDrupal }: Context): Promise<Finding> {
     if (away) {
       return failed(
         seen,
-        'The gateway follows no redirect: set DRUPAL_URL to the address the site redirects to, or let the internal address answer without redirect.'
+        `${NO_REDIRECT}: set DRUPAL_URL to the address the site redirects to, or let the internal address answer without redirect.`
       )
     }
   }
   return ok(seen)
 }
 
+const hasTools = (answer: Answer) => Array.isArray(documentOf(answer)?.['tools'])
+
 async function tools({ config, askDrupal }: Context): Promise<Finding> {
   const { url, mcpPath, upstream } = config!.drupal
   const path = upstream === 'jsonrpc' ? `${mcpPath}/list` : mcpPath
   const answer = await askDrupal(url + path)
   const seen = `${path} answers ${brief(answer)} without a token`
+  if (answer.status >= 300 && answer.status < 400) {
+    return failed(seen, `${NO_REDIRECT}: let the site answer this path itself.`)
+  }
+  const isPage = answer.status === 200 && answer.type.startsWith('text/html')
+  const isNoList = upstream === 'jsonrpc' && answer.status === 200 && !hasTools(answer)
+  if (isPage || isNoList) return failed(`${seen}, and that is no answer of an MCP endpoint`)
   if (answer.status !== 404) return answer.status < 500 ? ok(seen) : failed(seen)
   if (upstream === 'jsonrpc') {
     return failed(
