@@ -1,5 +1,6 @@
 // One question to an upstream that speaks MCP, with a place in Drupal's queue for as long as it works on it: the whole answer, or
 // its events as they come. It refuses to know sessions, eras and what is asked.
+import type { FastifyRequest } from 'fastify'
 import type { Config } from '../config/schema.ts'
 import {
   type ErrorCode,
@@ -9,6 +10,7 @@ import {
   isGatewayError
 } from '../errors.ts'
 import { isObject, type Params } from '../mcp/call.ts'
+import { traceHeaders } from '../telemetry/tracing.ts'
 import { type Asked, refusal } from './answers.ts'
 import { type Answer, exchange, type Signal } from './exchange.ts'
 import { mayHaveRun } from './exchange-failure.ts'
@@ -26,6 +28,20 @@ export interface Caller {
   tracestate?: string | undefined
   /** Receives the milliseconds in the queue and in Drupal. */
   timing?: Timing | undefined
+}
+
+/** Who asks the upstream, from an admitted request. */
+export function callerOf(request: FastifyRequest): Caller {
+  const { traceparent, tracestate } = traceHeaders(request.trace)
+  return {
+    principalKey: request.principal?.key,
+    scopes: request.principal?.scopes,
+    token: request.token,
+    requestId: request.id,
+    timing: request,
+    traceparent,
+    tracestate
+  }
 }
 
 export interface Question {

@@ -2,7 +2,7 @@
 // token. For policy only: clients are shown the upstream's own list. One caller's tools are never another's (R65).
 import type { Principal } from '../auth/principal.ts'
 import { isGatewayError } from '../errors.ts'
-import type { Params } from '../mcp/call.ts'
+import type { Message, Params, RpcRequest } from '../mcp/call.ts'
 import { type MirroredParam, mirroredParams } from '../mcp/mirrored-headers.ts'
 import { type CallerMemory, createCallerMemory } from './caller-memory.ts'
 import { createDistinctLists } from './distinct-lists.ts'
@@ -29,6 +29,12 @@ export interface McpCatalogues {
   /** A whole list that passed by on its way to this caller. */
   learn(principal: Principal | undefined, result: Params): void
 }
+
+/** Whether the message is a question for the first page of tools: `learn` reads the answer. */
+export const isToolList = (message: Message | undefined): message is RpcRequest =>
+  message?.kind === 'request' &&
+  message.method === 'tools/list' &&
+  message.params?.['cursor'] === undefined
 
 function read(tools: readonly unknown[]): McpCatalogue {
   const byName = new Map<string, CatalogueTool>()

@@ -9,11 +9,10 @@ import { gatewayInfo } from '../mcp/server-info.ts'
 import type { Sessions } from '../mcp/session.ts'
 import { isSupportedLegacy, negotiate } from '../mcp/version.ts'
 import { isGatewayError } from '../errors.ts'
-import { traceHeaders } from '../telemetry/tracing.ts'
 import type { Answer } from './exchange.ts'
 import { cancelled, createInFlight, type Stop } from './in-flight.ts'
-import { type Ask, type Caller, isMethodError, refuseOrPass, rpcCode } from './mcp-ask.ts'
-import type { McpCatalogues } from './mcp-catalogue.ts'
+import { type Ask, type Caller, callerOf, isMethodError, refuseOrPass, rpcCode } from './mcp-ask.ts'
+import { isToolList, type McpCatalogues } from './mcp-catalogue.ts'
 import { readAnswer, readBounds } from './mcp-read.ts'
 import { openSession } from './open-session.ts'
 import { sendRead, sendWhole } from './mcp-send.ts'
@@ -50,30 +49,10 @@ export interface LegacyRelay {
   holderOf(session: SessionState): Holder
 }
 
-/** Who asks the upstream, from an admitted request. */
-export function callerOf(request: FastifyRequest): Caller {
-  const { traceparent, tracestate } = traceHeaders(request.trace)
-  return {
-    principalKey: request.principal?.key,
-    scopes: request.principal?.scopes,
-    token: request.token,
-    requestId: request.id,
-    timing: request,
-    traceparent,
-    tracestate
-  }
-}
-
 const isCancellation = (message: Message): message is RpcNotification =>
   message.kind === 'notification' && message.method === 'notifications/cancelled'
 
 const isUrgent = (message: Message) => message.kind === 'response' || isCancellation(message)
-
-/** Whether the message is a question for the first page of tools: the answer is also read here. */
-export const isToolList = (message: Message | undefined): message is RpcRequest =>
-  message?.kind === 'request' &&
-  message.method === 'tools/list' &&
-  message.params?.['cursor'] === undefined
 
 export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
   const { config, ask, sessions, upstreamSessions, catalogues, streams, expectedOf } = options
