@@ -42,7 +42,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
   const ask = createAsk(config, pool)
   const bounds = readBounds(config)
   const streams = createStreams(config, options.events, options.refuses)
-  const upstreamSessions = createUpstreamSessions(ask, config)
+  const upstreamSessions = createUpstreamSessions(ask, bounds)
   const eras = createEras(ask, bounds)
   const ttlSeconds = config.drupal.catalogueTtlSeconds
   const catalogues = createMcpCatalogues({
@@ -56,7 +56,6 @@ export function createMcpUpstream(options: McpOptions): Upstream {
   const expectedOf = createExpectedOf(config, toolPolicy)
   const replayEdit = createReplayEdit(config, toolPolicy)
   const parts = {
-    config,
     ask,
     bounds,
     streams,

@@ -2,7 +2,6 @@
 // client never sees. It refuses to know the modern era.
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Readable } from 'node:stream'
-import type { Config } from '../config/schema.ts'
 import type { Message, Params, RpcNotification, RpcRequest, SessionState } from '../mcp/call.ts'
 import { rpcResult } from '../mcp/rpc-error.ts'
 import { gatewayInfo } from '../mcp/server-info.ts'
@@ -13,7 +12,7 @@ import type { Answer } from './exchange.ts'
 import { cancelled, createInFlight, type Stop } from './in-flight.ts'
 import { type Ask, type Caller, callerOf, isMethodError, refuseOrPass, rpcCode } from './mcp-ask.ts'
 import { isToolList, type McpCatalogues } from './mcp-catalogue.ts'
-import { readAnswer, readBounds } from './mcp-read.ts'
+import { type ReadBounds, readAnswer } from './mcp-read.ts'
 import { openSession } from './open-session.ts'
 import { sendRead, sendWhole } from './mcp-send.ts'
 import type { Streams } from './streams.ts'
@@ -29,12 +28,12 @@ import {
 } from './mcp-upstream-session.ts'
 
 export interface LegacyOptions {
-  config: Config
   ask: Ask
   sessions: Sessions
   upstreamSessions: UpstreamSessions
   catalogues: Pick<McpCatalogues, 'learn'>
   streams: Streams
+  bounds: ReadBounds
   expectedOf: ExpectedOf
 }
 
@@ -55,8 +54,7 @@ const isCancellation = (message: Message): message is RpcNotification =>
 const isUrgent = (message: Message) => message.kind === 'response' || isCancellation(message)
 
 export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
-  const { config, ask, sessions, upstreamSessions, catalogues, streams, expectedOf } = options
-  const bounds = readBounds(config)
+  const { ask, sessions, upstreamSessions, catalogues, streams, bounds, expectedOf } = options
   const inFlight = createInFlight()
 
   function holderOf(session: SessionState): Holder {

@@ -2,7 +2,6 @@
 // a time where it locks them. It refuses to know which client stands behind a session.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
-import type { Config } from '../config/schema.ts'
 import { isObject, type Params } from '../mcp/call.ts'
 import { retryAfterSeconds } from './answers.ts'
 import type { Answer, Signal } from './exchange.ts'
@@ -14,7 +13,7 @@ import {
   refuseOrPass,
   unusable
 } from './mcp-ask.ts'
-import { readAnswer, readBounds } from './mcp-read.ts'
+import { type ReadBounds, readAnswer } from './mcp-read.ts'
 import { isLocked, isLost } from './mcp-session-told.ts'
 import { createFairQueue, type FairQueue } from './queue.ts'
 
@@ -114,8 +113,8 @@ export interface UpstreamSessions {
 const initializeId = 'gateway-initialize'
 const maxWaiting = 64
 
-export function createUpstreamSessions(ask: Ask, config: Config): UpstreamSessions {
-  const longestMs = config.drupal.callTimeoutSeconds * 1000
+export function createUpstreamSessions(ask: Ask, bounds: ReadBounds): UpstreamSessions {
+  const longestMs = bounds.timeoutMs
   const reopening = new Map<string, { token: string | undefined; done: Promise<void> }>()
   // Learned from the first 503 that says so: from then on nobody runs into the lock.
   let locks = false
@@ -168,7 +167,7 @@ export function createUpstreamSessions(ask: Ask, config: Config): UpstreamSessio
       body: `{"jsonrpc":"2.0","id":"${initializeId}","method":"initialize","params":${hello}}`
     })
     refuseOrPass(answer, caller)
-    const { message } = await readAnswer(answer, readBounds(config), initializeId)
+    const { message } = await readAnswer(answer, bounds, initializeId)
     const { result } = message
     if (!isObject(result)) throw unusable('the upstream refused to initialize a session')
     const session = { ...openedSession(answer, result), hello }
