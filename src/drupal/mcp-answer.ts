@@ -1,10 +1,10 @@
 // Is this message of the upstream the answer to what was asked? The bytes as they came where they are, else what the client is told
 // instead: never another's answer, never one without its id, never the name of a permission or an exception of the site's. It refuses
 // to know how the message came.
-import { errorTable, type GatewayError, isGatewayError } from '../errors.ts'
+import { isGatewayError } from '../errors.ts'
 import { isObject, type Params, type RpcRequest } from '../mcp/call.ts'
 import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
-import { resultFrames, rpcErrorBody, rpcResult } from '../mcp/rpc-error.ts'
+import { errorFor, resultFrames, rpcResult } from '../mcp/rpc-error.ts'
 import { denied } from './answers.ts'
 import { unusable } from './mcp-ask.ts'
 import { answerIn, isSameId } from './mcp-read.ts'
@@ -94,11 +94,6 @@ function checkBatch(body: Buffer, expected: Expected): string {
     return answers.get(request) ?? (refused ?? missing)(request)
   })
   return `[${texts.join(',')}]`
-}
-
-/** A refusal as the JSON-RPC answer to this request. */
-export function errorFor({ idText }: RpcRequest, { code, message, data }: GatewayError): string {
-  return rpcErrorBody({ idText, code: errorTable[code].rpc, message, data })
 }
 
 function examine(value: unknown, text: string, expected: Expected): Found {

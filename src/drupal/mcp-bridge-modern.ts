@@ -2,12 +2,12 @@
 // name, one per principal, and every request goes into it under an id that no other client uses.
 import { LRUCache } from 'lru-cache'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { errorTable, gatewayError, isGatewayError } from '../errors.ts'
+import { gatewayError, isGatewayError } from '../errors.ts'
 import { describeUpstream, toLegacyRequest, toModernAnswer } from '../mcp/bridge.ts'
 import type { Params, RpcRequest } from '../mcp/call.ts'
 import { progressToken, toModernNews } from '../mcp/news.ts'
 import { withoutMirroredParams } from '../mcp/mirrored-headers.ts'
-import { rpcErrorBody, rpcResult } from '../mcp/rpc-error.ts'
+import { errorFor, rpcResult } from '../mcp/rpc-error.ts'
 import { discoverResult, gatewayInfo, type ServerDescription } from '../mcp/server-info.ts'
 import { LEGACY_VERSIONS } from '../mcp/version.ts'
 import type { Answer, Signal } from './exchange.ts'
@@ -52,15 +52,11 @@ const bridged: ReadonlySet<string> = new Set([
 ])
 
 /** To the upstream the gateway is the client: one that is there, and can do nothing else (R51). */
-function answerOf({ method, idText }: RpcRequest): Sent {
+function answerOf(question: RpcRequest): Sent {
   const body =
-    method === 'ping'
-      ? rpcResult(idText, '{}')
-      : rpcErrorBody({
-          idText,
-          code: errorTable.GW_METHOD_NOT_FOUND.rpc,
-          message: errorTable.GW_METHOD_NOT_FOUND.text
-        })
+    question.method === 'ping'
+      ? rpcResult(question.idText, '{}')
+      : errorFor(question, gatewayError('GW_METHOD_NOT_FOUND'))
   return { body, isUrgent: true }
 }
 

@@ -3,9 +3,10 @@
 import { isGatewayError } from '../errors.ts'
 import type { RpcRequest } from '../mcp/call.ts'
 import { elementTexts } from '../mcp/json-members.ts'
+import { errorFor } from '../mcp/rpc-error.ts'
 import { bytesOf } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
-import { errorFor, type Expected, findRequest, parse } from './mcp-answer.ts'
+import { type Expected, findRequest, parse } from './mcp-answer.ts'
 import { isSameId } from './mcp-read.ts'
 import type { Edit } from './mcp-shown.ts'
 

@@ -1,5 +1,7 @@
 // How a JSON-RPC answer is written. The id is JSON text from the request and goes back character by character; it is never
 // parsed and written anew.
+import { errorTable, type GatewayError } from '../errors.ts'
+import type { RpcRequest } from './call.ts'
 
 /** What stands before a result for the request with this id, and behind it. */
 export function rpcFrame(idText: string): [head: string, tail: string] {
@@ -32,4 +34,9 @@ export function rpcErrorBody({ idText, code, message, data }: RpcErrorParts): st
   const id = idText === undefined ? '' : `"id":${idText},`
   // JSON.stringify leaves `data` out when it is undefined.
   return `{"jsonrpc":"2.0",${id}"error":${JSON.stringify({ code, message, data })}}`
+}
+
+/** A refusal as the JSON-RPC answer to this request. */
+export function errorFor({ idText }: RpcRequest, { code, message, data }: GatewayError): string {
+  return rpcErrorBody({ idText, code: errorTable[code].rpc, message, data })
 }
