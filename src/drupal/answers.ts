@@ -3,7 +3,7 @@
 // go into `reason`, for the log.
 import { isUtf8 } from 'node:buffer'
 import { type GatewayError, gatewayError } from '../errors.ts'
-import { isObject } from '../mcp/call.ts'
+import { isObject, parseJson } from '../mcp/call.ts'
 import { memberText } from '../mcp/json-members.ts'
 import { sortScopes } from '../policy/tools.ts'
 import { mayHaveRun } from './exchange-failure.ts'
@@ -55,21 +55,13 @@ function isJson(answer: Answer): boolean {
   return type !== undefined && /^application\/(?:[\w.-]+\+)?json\b/i.test(type)
 }
 
-function parseJson(answer: Answer): unknown {
-  try {
-    return JSON.parse(answer.body.toString('utf8'))
-  } catch {
-    return undefined
-  }
-}
-
 /**
  * drupal/mcp answers every lack of permission below /mcp with 401 and this JSON, without a challenge (drupal-wire §13). Simple
  * OAuth never refuses a token without a challenge, so the two can be told apart.
  */
 function isDisguisedDenial(answer: Answer): boolean {
   if (answer.headers['www-authenticate'] !== undefined || !isJson(answer)) return false
-  const body = parseJson(answer)
+  const body = parseJson(answer.body.toString())
   return isObject(body) && isObject(body['error']) && body['error']['code'] === -32001
 }
 
@@ -151,7 +143,7 @@ export function readObject(answer: Answer, asked: Asked): Record<string, unknown
   if (refused !== undefined) throw refused
   if (answer.status !== 200) throw invalid(`Drupal: status ${answer.status}`)
   if (!isJson(answer)) throw invalid('Drupal: 200, but no JSON')
-  const body = parseJson(answer)
+  const body = parseJson(answer.body.toString())
   if (!isObject(body)) throw invalid('Drupal: 200, but the JSON is broken or no object')
   return body
 }
@@ -160,14 +152,11 @@ export function readObject(answer: Answer, asked: Asked): Record<string, unknown
 function cutResult(body: Buffer, text: string, prefix: string): ToolAnswer | undefined {
   if (!text.startsWith(prefix) || !text.endsWith('}')) return undefined
   const cut = text.slice(prefix.length, -1)
-  try {
-    const value: unknown = JSON.parse(cut)
-    // What is no UTF-8 became U+FFFD in the text that was judged.
-    const raw = isUtf8(body) ? body.subarray(prefix.length, -1) : Buffer.from(cut)
-    return { ok: true, raw, value }
-  } catch {
-    return undefined
-  }
+  const value = parseJson(cut)
+  if (value === undefined) return undefined
+  // What is no UTF-8 became U+FFFD in the text that was judged.
+  const raw = isUtf8(body) ? body.subarray(prefix.length, -1) : Buffer.from(cut)
+  return { ok: true, raw, value }
 }
 
 /**
@@ -182,7 +171,7 @@ export function readToolAnswer(answer: Answer, id: string, asked: Asked): ToolAn
   const cut = cutResult(answer.body, text, `{"jsonrpc":"2.0","id":"${id}","result":`)
   if (cut !== undefined && answer.status === 200) return cut
 
-  const body = parseJson(answer)
+  const body = parseJson(text)
   if (!isObject(body)) throw unread('Drupal: the JSON is broken or no object')
   const { error, result } = body
   if (body['jsonrpc'] !== '2.0' || (error === undefined) === (result === undefined)) {

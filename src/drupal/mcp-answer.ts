@@ -2,7 +2,7 @@
 // instead: never another's answer, never one without its id, never the name of a permission or an exception of the site's. It refuses
 // to know how the message came.
 import { isGatewayError } from '../errors.ts'
-import { isObject, type Params, type RpcRequest } from '../mcp/call.ts'
+import { isObject, type Params, parseJson, type RpcRequest } from '../mcp/call.ts'
 import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
 import { errorFor, resultFrames, rpcResult } from '../mcp/rpc-error.ts'
 import { denied } from './answers.ts'
@@ -41,7 +41,7 @@ export function findRequest(body: Buffer, expected: Expected): Found {
     if (isUsual(body, first.idText)) return { kind: 'answer', request: first }
   }
   const text = body.toString()
-  const value = parse(text)
+  const value = parseJson(text)
   return value === undefined ? foreign('the answer is not JSON') : examine(value, text, expected)
 }
 
@@ -67,14 +67,14 @@ export function withId(body: Buffer, { requests }: Pick<Expected, 'requests'>): 
 /** Each request of a batch is answered once: what is missing or lost its id is told, what nobody asked for is left out. */
 function checkBatch(body: Buffer, expected: Expected): string {
   const whole = body.toString()
-  const value = parse(whole)
+  const value = parseJson(whole)
   if (value === undefined) throw unusable('the answer is not JSON')
   const elements = Array.isArray(value) ? elementTexts(whole) : [whole]
   const answers = new Map<RpcRequest, string>()
   let refused: ((request: RpcRequest) => string) | undefined
   for (const text of elements) {
     const requests = expected.requests.filter(request => !answers.has(request))
-    const element = parse(text)
+    const element = parseJson(text)
     const error = isObject(element) ? element['error'] : undefined
     try {
       const found = examine(element, text, { ...expected, requests })
@@ -148,12 +148,3 @@ function isUsual(body: Buffer, idText: string): boolean {
 }
 
 const hasNoId = ({ id }: Params) => id === null || id === undefined
-
-/** The value of a JSON text; undefined where it is none. */
-export function parse(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}

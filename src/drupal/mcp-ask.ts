@@ -9,7 +9,7 @@ import {
   gatewayError,
   isGatewayError
 } from '../errors.ts'
-import { isObject, type Params } from '../mcp/call.ts'
+import { isObject, type Params, parseJson } from '../mcp/call.ts'
 import { traceHeaders } from '../telemetry/tracing.ts'
 import { type Asked, refusal } from './answers.ts'
 import { type Answer, exchange, type Signal } from './exchange.ts'
@@ -148,12 +148,8 @@ export function typeOf(answer: Pick<Answer, 'headers'>): string {
 /** The JSON-RPC answer in a body; undefined when it is none. */
 export function readRpc(answer: Answer): Params | undefined {
   if (typeOf(answer) !== 'application/json') return undefined
-  try {
-    const body: unknown = JSON.parse(answer.body.toString())
-    return isObject(body) && body['jsonrpc'] === '2.0' ? body : undefined
-  } catch {
-    return undefined
-  }
+  const body = parseJson(answer.body.toString())
+  return isObject(body) && body['jsonrpc'] === '2.0' ? body : undefined
 }
 
 /** The code of a JSON-RPC error; undefined when the body is none. */

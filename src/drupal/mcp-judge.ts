@@ -1,12 +1,12 @@
 // Which events of a stream may reach those who asked, and who of them is still without an answer? It refuses to know bytes on a
 // connection and how a stream ends.
 import { isGatewayError } from '../errors.ts'
-import type { RpcRequest } from '../mcp/call.ts'
+import { parseJson, type RpcRequest } from '../mcp/call.ts'
 import { elementTexts } from '../mcp/json-members.ts'
 import { errorFor } from '../mcp/rpc-error.ts'
 import { bytesOf } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
-import { type Expected, findRequest, parse } from './mcp-answer.ts'
+import { type Expected, findRequest } from './mcp-answer.ts'
 import { isSameId } from './mcp-read.ts'
 import type { Edit } from './mcp-shown.ts'
 
@@ -54,7 +54,7 @@ export function createJudge(expected: Expected, dropped: (reason: string) => voi
   /** The answers to a batch come one by one or together. */
   function shownOfBatch(data: Buffer): Buffer | string | undefined {
     const text = data.toString()
-    const value = parse(text)
+    const value = parseJson(text)
     if (!Array.isArray(value)) return shown(data, ownerOf(value))
     const messages = elementTexts(text).map(message => Buffer.from(message))
     const all = messages.map((message, index) => shown(message, ownerOf(value[index])))

@@ -2,7 +2,7 @@
 // done with it.
 import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
-import { isObject, type Params, type RequestId } from '../mcp/call.ts'
+import { isObject, type Params, parseJson, type RequestId } from '../mcp/call.ts'
 import { elementTexts } from '../mcp/json-members.ts'
 import { readEvents, writeEvent } from '../mcp/sse-events.ts'
 import type { Answer } from './exchange.ts'
@@ -62,7 +62,8 @@ export async function readAnswer(
         const reason = `more than ${maxBytes} bytes`
         throw gatewayError('GW_UPSTREAM_TOO_LARGE', { reason, ...mayHaveRun })
       }
-      const message = parse(data)
+      const value = parseJson(data)
+      const message = isObject(value) ? value : undefined
       const isAnswer = message !== undefined && ('result' in message || 'error' in message)
       if (isAnswer && isFor(id, message)) {
         passing.push(writeEvent(data, eventId))
@@ -85,18 +86,12 @@ export async function readAnswer(
 export function answerIn(body: Buffer, id: RequestId): Buffer {
   if (body[0] !== openBracket) return body
   const text = body.toString()
-  const at = list(text).findIndex(
+  const elements = parseJson(text)
+  if (!Array.isArray(elements)) return body
+  const at = elements.findIndex(
     each => isObject(each) && !('method' in each) && isSameId(each['id'], id)
   )
   return at < 0 ? body : Buffer.from(elementTexts(text)[at] as string)
-}
-
-function list(text: string): unknown[] {
-  try {
-    return JSON.parse(text) as unknown[]
-  } catch {
-    return []
-  }
 }
 
 /** An error may have lost its id: one that is refused is often not read so far. */
@@ -108,13 +103,4 @@ function isFor(id: RequestId, { id: found, error }: Params): boolean {
 /** Some servers write a number's id as a string. */
 export function isSameId(found: unknown, id: RequestId): boolean {
   return (typeof found === 'string' || typeof found === 'number') && String(found) === String(id)
-}
-
-function parse(data: string): Params | undefined {
-  try {
-    const value: unknown = JSON.parse(data)
-    return isObject(value) ? value : undefined
-  } catch {
-    return undefined
-  }
 }

@@ -3,11 +3,11 @@
 import type { FastifyRequest } from 'fastify'
 import type { Principal } from '../auth/principal.ts'
 import type { Config } from '../config/schema.ts'
-import { isObject, type Params, type RpcRequest } from '../mcp/call.ts'
+import { isObject, type Params, parseJson, type RpcRequest } from '../mcp/call.ts'
 import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
 import { isListed } from '../policy/authorize.ts'
 import { readAuthAnnotation, type ToolPolicy } from '../policy/tools.ts'
-import { type Expected, parse } from './mcp-answer.ts'
+import type { Expected } from './mcp-answer.ts'
 import { withoutInside } from './tool-failure.ts'
 
 /** What the answer to this request must be; `requests`: other ones than the client's own. */
@@ -63,7 +63,7 @@ export function createReplayEdit(
   return ({ method, headers, principal }) => {
     if (!hides && method === 'GET' && headers['last-event-id'] === undefined) return undefined
     function editOne(text: string): string {
-      const message = parse(text)
+      const message = parseJson(text)
       if (!isObject(message)) return text
       const { result, error } = message
       if (isObject(error)) return withoutInside(text)
@@ -73,7 +73,7 @@ export function createReplayEdit(
     return text => {
       // Of large answers, which are no errors mostly, reading costs more than relaying.
       if (!hides && !errorName.test(text)) return text
-      if (!Array.isArray(parse(text))) return editOne(text)
+      if (!Array.isArray(parseJson(text))) return editOne(text)
       const texts = elementTexts(text)
       const shown = texts.map(editOne)
       return shown.every((each, index) => each === texts[index]) ? text : `[${shown.join(',')}]`

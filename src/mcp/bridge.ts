@@ -1,7 +1,7 @@
 // How does a client of one era talk to an upstream of the other? The translation of §A14, message by message, as text: ids and
 // arguments stay as they were written. What cannot be translated is not advertised. No streams, no sessions, no HTTP here.
 import { gatewayError } from '../errors.ts'
-import { isObject, type Params, type RpcRequest } from './call.ts'
+import { isObject, type Params, parseJson, type RpcRequest } from './call.ts'
 import { metaKey } from './envelope.ts'
 import { keepMembers, setMembers } from './json-members.ts'
 import { encodeHeaderValue, mirroredName } from './mirrored-headers.ts'
@@ -156,12 +156,8 @@ function cutResult(answer: string, id: string): { text: string; result: Params }
     const [head, tail] = frame(id)
     if (!answer.startsWith(head) || !answer.endsWith(tail)) continue
     const text = answer.slice(head.length, -tail.length)
-    try {
-      const result: unknown = JSON.parse(text)
-      return isObject(result) ? { text, result } : undefined
-    } catch {
-      return undefined
-    }
+    const result = parseJson(text)
+    return isObject(result) ? { text, result } : undefined
   }
   return undefined
 }
@@ -228,10 +224,8 @@ interface RpcError {
 
 /** One of the two, or GW_UPSTREAM_INVALID. */
 function parseAnswer(text: string): { result?: Params; error?: RpcError } {
-  let answer: unknown
-  try {
-    answer = JSON.parse(text)
-  } catch {
+  const answer = parseJson(text)
+  if (answer === undefined) {
     throw gatewayError('GW_UPSTREAM_INVALID', { reason: 'the answer is not JSON' })
   }
   const { result, error } = asObject(answer)
