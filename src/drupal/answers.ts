@@ -5,7 +5,7 @@ import { isUtf8 } from 'node:buffer'
 import { type GatewayError, gatewayError } from '../errors.ts'
 import { isObject, parseJson } from '../mcp/call.ts'
 import { memberText } from '../mcp/json-members.ts'
-import { sortScopes } from '../policy/tools.ts'
+import { challengeScopes } from '../policy/authorize.ts'
 import { mayHaveRun } from './exchange-failure.ts'
 import type { Answer } from './exchange.ts'
 import { failureText } from './tool-failure.ts'
@@ -84,8 +84,7 @@ function forbidden(answer: Answer, asked: Asked): GatewayError {
   }
   return gatewayError('GW_INSUFFICIENT_SCOPE', {
     reason: `Drupal: insufficient_scope "${missing.join(' ')}"`,
-    // R83: a challenge never asks for offline_access.
-    requiredScopes: sortScopes([...granted, ...missing]).filter(one => one !== 'offline_access')
+    requiredScopes: challengeScopes(granted, missing)
   })
 }
 

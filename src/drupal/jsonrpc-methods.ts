@@ -13,7 +13,7 @@ import {
 import type { Sessions } from '../mcp/session.ts'
 import { metaKey } from '../mcp/envelope.ts'
 import { negotiate } from '../mcp/version.ts'
-import { isListed } from '../policy/authorize.ts'
+import { isListed, unknownToolHint } from '../policy/authorize.ts'
 import { securitySchemes, type ToolPolicy } from '../policy/tools.ts'
 import { traceHeaders } from '../telemetry/tracing.ts'
 import { createArgumentsText } from './arguments-text.ts'
@@ -59,9 +59,6 @@ export const modernMethods: ReadonlySet<string> = new Set([
 
 /** How long a modern client may keep what discover says. */
 const DISCOVER_TTL_MS = 300_000
-
-const unknownTool = (name: string) =>
-  gatewayError('GW_INVALID_PARAMS', { hint: `Unknown tool: ${name.slice(0, 128)}` })
 
 /** Makes the answers. Tools are called with the caller's own token; what the caller may was decided before. */
 export function createMethods(options: MethodOptions): AnswerRequest {
@@ -149,7 +146,9 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     const known = catalogue(request.principal, request.token)
     const mine = known instanceof Promise ? await known : known
     const tool = mine.byName.get(name)
-    if (tool === undefined || !isShown(tool, request)) throw unknownTool(name)
+    if (tool === undefined || !isShown(tool, request)) {
+      throw gatewayError('GW_INVALID_PARAMS', { hint: unknownToolHint(name) })
+    }
     const { principal, token } = request
     if (tool.answer !== undefined) return opening + tool.answer(principal, mine).slice(1)
     const { members, isError } = await callTool({

@@ -48,7 +48,11 @@ export function authorize({ principal, message, rule, policy }: Question): Decis
   if (principal === undefined) {
     return policy.anonymous === 'public-tools' && isOpen(message, rule)
       ? allowed
-      : { allow: false, code: 'GW_TOKEN_MISSING', requiredScopes: challengeScopes(rule) }
+      : {
+          allow: false,
+          code: 'GW_TOKEN_MISSING',
+          requiredScopes: challengeScopes([], rule?.scopes)
+        }
   }
   if (!isCall) return allowed
   const name = toolName(message)
@@ -62,7 +66,7 @@ export function authorize({ principal, message, rule, policy }: Question): Decis
     : {
         allow: false,
         code: 'GW_INSUFFICIENT_SCOPE',
-        requiredScopes: challengeScopes(rule, principal.scopes)
+        requiredScopes: challengeScopes(principal.scopes, rule.scopes)
       }
 }
 
@@ -94,10 +98,16 @@ function isOpen(message: Message, rule: ToolRule | undefined): boolean {
 }
 
 /** Granted ∪ required: a client that replaces its scopes by the challenge's loses nothing (R88). R83: no offline_access. */
-function challengeScopes(rule: ToolRule | undefined, granted: readonly string[] = []): string[] {
-  return sortScopes([...granted, ...(rule?.scopes ?? [])]).filter(s => s !== 'offline_access')
+export function challengeScopes(
+  granted: readonly string[],
+  required: readonly string[] = []
+): string[] {
+  return sortScopes([...granted, ...required]).filter(scope => scope !== 'offline_access')
 }
 
+/** What is said of a tool that is not there for a caller: word for word the same of one that exists and is hidden. */
+export const unknownToolHint = (name: string) => `Unknown tool: ${name.slice(0, 128)}`
+
 function unknownTool(name: string): Decision {
-  return { allow: false, code: 'GW_INVALID_PARAMS', hint: `Unknown tool: ${name.slice(0, 128)}` }
+  return { allow: false, code: 'GW_INVALID_PARAMS', hint: unknownToolHint(name) }
 }
