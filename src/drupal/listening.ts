@@ -40,7 +40,7 @@ interface Listener {
 }
 
 interface Watch {
-  listeners: Map<symbol, Listener>
+  listeners: Set<Listener>
   timer: NodeJS.Timeout
   principal: Principal | undefined
   token: string | undefined
@@ -53,7 +53,7 @@ const listChanged = 'notifications/tools/list_changed'
 /** A message travels on one stream of a session only: on the newest (R41). */
 function tellEach(listeners: Watch['listeners']): void {
   const told = new Set<string>()
-  for (const { sessionId, tell } of [...listeners.values()].toReversed()) {
+  for (const { sessionId, tell } of [...listeners].toReversed()) {
     if (sessionId !== undefined && told.has(sessionId)) continue
     if (sessionId !== undefined) told.add(sessionId)
     tell()
@@ -73,7 +73,7 @@ export function createListening({ streams, catalogue, watchSeconds }: ListeningO
     } catch (error) {
       // A token that is worth nothing any more hears nothing any more; other failures pass.
       if (isGatewayError(error) && error.code === 'GW_INVALID_TOKEN') {
-        for (const { end } of watch.listeners.values()) end()
+        for (const { end } of watch.listeners) end()
       }
     }
   }
@@ -88,7 +88,7 @@ export function createListening({ streams, catalogue, watchSeconds }: ListeningO
     let watch = watches.get(key)
     if (watch === undefined) {
       const begun: Watch = {
-        listeners: new Map(),
+        listeners: new Set(),
         timer: setInterval(() => void look(begun), watchSeconds * 1000),
         principal,
         token,
@@ -101,10 +101,9 @@ export function createListening({ streams, catalogue, watchSeconds }: ListeningO
     watch.token = token
     if (watch.last === undefined) void look(watch)
     const { listeners, timer } = watch
-    const name = Symbol()
-    listeners.set(name, listener)
+    listeners.add(listener)
     return () => {
-      listeners.delete(name)
+      listeners.delete(listener)
       if (listeners.size > 0) return
       clearInterval(timer)
       watches.delete(key)

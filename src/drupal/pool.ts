@@ -9,8 +9,6 @@ import { type Connections, createConnections } from './connections.ts'
 import { type Answer, exchange, type Signal } from './exchange.ts'
 import { createFairQueue, type FairQueue } from './queue.ts'
 
-export type { Answer } from './exchange.ts'
-
 export interface Timing {
   queueMs: number
   drupalMs: number

@@ -2,6 +2,7 @@
 // is well. Adapters: jsonrpc.ts (Drupal is jsonrpc_mcp) and mcp-endpoint.ts (Drupal speaks MCP).
 import type { FastifyPluginAsync, FastifyPluginCallback } from 'fastify'
 import type { Principal } from '../auth/principal.ts'
+import type { AuthAnnotation } from '../policy/tools.ts'
 
 /** A tool as Drupal lists it, normalised for MCP (schemas are objects, auth annotation understood). */
 export interface CatalogueTool {
@@ -9,7 +10,7 @@ export interface CatalogueTool {
   /** The tool as MCP clients see it, ready to be serialised. */
   listing: Readonly<Record<string, unknown>>
   /** From `annotations.auth`; undefined when the tool says nothing (drupal-wire §12.4). */
-  auth: { level: 'none' | 'optional' | 'required'; scopes: readonly string[] } | undefined
+  auth: AuthAnnotation | undefined
   /** A tool of the gateway's own: answers its CallToolResult as JSON text; Drupal is not asked. `mine`: the caller's tools. */
   answer?: (principal: Principal | undefined, mine: Catalogue) => string
 }

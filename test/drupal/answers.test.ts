@@ -8,7 +8,7 @@ import {
   retryAfterSeconds
 } from '../../src/drupal/answers.ts'
 import { upstreamHeaders } from '../../src/drupal/headers.ts'
-import type { Answer } from '../../src/drupal/pool.ts'
+import type { Answer } from '../../src/drupal/exchange.ts'
 import { failureText } from '../../src/drupal/tool-failure.ts'
 
 const HTML = '<!DOCTYPE html><html><body>Secret internals</body></html>'
