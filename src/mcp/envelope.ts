@@ -33,22 +33,15 @@ export interface Inbound {
   methods?: ReadonlySet<string> | undefined
 }
 
-export interface ModernEnvelope {
-  era: 'modern'
-  version: string
-  message: RpcRequest | RpcNotification
-}
-export interface LegacyEnvelope {
-  era: 'legacy'
-  /** MCP-Protocol-Version as sent, unchecked: version.ts `legacyVersion` judges it beside the session. */
-  version: string | undefined
-}
 /** What to throw: `gatewayError(refusal.reject, refusal.details)`. */
 export interface Refusal {
   reject: ErrorCode
   details: ErrorDetails
 }
-export type Envelope = ModernEnvelope | LegacyEnvelope | Refusal
+/** `version`: the message's own, checked. Of the legacy era version.ts `legacyVersion` judges the header beside the session. */
+export type Envelope = { era: 'modern'; version: string } | { era: 'legacy' } | Refusal
+
+const legacy: Envelope = { era: 'legacy' }
 
 const removed: ReadonlySet<string> = new Set([
   'initialize',
@@ -68,15 +61,13 @@ export function classify({ messages, batch, headers, methods }: Inbound): Envelo
   if (batch) return classifyBatch(messages, header)
   const message = messages[0] as Message
   if (message.kind === 'response')
-    return modernHeader
-      ? refuse('GW_INVALID_MESSAGE', 'modern clients post no responses')
-      : { era: 'legacy', version: header }
+    return modernHeader ? refuse('GW_INVALID_MESSAGE', 'modern clients post no responses') : legacy
   const meta = metaOf(message)
   const claims = meta !== undefined && Object.hasOwn(meta, metaKey.protocolVersion)
   const legacyHandshake =
     message.kind === 'request' && message.method === 'initialize' && !isWholeModernEnvelope(meta)
   if (claims && !legacyHandshake) return checkModern(message, meta, headers, methods)
-  if (!modernHeader) return { era: 'legacy', version: header }
+  if (!modernHeader) return legacy
   if (message.kind === 'notification') return checkNotification(message, header, headers.mcpMethod)
   if (legacyHandshake)
     return mismatch('initialize came with a modern MCP-Protocol-Version', message)
@@ -94,7 +85,7 @@ function classifyBatch(messages: readonly Message[], header: string | undefined)
   }
   return isModernVersion(header)
     ? refuse('GW_INVALID_MESSAGE', 'a batch came with a modern version header')
-    : { era: 'legacy', version: header }
+    : legacy
 }
 
 function checkModern(
@@ -120,7 +111,7 @@ function checkModern(
   if (wrongName !== undefined) return mismatch(wrongName, message)
   if (removed.has(message.method) || methods?.has(message.method) === false)
     return refuse('GW_METHOD_NOT_FOUND', 'no such method in this version', message, { status: 404 })
-  return { era: 'modern', version, message }
+  return { era: 'modern', version }
 }
 
 /** R16: what headers a notification needs is undefined, so none is demanded; those that came must agree. */
@@ -132,7 +123,7 @@ function checkNotification(
   if (!isSupportedModern(version)) return unsupported(message, version)
   if (mcpMethod !== undefined && mcpMethod !== message.method)
     return mismatch('Mcp-Method differs from the body', message)
-  return { era: 'modern', version, message }
+  return { era: 'modern', version }
 }
 
 function isWholeModernEnvelope(meta: Params | undefined): boolean {

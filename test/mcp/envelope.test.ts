@@ -39,11 +39,7 @@ const is = (t: Asserts, expected: string, body: unknown, headers: object = {}, n
   t.equal(verdict(judge(body, headers)), expected, note ?? JSON.stringify([body, headers]))
 
 t.test('R54 a request that says all and whose headers agree is modern', async t => {
-  t.match(judge(call(), good), {
-    era: 'modern',
-    version: '2026-07-28',
-    message: { method: 'tools/call', idText: '"c1"' }
-  })
+  t.strictSame(judge(call(), good), { era: 'modern', version: '2026-07-28' })
   is(t, 'modern', call({ method: 'tools/list' }), {
     ...good,
     mcpMethod: 'tools/list',
