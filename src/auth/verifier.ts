@@ -27,7 +27,7 @@ interface Options {
   /** Where given, opaque tokens are asked about; needed for the modes `introspection` and `both`. */
   introspection?: Introspection
   /** This resource's scopes as known now, from configuration and tools. */
-  knownScopes: () => ReadonlySet<string> | readonly string[]
+  knownScopes: () => readonly string[]
   /** Milliseconds since epoch. */
   now?: () => number
   events?: VerifierEvents
@@ -197,11 +197,9 @@ export function createVerifier(options: Options): Verifier {
     const { clockToleranceSeconds } = oauth
     const judged = judgeClaims(type, claims, now() / 1000, clockToleranceSeconds, derived.resource)
     if (!judged.ok) return judged
-    const names = options.knownScopes()
-    const scopes = names instanceof Set ? names : new Set(names)
     const unfit = judgeAudience(derived.audience, judged.claims, {
       resource: derived.resource,
-      scopes
+      scopes: new Set(options.knownScopes())
     })
     return unfit === undefined ? judged : { ok: false, ...unfit }
   }

@@ -228,7 +228,7 @@ t.test(
     const parts = makeParts({
       drupalUrl: site.url,
       now,
-      scopes: new Set(['read:tutorials']),
+      scopes: ['read:tutorials'],
       oauth: { discoveryCacheTtlSeconds: 60, staleSeconds: 600 },
       events: {
         keyRefresh: outcome => failures.push(outcome),
