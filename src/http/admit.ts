@@ -160,6 +160,13 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
     }
   }
 
+  function callOf(request: FastifyRequest): Call | Promise<Call> {
+    if (request.method !== 'POST') return streamOrEnd(request)
+    if (request.body === undefined) throw gatewayError('GW_UNSUPPORTED_MEDIA_TYPE')
+    if (!isAcceptable(request.headers.accept)) throw gatewayError('GW_NOT_ACCEPTABLE')
+    return post(request, request.body as Buffer)
+  }
+
   app.decorateRequest('batch', false)
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', function read(request, payload, next) {
@@ -198,12 +205,6 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
     if (served.has(request.method)) next(null, payload)
     else next(gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'GET, POST, DELETE, OPTIONS' }))
   })
-  function callOf(request: FastifyRequest): Call | Promise<Call> {
-    if (request.method !== 'POST') return streamOrEnd(request)
-    if (request.body === undefined) throw gatewayError('GW_UNSUPPORTED_MEDIA_TYPE')
-    if (!isAcceptable(request.headers.accept)) throw gatewayError('GW_NOT_ACCEPTABLE')
-    return post(request, request.body as Buffer)
-  }
 
   app.addHook('preHandler', function admit(request, _reply, next) {
     const admitted = after(callOf(request), call => {

@@ -16,7 +16,8 @@ function countAuthorization(raw: readonly string[]): number {
   return count
 }
 
-function admit(request: FastifyRequest, token: string, verdict: Verdict): GatewayError | undefined {
+/** Writes down who calls; gives the refusal, or null, as Fastify's `next` takes it. */
+function identify(request: FastifyRequest, token: string, verdict: Verdict): GatewayError | null {
   if (!verdict.ok) {
     const { reason, detail } = verdict
     return gatewayError('GW_INVALID_TOKEN', {
@@ -26,7 +27,7 @@ function admit(request: FastifyRequest, token: string, verdict: Verdict): Gatewa
   }
   request.principal = verdict.principal
   request.token = token
-  return undefined
+  return null
 }
 
 interface Options {
@@ -47,7 +48,7 @@ const plugin: FastifyPluginCallback<Options> = function authenticate(app, option
       const token = authorization.slice('Bearer '.length)
       const remembered = verifier.recall(token)
       if (remembered !== undefined) {
-        next(admit(request, token, remembered) ?? null, payload)
+        next(identify(request, token, remembered), payload)
         return
       }
     }
@@ -65,10 +66,10 @@ const plugin: FastifyPluginCallback<Options> = function authenticate(app, option
         const verdict = verifier.verify(token)
         if (verdict instanceof Promise) {
           verdict.then(
-            late => next(admit(request, token, late) ?? null, payload),
+            late => next(identify(request, token, late), payload),
             (error: Error) => next(error)
           )
-        } else next(admit(request, token, verdict) ?? null, payload)
+        } else next(identify(request, token, verdict), payload)
       }
     }
   })

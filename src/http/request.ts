@@ -3,8 +3,7 @@ import { isIP } from 'node:net'
 import type { FastifyPluginCallback } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Principal } from '../auth/principal.ts'
-import type { Call } from '../mcp/call.ts'
-import type { Message } from '../mcp/call.ts'
+import type { Call, Message } from '../mcp/call.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {

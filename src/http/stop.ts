@@ -19,9 +19,10 @@ export function watchConnections(server: Server): Roster<OpenConnection> {
   const closeIdleConnections = server.closeIdleConnections.bind(server)
   server.closeIdleConnections = () => {
     sendAll()
-    const leaving = [...open.all()].flatMap(({ socket }) =>
-      socket.writableLength > 0 ? socket : []
-    )
+    const leaving = open
+      .all()
+      .map(({ socket }) => socket)
+      .filter(({ writableLength }) => writableLength > 0)
     for (const socket of leaving) socket.destroy = () => socket
     closeIdleConnections()
     for (const socket of leaving) Reflect.deleteProperty(socket, 'destroy')
