@@ -2,7 +2,7 @@
 // starts every few seconds for as long as the container lives, so it loads what it needs and judges no configuration.
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import type { Tree } from '../config/file.ts'
+import type { RawTree } from '../config/file.ts'
 import { serverOptions } from '../config/server-options.ts'
 
 const read = (path: string) => readFileSync(path, 'utf8')
@@ -23,7 +23,7 @@ function configFile(): string | undefined {
 
 const file = configFile()
 const tree = file ? (await import('../config/file.ts')).readFileTree(file, read).tree : {}
-const given = ((tree as Tree)['server'] ?? {}) as Tree
+const given = ((tree as RawTree)['server'] ?? {}) as RawTree
 const known = serverOptions['properties'] as Record<string, { env: string; default: unknown }>
 
 function option(key: 'host' | 'port' | 'tlsCertFile'): string {

@@ -1,7 +1,7 @@
 // What does the environment say? Variables and `*_FILE` secrets to values of the tree. It refuses to know whether the values
 // are legal, only whether they can be read as the option's type.
 import { readBoolean } from './boolean.ts'
-import { type Tree, errorCode, setAt } from './file.ts'
+import { type RawTree, errorCode, setAt } from './file.ts'
 import { type Option, accepted, label, options } from './options.ts'
 import { nearest } from './suggest.ts'
 
@@ -9,7 +9,7 @@ export type Environment = Readonly<Record<string, string | undefined>>
 
 /** Lays the environment over `tree`. Gives problems, no value in any of them, and the paths of the options that had one. */
 export function overlayEnvironment(
-  tree: Tree,
+  tree: RawTree,
   env: Environment,
   read: (path: string) => string
 ): { problems: string[]; refused: string[] } {

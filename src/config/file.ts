@@ -6,10 +6,11 @@ import { type Option, label, options, rootSchema } from './options.ts'
 
 const require = createRequire(import.meta.url)
 
-export type Tree = Record<string, unknown>
+/** What was written, before anybody knows whether it is legal (schema.ts `Tree`). */
+export type RawTree = Record<string, unknown>
 
 export type Sources = {
-  tree: Tree
+  tree: RawTree
   problems: string[]
   /** False: nothing is known of the file, so that a missing option says nothing. */
   readable: boolean
@@ -64,7 +65,7 @@ export function readFileTree(path: string, read: (path: string) => string): Sour
   return { tree, problems, readable: true }
 }
 
-function isTree(value: unknown): value is Tree {
+function isTree(value: unknown): value is RawTree {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
@@ -74,7 +75,7 @@ export function errorCode(error: unknown): string {
 }
 
 /** A key without a value (`server:` with every line below commented out) counts as unset, as an empty variable does. */
-function dropBlanks(tree: Tree): void {
+function dropBlanks(tree: RawTree): void {
   for (const [key, value] of Object.entries(tree)) {
     if (value === null) delete tree[key]
     else if (isTree(value)) dropBlanks(value)
@@ -82,7 +83,7 @@ function dropBlanks(tree: Tree): void {
 }
 
 /** Something other than a group where a group is due would hide the environment's options below it. */
-function straightenGroups(tree: Tree, problems: string[]): void {
+function straightenGroups(tree: RawTree, problems: string[]): void {
   for (const [key, schema] of Object.entries(rootSchema.properties)) {
     if (!schema.properties || tree[key] === undefined || isTree(tree[key])) continue
     problems.push(
@@ -92,7 +93,7 @@ function straightenGroups(tree: Tree, problems: string[]): void {
   }
 }
 
-function removeSecrets(tree: Tree, problems: string[]): void {
+function removeSecrets(tree: RawTree, problems: string[]): void {
   for (const option of options) {
     if (!option.schema.secret || valueAt(tree, option) === undefined) continue
     problems.push(
@@ -102,7 +103,7 @@ function removeSecrets(tree: Tree, problems: string[]): void {
   }
 }
 
-function valueAt(tree: Tree, option: Option): unknown {
+function valueAt(tree: RawTree, option: Option): unknown {
   return option.keys.reduce<unknown>(
     (node, key) => (isTree(node) && Object.hasOwn(node, key) ? node[key] : undefined),
     tree
@@ -110,10 +111,10 @@ function valueAt(tree: Tree, option: Option): unknown {
 }
 
 /** Sets an option, making its group where it is missing; undefined removes it. */
-export function setAt(tree: Tree, option: Option, value: unknown): void {
+export function setAt(tree: RawTree, option: Option, value: unknown): void {
   const groups = option.keys.slice(0, -1)
   const last = option.keys.at(-1) as string
-  const group = groups.reduce<Tree>((node, key) => (node[key] ??= {}) as Tree, tree)
+  const group = groups.reduce<RawTree>((node, key) => (node[key] ??= {}) as RawTree, tree)
   if (value === undefined) delete group[last]
   else group[last] = value
 }

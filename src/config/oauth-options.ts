@@ -1,6 +1,18 @@
 // What can be set about tokens and the authorization server: who issues them, how they are judged, how long a verdict lives.
 // It refuses to know keys and claims.
-import { count, file, flag, group, list, listOf, matching, oneOf, seconds, text } from './option.ts'
+import {
+  count,
+  file,
+  flag,
+  group,
+  list,
+  listOf,
+  matching,
+  oneOf,
+  scope,
+  seconds,
+  text
+} from './option.ts'
 
 /** Every signature algorithm that tokens may have. */
 export const signatureAlgorithms = ['RS256', 'PS256', 'ES256', 'EdDSA'] as const
@@ -45,10 +57,7 @@ export const oauthOptions = group('Tokens and the authorization server.', {
       description:
         'Base scopes of the 401 challenge: what clients ask for at first. Empty: none named, tools ask for theirs.'
     },
-    {
-      pattern: '^[\\x21\\x23-\\x5B\\x5D-\\x7E]+$',
-      accepts: 'one scope, without spaces, quotes and backslashes'
-    }
+    scope
   ),
   validation: oneOf(['jwt', 'introspection', 'both'], {
     env: 'OAUTH_VALIDATION',

@@ -63,6 +63,12 @@ export const file = (meta: Meta) =>
 export const list = (meta: Meta, item: Record<string, unknown>) =>
   listOf(matching({ minLength: 1, accepts: 'a text', ...item }), { default: [], ...meta })
 
+/** One scope in a list, by RFC 6749 §3.3. */
+export const scope = {
+  pattern: '^[\\x21\\x23-\\x5B\\x5D-\\x7E]+$',
+  accepts: 'one scope, without spaces, quotes and backslashes'
+}
+
 /** A duration in seconds, fractions allowed. */
 export const seconds = (meta: Meta, minimum = 1, maximum = 31_536_000) =>
   schema<number>('number', { minimum, maximum, unit: 'seconds', ...meta })

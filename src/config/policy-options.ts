@@ -11,6 +11,7 @@ import {
   named,
   oneOf,
   partial,
+  scope,
   seconds,
   text
 } from './option.ts'
@@ -77,13 +78,7 @@ const toolRule = partial({
   level: oneOf(['none', 'optional', 'required'], {
     description: 'none: no token needed. optional: a token is used when present. required.'
   }),
-  scopes: listOf(
-    matching({
-      pattern: '^[\\x21\\x23-\\x5B\\x5D-\\x7E]+$',
-      accepts: 'one scope, without spaces, quotes and backslashes'
-    }),
-    { description: 'Scopes that a call needs, all of them.' }
-  ),
+  scopes: listOf(matching(scope), { description: 'Scopes that a call needs, all of them.' }),
   budget: budget({ description: 'A budget of this tool or pattern, per principal.' }),
   weight: count({ description: 'Units that one call draws from every budget.' }, 1, 1000)
 })

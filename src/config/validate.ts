@@ -2,9 +2,9 @@
 // know how options depend on each other (check.ts).
 import { Ajv, type ErrorObject } from 'ajv'
 import { isHost, isProxy, urlProblem } from './address.ts'
-import { type Tree, setAt } from './file.ts'
+import { type RawTree, setAt } from './file.ts'
 import { type OptionSchema, accepted, label, optionAt, options } from './options.ts'
-import { type Tree as ValidTree, configSchema } from './schema.ts'
+import { type Tree, configSchema } from './schema.ts'
 import { nearest } from './suggest.ts'
 
 const ajv = new Ajv({
@@ -23,21 +23,21 @@ const ajv = new Ajv({
   }
 })
 ajv.addVocabulary(['env', 'risk', 'accepts', 'secret', 'unit'])
-const validateTree = ajv.compile<ValidTree>(configSchema)
+const validateTree = ajv.compile<Tree>(configSchema)
 
 /** Put where drupal.url is missing or illegal, so that the checks of other options can go on. Never leaves src/config. */
 const standIn = 'https://drupal.invalid'
 
 export type Validated = {
   /** Legal by the schema: an illegal option has its default here. */
-  tree: ValidTree
+  tree: Tree
   problems: string[]
   /** Paths of the options that had a problem. */
   refused: ReadonlySet<string>
 }
 
 /** Validates `tree` in place. Every problem is found; no value is in any of them. */
-export function validate(tree: Tree): Validated {
+export function validate(tree: RawTree): Validated {
   const problems = new Set<string>()
   const refused = new Set<string>()
   validateTree(tree)
@@ -59,7 +59,7 @@ export function validate(tree: Tree): Validated {
     const option = options.find(each => each.path === path)
     if (option) setAt(tree, option, structuredClone(option.schema.default ?? standIn))
   }
-  return { tree: tree as ValidTree, problems: [...problems], refused }
+  return { tree: tree as Tree, problems: [...problems], refused }
 }
 
 const unescapePointer = (key: string) => key.replaceAll('~1', '/').replaceAll('~0', '~')
