@@ -1,5 +1,5 @@
 // Who may pass? Gives every request its token, and where there is none any more, has somebody sign in: once for all that wait.
-import { Failure } from './failure.ts'
+import { exitCodes, Failure } from './failure.ts'
 import type { TokenSource } from './tokens.ts'
 
 export interface Access {
@@ -41,7 +41,10 @@ export function createAccess({
   /** `wish`: scopes as one text; '' takes what any sign-in gives. */
   async function signedIn(wish = ''): Promise<string | undefined> {
     if (signIn === undefined) {
-      throw new Failure('The token was refused, and nobody can sign in here. Bring a new token.', 3)
+      throw new Failure(
+        'The token was refused, and nobody can sign in here. Bring a new token.',
+        exitCodes.notSignedIn
+      )
     }
     while (running !== undefined && wish !== '' && running.wish !== wish)
       await running.done.catch(() => undefined)
@@ -73,7 +76,7 @@ export function createAccess({
       const other = refused === undefined ? await tokens.current() : await tokens.instead(refused)
       const token = other ?? (await signedIn())
       if (token !== undefined) return (last = token)
-      throw new Failure('The sign-in gave no token that could be used.', 3)
+      throw new Failure('The sign-in gave no token that could be used.', exitCodes.notSignedIn)
     },
     async stepUp(scopes) {
       const wish = scopes.toSorted().join(' ')

@@ -1,5 +1,6 @@
 // What does the bridge have to know of a message it passes on? Its kind, its ids as they were written, and the headers that the
 // modern era repeats. It changes nothing and refuses nothing: what it does not know goes through.
+import { parseJson } from '../mcp/call.ts'
 import { metaKey } from '../mcp/envelope.ts'
 import { readMessage } from '../mcp/message.ts'
 import {
@@ -54,12 +55,7 @@ export function oneLine(json: string): string {
 
 /** The refusal in a body of status 4xx or 5xx, for this id; undefined when the body is no JSON-RPC error. */
 export function refusalFor(idText: string, body: string): string | undefined {
-  let value: { error?: { code?: unknown } } | null
-  try {
-    value = JSON.parse(body) as typeof value
-  } catch {
-    return undefined
-  }
+  const value = parseJson(body) as { error?: { code?: unknown } } | null | undefined
   if (typeof value?.error?.code !== 'number') return undefined
   return `{"jsonrpc":"2.0","id":${idText},"error":${JSON.stringify(value.error)}}`
 }

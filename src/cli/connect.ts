@@ -71,6 +71,7 @@ export async function run(args: string[], world: World = process): Promise<numbe
   const http = openHttp()
   let bridge: Bridge | undefined
   let access: Access | undefined
+  const narrate = narrator(terminal, env)
   const tell = (event: SignInEvent) => {
     narrate(event)
     if (event.kind === 'visit') void bridge?.announce(`Sign in at ${event.url}`, event.url)
@@ -78,7 +79,6 @@ export async function run(args: string[], world: World = process): Promise<numbe
     const { uri, userCode, complete } = event.code
     void bridge?.announce(`To sign in, open ${uri} and enter the code ${userCode}`, complete)
   }
-  const narrate = narrator(terminal, env)
   try {
     access = createAccess(await means(values, url, http.fetch, { env, tell, signal }))
     const write = lineWriter(output, signal)

@@ -10,6 +10,7 @@ import { loadConfig } from '../config/load.ts'
 import { type DrupalDouble, startDrupal } from '../demo/double.ts'
 import { runTrip } from '../demo/trip.ts'
 import { packageRoot } from '../package.ts'
+import { exitCodes, Failure } from './failure.ts'
 import { listen } from './serve.ts'
 
 const help = `Usage: drupal-mcp-gateway demo [options]
@@ -45,9 +46,7 @@ async function freePort(): Promise<number> {
 function portOf(text: string, option: string): number {
   const port = Number(text)
   if (!/^\d{1,5}$/.test(text) || port > 65535) {
-    throw Object.assign(new Error(`${option} must be a port from 0 to 65535, not "${text}".`), {
-      code: 'ERR_PARSE_ARGS'
-    })
+    throw new Failure(`${option} must be a port from 0 to 65535, not "${text}".`, exitCodes.usage)
   }
   return port
 }

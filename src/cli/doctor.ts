@@ -11,6 +11,7 @@ import { exitCode, renderJson, renderLine, renderSummary } from './doctor/render
 import { keptSignIn } from './doctor/kept-sign-in.ts'
 import { runChecks } from './doctor/run-checks.ts'
 import { findToken, TOKEN_VARIABLE } from './doctor/token.ts'
+import { exitCodes, Failure } from './failure.ts'
 import { type Stream, wantsColours } from './terminal.ts'
 
 const help = `Usage: drupal-mcp-gateway doctor [URL] [options]
@@ -92,8 +93,7 @@ function contextOf(wish: Wish, env: LoadOptions['env'], parts: Parts): Context {
   return context
 }
 
-const wrongUse = (message: string) =>
-  Object.assign(new Error(message), { code: 'ERR_PARSE_ARGS_DOCTOR' })
+const wrongUse = (message: string) => new Failure(message, exitCodes.usage)
 
 function secondsOf(text: string): number {
   const seconds = Number(text)
@@ -116,7 +116,7 @@ function chosen(checks: readonly Check[], only: string | undefined): readonly Ch
   return checks.filter(({ id }) => wanted.has(id))
 }
 
-/** Runs the doctor; answers the exit code. Throws an ERR_PARSE_ARGS error on wrong use. */
+/** Runs the doctor; answers the exit code. Throws a Failure on wrong use, as parseArgs throws its own. */
 export async function run(args: string[], parts: Parts = {}): Promise<number> {
   const { env = process.env, stdout: out = process.stdout } = parts
   const { values, positionals } = parseArgs({

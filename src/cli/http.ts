@@ -113,9 +113,8 @@ export async function ask(fetch: Fetch, url: string, init: RequestInit = {}): Pr
   } catch (error) {
     if (init.signal?.aborted) throw error
     const why = timeout.aborted ? `no answer within ${timeoutMs / 1000} s` : systemCode(error)
-    throw new Failure(`${new URL(url).origin} cannot be reached (${why ?? 'no connection'}).`, 1, {
-      cause: error
-    })
+    const text = `${new URL(url).origin} cannot be reached (${why ?? 'no connection'}).`
+    throw new Failure(text, exitCodes.failed, { cause: error })
   }
   if (size > maxBytes) throw new Failure(`${url} answered more than ${maxBytes} bytes.`)
   if (answer.status > 599) {
