@@ -8,7 +8,6 @@ import { main } from '../../src/cli/main.ts'
 import { run } from '../../src/cli/doctor.ts'
 import { createAsk, objectOf } from '../../src/cli/doctor/ask.ts'
 import { allChecks } from '../../src/cli/doctor/checks.ts'
-import { checkTable } from '../../src/cli/doctor/document.ts'
 import { judgeAddresses } from '../../src/cli/doctor/connection.ts'
 import { metadataUrls } from '../../src/cli/doctor/resource.ts'
 import { runChecks } from '../../src/cli/doctor/run-checks.ts'
@@ -17,6 +16,7 @@ import { startDrupal } from '../../src/demo/double.ts'
 import { startGateway } from '../gateway/fixtures/start.ts'
 import { createAuthority } from './fixtures/certificate.ts'
 import { startChain, startFront } from './fixtures/chain.ts'
+import { checkTable } from './fixtures/check-table.ts'
 import { rewrite } from './fixtures/spoil.ts'
 
 t.test('names and TLS', async t => {
@@ -293,7 +293,7 @@ t.test('docs/doctor.md lists every check', t => {
   t.equal(
     table,
     checkTable(),
-    'replace the table at the end of the page by checkTable() of src/cli/doctor/document.ts'
+    'replace the table at the end of the page by checkTable() of test/cli/fixtures/check-table.ts'
   )
   const { summary } = JSON.parse(/```json\n([^]*?)```/.exec(page)?.[1] ?? '')
   const ofUrl = table.split('\n').filter(line => /\| (URL|both) \|/.test(line)).length
