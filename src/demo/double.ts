@@ -5,10 +5,8 @@ import type { KeyObject } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import { answer } from './answer.ts'
 import { editorialSite } from './editorial-site.ts'
-import { generatedTool } from './generated-tool.ts'
 import { type Faults, insteadOfDrupal, noFaults, spoil } from './faults.ts'
 import { createSigningKey } from './keys.ts'
-import { recordedSite } from './recorded-site.ts'
 import { failure } from './reply.ts'
 import {
   asDrupalRequest,
@@ -30,8 +28,8 @@ export interface DrupalOptions {
   host?: string
   /** the RSA private key (KeyObject or PEM); a new one takes about 100 ms */
   key?: KeyObject | string
-  /** `editorial` (default): tutorials to search, read, create, publish; `recorded`: the site of the recordings; or a site of your own */
-  site?: 'editorial' | 'recorded' | Site
+  /** default: tutorials to search, read, create, publish */
+  site?: Site
   siteName?: string
   /** the URL by which the outside knows this Drupal; requests with its Host are taken for its scheme */
   publicUrl?: string
@@ -48,8 +46,6 @@ export interface DrupalOptions {
   /** seconds; default 300 */
   accessTokenLifetime?: number
   extraTools?: Tool[]
-  /** that many generated tools on top, to fill pages */
-  toolCount?: number
   /** milliseconds since epoch; default Date.now */
   now?: () => number
   /** told one line per answer */
@@ -227,17 +223,8 @@ async function createState(options: DrupalOptions): Promise<State> {
   }
 }
 
-function siteFor({
-  site = 'editorial',
-  siteName,
-  extraTools = [],
-  toolCount = 0
-}: DrupalOptions): Site {
-  const built = site === 'editorial' ? editorialSite() : site === 'recorded' ? recordedSite() : site
-  built.name = siteName ?? built.name
-  built.tools.push(
-    ...extraTools,
-    ...Array.from({ length: toolCount }, (_, n) => generatedTool(n + 1))
-  )
-  return built
+function siteFor({ site = editorialSite(), siteName, extraTools = [] }: DrupalOptions): Site {
+  site.name = siteName ?? site.name
+  site.tools.push(...extraTools)
+  return site
 }

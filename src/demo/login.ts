@@ -90,6 +90,6 @@ export function submitLogin(state: State, request: DrupalRequest): Reply {
 /** GET /: says who is signed in. */
 export function frontPage(state: State, request: DrupalRequest): Reply {
   const user = userWithId(state.site, state.sessions.get(request.session ?? '') ?? null)
-  const who = user ? `Signed in as ${user.name}.` : '<a href="/user/login">Log in</a>'
-  return html(page(state.site.name, `<p>${user ? escapeHtml(who) : who}</p>`))
+  const who = user ? `Signed in as ${escapeHtml(user.name)}.` : '<a href="/user/login">Log in</a>'
+  return html(page(state.site.name, `<p>${who}</p>`))
 }

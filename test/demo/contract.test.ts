@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { type DrupalDouble, startDrupal } from '../../src/demo/double.ts'
 import { decode, hiddenFields, raw, signIn } from './browse.ts'
+import { recordedSite } from './recorded-site.ts'
 
 interface Exchange {
   name: string
@@ -36,7 +37,7 @@ const recordings = JSON.parse(
 ) as (Exchange | DecodedToken)[]
 
 t.test('the double answers every recorded exchange as Drupal did', async t => {
-  const drupal = await startDrupal({ site: 'recorded' })
+  const drupal = await startDrupal({ site: recordedSite() })
   t.teardown(() => drupal.close())
   const replay = startReplay(drupal, await signIn(drupal.url, 'alice'))
   let played = 0

@@ -4,9 +4,9 @@ import { text } from 'node:stream/consumers'
 import t from 'tap'
 import { startDrupal } from '../../src/demo/double.ts'
 import type { Faults } from '../../src/demo/faults.ts'
-import { recordedSite } from '../../src/demo/recorded-site.ts'
 import { remember } from '../../src/demo/state.ts'
 import { bearer, json, post, type RawAnswer, raw, signIn, start } from './browse.ts'
+import { recordedSite } from './recorded-site.ts'
 
 const key = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey
 const TOOL = '/mcp/tools/site.info?query={"jsonrpc":"2.0","id":1,"method":"site.info"}'.replaceAll(

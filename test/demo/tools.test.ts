@@ -3,6 +3,7 @@ import t from 'tap'
 import { type DrupalDouble, startDrupal } from '../../src/demo/double.ts'
 import { tutorialCollection } from '../../src/demo/tutorials.ts'
 import { raw, type RawAnswer } from './browse.ts'
+import { generatedTools } from './generated-tools.ts'
 
 const key = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey
 const READ = 'read:tutorials'
@@ -183,7 +184,7 @@ t.test('the list comes in pages of fifty', async t => {
     annotations: {},
     run: () => 'extra'
   }
-  const drupal = await startDrupal({ key, toolCount: 60, extraTools: [extra] })
+  const drupal = await startDrupal({ key, extraTools: [extra, ...generatedTools(60)] })
   t.teardown(() => drupal.close())
   const first = await list(drupal)
   t.equal(first.tools.length, 50)

@@ -1,5 +1,6 @@
 // The legacy eras end to end: sessions, negotiation, tools and batches, as a client sees them.
 import t from 'tap'
+import { generatedTools } from '../demo/generated-tools.ts'
 import { rpc } from './fixtures/mcp.ts'
 import { read, startGateway } from './fixtures/start.ts'
 
@@ -103,7 +104,7 @@ t.test('methods', async t => {
 })
 
 t.test('tools', async t => {
-  const gateway = await startGateway(t, { drupal: { toolCount: 120 } })
+  const gateway = await startGateway(t, { drupal: { extraTools: generatedTools(120) } })
   const session = await gateway.initialize(gateway.token())
   await t.test('tools/list gives all of Drupal’s pages, normalised', async t => {
     const { status, json, text } = await gateway.post(rpc('tools/list'), session)

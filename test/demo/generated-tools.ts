@@ -1,8 +1,12 @@
 // Tools without end, to fill pages of a list.
-import type { Tool } from './site.ts'
+import type { Tool } from '../../src/demo/site.ts'
 
-/** The tool with this number; it answers its number. */
-export function generatedTool(number: number): Tool {
+/** So many tools; each answers its number, from 1 on. */
+export function generatedTools(count: number): Tool[] {
+  return Array.from({ length: count }, (_, index) => generatedTool(index + 1))
+}
+
+function generatedTool(number: number): Tool {
   return {
     name: `generated.tool${number}`,
     title: `Generated ${number}`,

@@ -9,7 +9,7 @@ import {
   type Site,
   type Tool,
   type ToolCaller
-} from './site.ts'
+} from '../../src/demo/site.ts'
 
 /** Alice, the pub-/conf-/gw-clients, the demo.* and examples.* tools, and the scopes of jsonrpc_mcp's installer. */
 export function recordedSite(): Site {
