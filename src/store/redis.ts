@@ -23,9 +23,6 @@ export interface RedisStoreOptions {
   timeoutMs?: number
   /** Milliseconds between two looks whether Redis is back; default 250. */
   probeMs?: number
-  /** For the budgets of this process, see MemoryStoreOptions. */
-  maxEntries?: number
-  now?: () => number
 }
 
 type Scripted = Redis & { ask(...args: (string | number)[]): Promise<Answer[]> }
@@ -43,7 +40,7 @@ export async function createRedisStore(options: RedisStoreOptions): Promise<Stor
   if (!/^rediss?:\/\//.test(url)) {
     throw new Error('REDIS_URL must begin with redis:// or rediss://.')
   }
-  const local = createMemoryStore(options)
+  const local = createMemoryStore()
   const redis = new Redis(url, {
     lazyConnect: true,
     keyPrefix: 'dmg:',

@@ -4,6 +4,7 @@ import { request as httpsRequest } from 'node:https'
 import { isIP } from 'node:net'
 import { userAgent } from '../../drupal/headers.ts'
 import { internalUrl } from '../../drupal/internal-url.ts'
+import { isObject, parseJson } from '../../mcp/call.ts'
 
 /** A JSON object, of which nothing is known. */
 export type Json = Readonly<Record<string, unknown>>
@@ -142,13 +143,8 @@ export function documentOf(answer: Answer): Json | undefined {
 
 /** The JSON object in an answer of any status; else undefined. */
 export function objectOf({ text }: Answer): Json | undefined {
-  try {
-    const value: unknown = JSON.parse(text)
-    const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
-    return isObject ? (value as Json) : undefined
-  } catch {
-    return undefined
-  }
+  const value = parseJson(text)
+  return isObject(value) ? value : undefined
 }
 
 /** The members of the JSON object in an answer; none when it holds no object. */
