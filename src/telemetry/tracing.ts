@@ -51,7 +51,7 @@ export interface SpanCall {
   idText?: string | undefined
   /** MCP protocol version. */
   version?: string | undefined
-  /** The trace of the HTTP request, where `_meta` named another one: it becomes a link. */
+  /** The trace of the HTTP request: a link, where it is the client's own and `_meta` named another one. */
   transport?: Trace | undefined
 }
 
@@ -156,8 +156,9 @@ export function createSpans(): OpenSpan {
   }
 }
 
-function linksOf({ transport }: SpanCall): Link[] {
-  return transport === undefined || transport.started ? [] : [{ context: contextOf(transport) }]
+function linksOf({ trace, transport }: SpanCall): Link[] {
+  const isOther = transport !== undefined && transport !== trace && !transport.started
+  return isOther ? [{ context: contextOf(transport) }] : []
 }
 
 function contextOf({ traceId, spanId, sampled, state }: Trace): SpanContext {

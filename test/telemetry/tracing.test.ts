@@ -203,6 +203,12 @@ t.test('with an SDK', async t => {
     t.notOk('error.type' in last().attributes)
   })
 
+  t.test('the trace of the headers is the parent and no link as well', async t => {
+    open({ trace: given, method: 'ping', transport: given })
+    t.match(last().parent, { traceId: given.traceId })
+    t.strictSame(last().options.links, [])
+  })
+
   t.test('_meta is the parent, the transport a link; a trace of our own is neither', async t => {
     const transport = { ...given, traceId: 'c'.repeat(32), state: undefined }
     open({ trace: given, method: 'ping', transport })
