@@ -1,7 +1,6 @@
 // What does it mean that an exchange failed? An error of the table, with a reason that names no address. It refuses to know connections.
 import { type GatewayError, gatewayError } from '../errors.ts'
 
-const connectionCodes = /^(E[A-Z]+|ERR_CLOSED)$/
 /** Nothing came within the time to the first byte, or between two pieces. */
 export const silence = Object.assign(new Error('silence'), { code: 'SILENCE' })
 
@@ -10,9 +9,15 @@ export const mayHaveRun = {
   hint: 'The call may have been carried out all the same: check before repeating it.'
 }
 
+const codeOf = (error: NodeJS.ErrnoException) => error.code ?? error.name
+
+/** Nothing was sent: no name, no way, or a certificate that is not believed, which the system calls by words of many kinds. */
+export const unreached = (error: NodeJS.ErrnoException): GatewayError =>
+  gatewayError('GW_UPSTREAM_UNAVAILABLE', { reason: `connection failed: ${codeOf(error)}` })
+
 /**
- * What a failed exchange means. `isCall`: whoever got the request may have acted on it. The reason names the error's code only: its
- * message would tell the internal address.
+ * What it means that an exchange failed after it was sent. `isCall`: whoever got the request may have acted on it. The reason names
+ * the error's code only: its message would tell the internal address.
  */
 export function failure(
   error: NodeJS.ErrnoException,
@@ -20,7 +25,7 @@ export function failure(
   status: number,
   received: number
 ): GatewayError {
-  const code = error.code ?? error.name
+  const code = codeOf(error)
   const sent = isCall ? mayHaveRun : {}
   if (error === silence) {
     const reason = `silence of the site, status ${status}, ${received} bytes`
@@ -30,12 +35,12 @@ export function failure(
     const reason = `connection lost after status ${status} and ${received} bytes: ${code}`
     return gatewayError('GW_UPSTREAM_INVALID', { reason, ...sent })
   }
-  if (code === 'ECONNRESET' || code === 'EPIPE') {
-    const reason = 'connection lost before an answer'
-    return gatewayError('GW_UPSTREAM_UNAVAILABLE', { reason, ...sent })
+  if (code.startsWith('HPE_')) {
+    return gatewayError('GW_UPSTREAM_INVALID', { reason: `not an HTTP answer: ${code}`, ...sent })
   }
-  if (connectionCodes.test(code) || /CERT|TLS|SSL/.test(code)) {
-    return gatewayError('GW_UPSTREAM_UNAVAILABLE', { reason: `connection failed: ${code}` })
-  }
-  return gatewayError('GW_UPSTREAM_INVALID', { reason: `not an HTTP answer: ${code}`, ...sent })
+  const reason =
+    code === 'ECONNRESET' || code === 'EPIPE'
+      ? 'connection lost before an answer'
+      : `connection failed: ${code}`
+  return gatewayError('GW_UPSTREAM_UNAVAILABLE', { reason, ...sent })
 }

@@ -6,7 +6,7 @@ import { giveMemoryBack, takeMemory } from './body-memory.ts'
 import { type Connection, type OutgoingRequest, type RequestHandler, unsent } from './connection.ts'
 import type { Connections } from './connections.ts'
 import { EventBody } from './event-body.ts'
-import { failure, mayHaveRun, silence } from './exchange-failure.ts'
+import { failure, mayHaveRun, silence, unreached } from './exchange-failure.ts'
 
 /** What ends an exchange early: an AbortSignal, or the much cheaper Stop of in-flight.ts. */
 export interface Signal {
@@ -216,8 +216,10 @@ class Exchange implements RequestHandler {
       this.start(this.#connections as Connections)
       return
     }
-    const isCall = this.#isSent && this.#options.method === 'POST'
-    const failed = failure(error, isCall, this.#status, this.#received)
+    const isCall = this.#options.method === 'POST'
+    const failed = this.#isSent
+      ? failure(error, isCall, this.#status, this.#received)
+      : unreached(error)
     const events = this.#events
     if (events === undefined) this.#fail(failed)
     // Where it came together with the head, whoever awaits the answer has yet to listen.

@@ -154,7 +154,7 @@ t.test('a site that closes while TLS begins was never asked', async t => {
   const url = await startTcp(t, socket => socket.end())
   const connections = connectionsTo(t, url.replace('http:', 'https:'))
   const error = await refused(ask(connections, { method: 'POST', body: '{}' }))
-  t.match(error, { code: 'GW_UPSTREAM_UNAVAILABLE', reason: 'connection lost before an answer' })
+  t.match(error, { code: 'GW_UPSTREAM_UNAVAILABLE', reason: 'connection failed: ECONNRESET' })
   t.notMatch(error['hint'], /may have been carried out/)
 })
 
@@ -462,10 +462,14 @@ t.test('a connection on which a part of the last request still waits is not used
 t.test('close ends what is under way, and nothing is sent after it', async t => {
   const site = await startSite(t, () => {})
   const connections = connectionsTo(t, site.url)
-  const asked = refused(ask(connections))
+  const asked = refused(ask(connections, { method: 'POST', body: '{}' }))
   while (site.active === 0) await new Promise(setImmediate)
   connections.close()
-  t.match(await asked, { code: 'GW_UPSTREAM_UNAVAILABLE', reason: 'connection failed: ERR_CLOSED' })
+  t.match(await asked, {
+    code: 'GW_UPSTREAM_UNAVAILABLE',
+    reason: 'connection failed: ERR_CLOSED',
+    hint: /may have been carried out/
+  })
   t.match(await refused(ask(connections)), { code: 'GW_UPSTREAM_UNAVAILABLE' })
   t.equal(site.seen.length, 1)
 })

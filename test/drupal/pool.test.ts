@@ -1,10 +1,12 @@
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import type { ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { upstreamHeaders } from '../../src/drupal/headers.ts'
 import { createDrupalPool, type DrupalRequest, type PoolOptions } from '../../src/drupal/pool.ts'
+import { pairOfAuthority } from '../fixtures/certificate.ts'
 import { configFor, html, json, refused, startSite, startTcp } from './site.ts'
 
 function poolFor(t: Test, url: string, drupal: object = {}, options: PoolOptions = {}) {
@@ -188,6 +190,21 @@ t.test('a request', async t => {
     const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`
     const error = await refused(poolFor(t, url).request(get({ headers: { host: 'localhost' } })))
     t.match(error, { code: 'GW_UPSTREAM_UNAVAILABLE', reason: /SELF_SIGNED_CERT/ })
+  })
+
+  t.test('nor is one of an authority that nobody knows, and nothing was carried out', async t => {
+    const { cert, key } = pairOfAuthority(t.testdir())
+    const server = createTlsServer({ key: readFileSync(key), cert: readFileSync(cert) })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    t.teardown(() => server.close())
+    const pool = poolFor(t, `https://127.0.0.1:${(server.address() as AddressInfo).port}`)
+    const error = await refused(pool.request(get({ method: 'POST', body: '{}' })))
+    t.match(error, {
+      code: 'GW_UPSTREAM_UNAVAILABLE',
+      reason: 'connection failed: UNABLE_TO_VERIFY_LEAF_SIGNATURE'
+    })
+    t.notMatch(error['hint'], /may have been carried out/)
   })
 
   t.test('the signal ends it: before, while it waits, while it runs', async t => {
