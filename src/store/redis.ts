@@ -92,7 +92,8 @@ export async function createRedisStore(options: RedisStoreOptions): Promise<Stor
   /** Resolves when Redis takes all that is asked of it: one that only reads, or may run no script, is of no use here. */
   async function check() {
     try {
-      const asked = redis.ask(1, 'probe', 1, 1, Number.MAX_SAFE_INTEGER, 1000)
+      // Two keys, as a call may have: a cluster, where they lie in different slots, would refuse those.
+      const asked = redis.ask(2, 'probe', 'value:probe', 1, 1, Number.MAX_SAFE_INTEGER, 1000, 0)
       await within(Promise.all([asked, redis.psetex('probe', 1000, '1')]))
     } catch (error) {
       throw unavailable('a probe', error)
@@ -140,7 +141,8 @@ export async function createRedisStore(options: RedisStoreOptions): Promise<Stor
   )
 
   redis.on('error', (error: Error & { command?: { name: string } }) => {
-    lastError = error
+    // Nor code nor command: what ioredis itself could not ask on a connection that we had given up.
+    if ('code' in error || error.command !== undefined) lastError = error
     if (error.command?.name !== 'select') return
     // ioredis would go on in database 0.
     fail(error)

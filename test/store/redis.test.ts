@@ -218,6 +218,7 @@ t.test('a database that is not there is an outage, not database 0', { skip }, as
   const { store, lines } = await openStore(t, `${redis.url}/2`)
   t.match(lines[0], /DB index is out of range/)
   await t.rejects(async () => store.put('x', 'y', 60_000), unavailable)
+  await t.rejects(store.check(), { ...unavailable, reason: /DB index is out of range/ })
   await delay(400)
   t.equal(lines.length, 1, 'several probes later it is still an outage')
   const zero = await openStore(t, redis.url)
@@ -236,6 +237,22 @@ t.test('a Redis that may be written to but runs no script is an outage', { skip 
   t.match(lines[0], /NOPERM/)
   await delay(400)
   t.equal(lines.length, 1, 'several probes later it is still an outage')
+})
+
+t.test('a cluster is an outage, even of one server', { skip }, async t => {
+  const folder = t.testdir()
+  const redis = await startRedis(t, '--cluster-enabled', 'yes', '--dir', folder)
+  const slots = connect(redis.port, '127.0.0.1').end('CLUSTER ADDSLOTSRANGE 0 16383\r\n')
+  t.match(String(await once(slots, 'data')), /OK/)
+  const { store, lines } = await openStore(t, redis.url)
+  // It says CLUSTERDOWN until it has seen that all slots are served.
+  let reason = ''
+  do {
+    reason = String((await store.check().catch(error => error))?.reason)
+    // Until it has seen that all slots are served.
+  } while (/CLUSTERDOWN|no answer/.test(reason))
+  t.match(reason, /CROSSSLOT/)
+  t.equal(lines.length, 1)
 })
 
 t.test('the password never reaches the log', { skip }, async t => {
