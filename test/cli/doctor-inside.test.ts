@@ -1,12 +1,16 @@
 import { generateKeyPairSync } from 'node:crypto'
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { createServer } from 'node:tls'
 import t from 'tap'
 import { redisMissing, startRedis } from '../fixtures/redis.ts'
+import { createAuthority } from './fixtures/certificate.ts'
 import { startChain } from './fixtures/chain.ts'
 import { eachFault, type Expected, on, page } from './fixtures/spoil.ts'
 
 t.test('from inside, before anything is deployed', async t => {
   const chain = await startChain(t)
-  const { drupal, drupalFront } = chain
+  const { authority, drupal, drupalFront } = chain
   const { faults, site } = drupal
   const client = { OAUTH_CLIENT_ID: 'gateway', OAUTH_CLIENT_SECRET: 'gateway-secret' }
   const env: Record<string, string> = { ...chain.env, LIMIT_FAILURES: '60/1m', ...client }
@@ -52,6 +56,37 @@ t.test('from inside, before anything is deployed', async t => {
     const none = await chain.diagnose({ url: null, args: ['--gateway-config', '/none.yaml'] })
     t.match(none.of('config'), { status: 'failed', seen: /cannot be read|none\.yaml/ })
     t.match(none.of('drupal'), { status: 'skipped' })
+  })
+
+  await t.test('a certificate of the site or of Redis that is refused', async t => {
+    const { server } = drupalFront
+    const site = async () =>
+      (
+        await chain.diagnose({ ...inside({ DRUPAL_INTERNAL_URL: '' }), args: ['--only', 'drupal'] })
+      ).of('drupal')
+    for (const [certificate, seen, advice] of [
+      [authority.issue(['127.0.0.1'], -1), /certificate is refused \(CERT_HAS_EXPIRED\)/, /Renew/],
+      [
+        authority.issue(['other.example']),
+        /refused \(ERR_TLS_CERT_ALTNAME_INVALID\)/,
+        /names this/
+      ],
+      [createAuthority('Another').issue(['127.0.0.1']), /VERIFY_LEAF/, /NODE_EXTRA_CA_CERTS/]
+    ] as const) {
+      server.setSecureContext(certificate)
+      t.match(await site(), { status: 'failed', seen, advice })
+    }
+    server.setSecureContext(authority.issue(['127.0.0.1']))
+    t.match(await site(), { status: 'ok' })
+
+    const redis = createServer(createAuthority('Another').issue(['localhost']))
+    redis.listen(0, '127.0.0.1')
+    await once(redis, 'listening')
+    t.teardown(() => redis.close())
+    const { port } = redis.address() as AddressInfo
+    const options = inside({ REDIS_URL: `rediss://localhost:${port}` })
+    const { of } = await chain.diagnose({ ...options, args: ['--only', 'redis'] })
+    t.match(of('redis'), { status: 'failed', seen: /VERIFY_LEAF/, advice: /NODE_EXTRA_CA_CERTS/ })
   })
 
   // biome-ignore format: one fault a line

@@ -35,11 +35,14 @@ export type Ask = (url: string, question?: Question) => Promise<Answer>
 /** No answer came. The message names what was asked and the system's word for what happened. */
 export class Unreachable extends Error {
   readonly code: string
+  /** What mends it, where the code alone says so. */
+  readonly advice: string | undefined
 
   constructor(url: string, code: string) {
     super(`${url}: ${explain(code)}`)
     this.name = 'Unreachable'
     this.code = code
+    this.advice = certificateAdvice(code)
   }
 }
 
@@ -171,6 +174,22 @@ function explain(code: string): string {
     case 'ECONNRESET':
       return 'the connection was cut'
     default:
-      return `no answer (${code})`
+      return `${isOfCertificate(code) ? 'the certificate is refused' : 'no answer'} (${code})`
   }
+}
+
+/** Not where the other side asks for a certificate of ours. */
+const isOfCertificate = (text: string) =>
+  /CERT|SIGNATURE|ISSUER/.test(text) && !text.includes('ERR_SSL')
+
+/** What mends a certificate that is refused, by a text with the code for it; undefined where the text is of something else. */
+export function certificateAdvice(text: string): string | undefined {
+  if (text.includes('CERT_HAS_EXPIRED')) return 'Renew the certificate and reload the TLS server.'
+  if (text.includes('ALTNAME_INVALID'))
+    return 'Get a certificate that names this host, or use the host that it names.'
+  if (/UNABLE_TO_(VERIFY_LEAF|GET_ISSUER)/.test(text))
+    return 'Serve the whole chain (fullchain.pem, with the intermediate certificate). For an authority of your own set NODE_EXTRA_CA_CERTS.'
+  return isOfCertificate(text)
+    ? 'Use a certificate of a public authority; for an authority of your own set NODE_EXTRA_CA_CERTS for all that connect there.'
+    : undefined
 }

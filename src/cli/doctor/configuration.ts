@@ -1,7 +1,7 @@
 // Is the gateway's configuration sound, and does the site answer where it says? From inside, before anything is deployed.
 import { reach } from '../../config/address.ts'
 import type { ConfigError } from '../../config/load.ts'
-import { type Answer, brief, documentOf } from './ask.ts'
+import { type Answer, brief, documentOf, Unreachable } from './ask.ts'
 import { type Check, type Context, failed, type Finding, ok, quote, warning } from './check.ts'
 
 function load(context: Context): Finding {
@@ -47,9 +47,9 @@ async function site({ config, askDrupal }: Context): Promise<Finding> {
   const { url } = config!.drupal
   const { drupalConnectUrl } = config!.derived
   const where = drupalConnectUrl === url ? url : `${url} by way of ${drupalConnectUrl}`
-  const answer = await askDrupal(`${url}/`).catch((error: Error) => error)
+  const answer = await askDrupal(`${url}/`).catch((error: Unreachable) => error)
   // The message names drupal.url, and what failed is perhaps the internal address.
-  if (answer instanceof Error) return failed(`${where}: ${answer.message}`)
+  if (answer instanceof Unreachable) return failed(`${where}: ${answer.message}`, answer.advice)
   const seen = `${where} answers ${brief(answer)}`
   if (answer.status === 400) {
     return failed(

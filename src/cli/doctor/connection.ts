@@ -3,7 +3,7 @@ import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
 import { connect, type TLSSocket } from 'node:tls'
 import { reach } from '../../config/address.ts'
-import { brief, Unreachable } from './ask.ts'
+import { brief, certificateAdvice, Unreachable } from './ask.ts'
 import { type Check, type Context, failed, type Finding, ok, warning } from './check.ts'
 
 const DAY_MS = 86_400_000
@@ -51,7 +51,7 @@ async function tls(context: Context): Promise<Finding> {
   const { valid_to: until } = socket.getPeerCertificate()
   const protocol = socket.getProtocol()
   socket.destroy()
-  if (problem) return failed(`the certificate is refused: ${problem}`, tlsAdvice(problem))
+  if (problem) return failed(`the certificate is refused: ${problem}`, certificateAdvice(problem))
   const days = Math.floor((Date.parse(until) - context.now()) / DAY_MS)
   const seen = `${protocol}, certificate valid for ${days} more days`
   return days < SOON_DAYS
@@ -81,21 +81,6 @@ function handshake({ ca, timeoutMs }: Context, url: URL): Promise<TLSSocket> {
 }
 
 const coded = (code: string) => Object.assign(new Error(code), { code })
-
-function tlsAdvice(code: string): string {
-  switch (code) {
-    case 'CERT_HAS_EXPIRED':
-      return 'Renew the certificate and reload the TLS server.'
-    case 'ERR_TLS_CERT_ALTNAME_INVALID':
-      return 'Get a certificate that names this host, or type the host that it names.'
-    case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
-    case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
-    case 'UNABLE_TO_GET_ISSUER_CERT':
-      return 'Serve the whole chain (fullchain.pem, with the intermediate certificate). For an authority of your own set NODE_EXTRA_CA_CERTS.'
-    default:
-      return 'Use a certificate of a public authority; for an authority of your own set NODE_EXTRA_CA_CERTS here and at every client.'
-  }
-}
 
 async function answers({ url, ask, facts }: Context): Promise<Finding> {
   const answer = await ask(url!)

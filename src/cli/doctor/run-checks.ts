@@ -1,7 +1,7 @@
 // Runs checks in their order, skips what rests on something broken, and lets nothing secret and no control character into a
 // line. It knows no particular check.
 import { Unreachable } from './ask.ts'
-import type { Check, Context, Finding, Status } from './check.ts'
+import { type Check, type Context, failed, type Finding, type Status } from './check.ts'
 
 export interface Result extends Finding {
   id: string
@@ -41,7 +41,7 @@ async function runOne(check: Check, context: Context): Promise<Finding> {
     return await check.run(context)
   } catch (error) {
     const { message } = error as Error
-    if (error instanceof Unreachable) return { status: 'failed', seen: message }
+    if (error instanceof Unreachable) return failed(message, error.advice)
     return { status: 'failed', seen: `the check itself broke: ${message}`, advice: 'Report this.' }
   }
 }

@@ -1,7 +1,7 @@
 // What only the inside can check: the gateway's own client at the site, and Redis.
 import type { GatewayError } from '../../errors.ts'
 import { createRedisStore } from '../../store/redis.ts'
-import { brief, fieldsOf } from './ask.ts'
+import { brief, certificateAdvice, fieldsOf } from './ask.ts'
 import {
   type Check,
   type Context,
@@ -111,7 +111,8 @@ async function redis({ config }: Context): Promise<Finding> {
   const where = new URL(url).host
   const problem = await store.check().catch((error: GatewayError) => error)
   await store.close()
-  return problem ? failed(`${where}: ${problem.reason}`) : ok(`${where} takes a write`)
+  if (!problem) return ok(`${where} takes a write`)
+  return failed(`${where}: ${problem.reason}`, certificateAdvice(problem.reason ?? ''))
 }
 
 export const serviceChecks: readonly Check[] = [
