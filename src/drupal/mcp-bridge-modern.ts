@@ -20,7 +20,13 @@ import { sendJson, sendTranslated } from './mcp-translate.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
 import { isLost } from './mcp-session-told.ts'
 import type { ExpectedOf } from './mcp-shown.ts'
-import type { Holder, Sent, UpstreamSession, UpstreamSessions } from './mcp-upstream-session.ts'
+import {
+  cancellation,
+  type Holder,
+  type Sent,
+  type UpstreamSession,
+  type UpstreamSessions
+} from './mcp-upstream-session.ts'
 
 export interface ModernBridgeOptions {
   eras: Pick<Eras, 'judge' | 'doubt'>
@@ -135,7 +141,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
   ) {
     const id = `gateway-${count++}`
     const idText = JSON.stringify(id)
-    const cancel = () => void upstreamSessions.cancel(holder, caller, idText)
+    const cancel = () => void upstreamSessions.cancel(holder, caller, cancellation(idText))
     signal?.addEventListener('abort', cancel)
     const answer = await upstreamSessions
       .post(holder, caller, { body: write(idText), signal })

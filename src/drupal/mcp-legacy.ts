@@ -18,6 +18,7 @@ import { sendRead, sendWhole } from './mcp-send.ts'
 import type { Streams } from './streams.ts'
 import type { ExpectedOf } from './mcp-shown.ts'
 import {
+  cancellation,
   type Holder,
   openedSession,
   readSession,
@@ -157,7 +158,8 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     } catch (error) {
       over()
       if (isGatewayError(error) && error.code === 'GW_UPSTREAM_TIMEOUT') {
-        void upstreamSessions.cancel(holderOf(session), callerOf(request), message.idText)
+        const cancel = cancellation(message.idText)
+        void upstreamSessions.cancel(holderOf(session), callerOf(request), cancel)
       }
       if (error !== cancelled) throw error
       // There is no answer to what was cancelled.
@@ -177,17 +179,16 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     reply: FastifyReply,
     session: SessionState
   ): Promise<void> {
-    const { messages } = request.call
+    const { messages, bytes } = request.call
     const cancellations = messages.filter(isCancellation)
-    try {
-      const isUnheard =
-        cancellations.length === messages.length &&
-        !(await upstreamSessions.hearsCancellation(holderOf(session)))
-      if (isUnheard) void reply.code(202).send()
-      else await relay(request, reply, session)
-    } finally {
-      for (const { params } of cancellations) inFlight.cancel(session, params?.['requestId'])
-    }
+    const isNoMore = cancellations.length === messages.length
+    const passed = isNoMore
+      ? upstreamSessions.cancel(holderOf(session), callerOf(request), bytes)
+      : relay(request, reply, session)
+    // Not after it was passed: the upstream may take it only when the call is over.
+    for (const { params } of cancellations) inFlight.cancel(session, params?.['requestId'])
+    await passed
+    if (isNoMore) void reply.code(202).send()
   }
 
   function post(request: FastifyRequest, reply: FastifyReply): Promise<void> {

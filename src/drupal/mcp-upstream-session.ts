@@ -94,16 +94,19 @@ export interface Sent {
   isUrgent?: boolean
 }
 
+/** The `notifications/cancelled` for the request with this id. */
+export const cancellation = (idText: string) =>
+  `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":${idText}}}`
+
 export interface UpstreamSessions {
   /** POSTs in a session. The answer is judged by nobody yet, but a lost session was opened anew and a lock waited for. */
   post(holder: Holder, caller: Caller, sent: Sent): Promise<Answer>
   /**
-   * Whether the upstream understands `notifications/cancelled` (R49). Without a session the id could be of anybody's call, and
-   * where one call holds the session, the news would wait for that call's end.
+   * Tells an upstream that hears it that nobody waits for a call any more: `body` is the `notifications/cancelled` (R49). Without a
+   * session the id could be of anybody's call, and where one call holds the session, the news would wait for that call's end. Never
+   * rejects.
    */
-  hearsCancellation(holder: Holder): Promise<boolean>
-  /** Tells an upstream that hears it that nobody waits for this call any more. Never rejects. */
-  cancel(holder: Holder, caller: Caller, idText: string): Promise<void>
+  cancel(holder: Holder, caller: Caller, body: Buffer | string): Promise<void>
   /** Opens a session for a client that says `hello`, the params of `initialize` as JSON; also sends `initialized`. */
   open(hello: string, caller: Caller): Promise<{ session: UpstreamSession; result: Params }>
   /** Opens the holder's session anew, unless that has happened since `lost` was read. */
@@ -204,20 +207,16 @@ export function createUpstreamSessions(ask: Ask, bounds: ReadBounds): UpstreamSe
     return done
   }
 
-  async function hearsCancellation(holder: Holder): Promise<boolean> {
-    return !locks && (await holder.get()).id !== ''
-  }
-
   return {
     open,
     reopen,
-    hearsCancellation,
-    async cancel(holder, caller, idText) {
-      const body = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":${idText}}}`
+    async cancel(holder, caller, body) {
       try {
-        if (!(await hearsCancellation(holder))) return
-        const { stream } = await inTurn(await holder.get(), caller, { body })
-        stream?.destroy()
+        const session = await holder.get()
+        if (locks || session.id === '') return
+        const answer = await inTurn(session, caller, { body })
+        locks ||= isLocked(answer)
+        answer.stream?.destroy()
       } catch {
         // Whoever cannot be told works on for nobody.
       }

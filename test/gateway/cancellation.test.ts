@@ -117,6 +117,38 @@ t.test('R49 an upstream that locks is not told: the news would wait for the call
   t.strictSame(cancelsSeen(server), [])
 })
 
+t.test('R49 a call ends at once, also where its upstream takes the news after it only', async t => {
+  const locked = (response: ServerResponse) =>
+    void response.writeHead(503, { 'retry-after': '1' }).end('MCP session lock timeout')
+  const rows: [string, Record<string, string>, (response: ServerResponse) => void][] = [
+    ['a lock that nobody has met yet', {}, locked],
+    ['a lock that is waited for', {}, () => {}],
+    ['no place for more than the call', { DRUPAL_MAX_CONCURRENCY: '1' }, locked]
+  ]
+  for (const [name, env, hear] of rows) {
+    const server = await startLegacyServer(t)
+    const { answer: usual } = server
+    server.answer = (seen, response, ...rest) => {
+      if (seen.body.includes('notifications/cancelled')) hear(response)
+      else usual(seen, response, ...rest)
+    }
+    const gateway = await startBefore(t, server.endpoint, env)
+    const session = await gateway.initialize(gateway.token())
+    await gateway.post(rpc('tools/list'), session)
+    const holding = hold(server)
+    const answer = gateway.post(call(7), session)
+    const [[, response]] = (await holding) as [[Message, ServerResponse]]
+    const gone = closed(response)
+    const stop = new AbortController()
+    const cancelling = gateway.open(cancel(7), session, stop.signal)
+    await gone
+    t.strictSame([(await answer).status, (await answer).text], [202, ''], name)
+    if (hear === locked) t.equal((await cancelling).status, 202, `${name}: is not waited for`)
+    stop.abort()
+    await cancelling.catch(() => {})
+  }
+})
+
 t.test('R19 R49 an id beyond a double’s precision is not cancelled by its neighbour', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
