@@ -53,7 +53,8 @@ function originAllowed(origin: string, { origins, loopback }: Allowed): boolean 
 
 function answerPreflight(request: FastifyRequest, reply: FastifyReply): void {
   const asked = String(request.headers['access-control-request-headers'] ?? '')
-  const params = asked.match(/(?<=^|[,\s])mcp-param-[a-z0-9_-]{1,64}(?=$|[,\s])/gi) ?? []
+  const params =
+    asked.match(/(?<=^|[,\s])mcp-param-[!#$%&'*+.^_`|~a-z0-9-]{1,64}(?=$|[,\s])/gi) ?? []
   reply
     .header('access-control-allow-methods', 'GET, POST, DELETE, OPTIONS')
     .header('access-control-allow-headers', [ALLOW_HEADERS, ...params.slice(0, 32)].join(', '))

@@ -150,7 +150,7 @@ t.test('the challenge', async t => {
 })
 
 t.test('Host, Origin and CORS', async t => {
-  const { url, origin, token } = await startGateway(t, {
+  const { url, origin, token, initialize } = await startGateway(t, {
     env: {
       GATEWAY_PUBLIC_URL: 'https://mcp.example.org',
       ALLOWED_HOSTS: '127.0.0.1',
@@ -171,22 +171,30 @@ t.test('Host, Origin and CORS', async t => {
     const { status, headers } = await preflight(
       'https://app.example',
       '/mcp',
-      'authorization, mcp-param-city, Mcp-Param-Day, x-evil'
+      "authorization, mcp-param-city, Mcp-Param-Day,mcp-param-a.b!#$%&'*+^_`|~9, mcp-param-(a), x-evil"
     )
     t.equal(status, 204)
     t.equal(headers.get('access-control-allow-origin'), 'https://app.example')
     const allowed = headers.get('access-control-allow-headers')
+    const names = allowed?.split(/, */)
     for (const name of [
       'Authorization',
+      'Content-Type',
+      'Accept',
       'Mcp-Session-Id',
       'MCP-Protocol-Version',
       'Last-Event-ID',
+      'Mcp-Method',
+      'Mcp-Name',
       'mcp-param-city',
-      'Mcp-Param-Day'
+      'Mcp-Param-Day',
+      "mcp-param-a.b!#$%&'*+^_`|~9"
     ]) {
-      t.match(allowed, name)
+      t.ok(names?.includes(name), name)
     }
-    t.notMatch(allowed, 'x-evil')
+    for (const method of ['GET', 'POST', 'DELETE'])
+      t.match(headers.get('access-control-allow-methods'), method)
+    t.notMatch(allowed, /x-evil|\(a\)/)
   })
   t.test('R9 preflights of the public documents are open to every origin', async t => {
     const { status, headers } = await preflight(
@@ -196,15 +204,27 @@ t.test('Host, Origin and CORS', async t => {
     t.equal(status, 204)
     t.equal(headers.get('access-control-allow-origin'), '*')
   })
-  t.test('R9 what a browser must read is exposed, also on a refusal', async t => {
-    const { status, headers } = await fetch(url, {
-      method: 'POST',
-      headers: { origin: 'https://app.example' }
-    })
-    t.equal(status, 401)
-    t.equal(headers.get('access-control-allow-origin'), 'https://app.example')
-    t.match(headers.get('access-control-expose-headers'), /Mcp-Session-Id.*WWW-Authenticate/)
-    t.match(headers.get('vary'), 'Origin')
+  t.test('R9 what a browser must read is exposed, also on a refusal and on a stream', async t => {
+    const session = await initialize(token())
+    for (const [init, expected] of [
+      [{ method: 'POST' }, 401],
+      [{ headers: { ...session, accept: 'text/event-stream' } }, 200]
+    ] as [RequestInit, number][]) {
+      const sent = { origin: 'https://app.example', ...(init.headers as object) }
+      const { status, headers, body } = await fetch(url, { ...init, headers: sent })
+      await body?.cancel()
+      t.equal(status, expected)
+      t.equal(headers.get('access-control-allow-origin'), 'https://app.example')
+      const exposed = headers.get('access-control-expose-headers')?.split(/, */)
+      for (const name of [
+        'Mcp-Session-Id',
+        'WWW-Authenticate',
+        'MCP-Protocol-Version',
+        'Retry-After'
+      ])
+        t.ok(exposed?.includes(name), name)
+      t.match(headers.get('vary'), 'Origin')
+    }
   })
   for (const bad of [
     'https://evil.example',
