@@ -15,6 +15,10 @@ export function progressToken({ params }: RpcRequest, text: () => string): strin
   return path.reduce((object, name) => memberText(object, name) as string, text())
 }
 
+/** From the least to the most severe (RFC 5424). */
+const levels = ['debug', 'info', 'notice', 'warning', 'error', 'critical', 'alert', 'emergency']
+const severity = (level: unknown) => levels.indexOf(level as string)
+
 export interface NewsOptions {
   /** The request on whose stream it is said. */
   request: RpcRequest
@@ -26,21 +30,22 @@ export interface NewsOptions {
 
 /**
  * What a legacy upstream says on the stream of a request, as a modern client gets it; undefined: not at all. No requests, log lines
- * only where the request asked for them (R68), no news of lists, which have streams of their own (R71), and nobody else's progress:
- * some servers say all that is said in a session on whichever of its streams comes first (R50).
+ * only from the level on that the request asked for (R68), no news of lists, which have streams of their own (R71), and nobody
+ * else's progress: some servers say all that is said in a session on whichever of its streams comes first (R50).
  */
 export function toModernNews(
   news: Message,
   text: string,
-  { request, asked, progressToken: own }: NewsOptions
+  { request, asked: id, progressToken: own }: NewsOptions
 ): string | undefined {
   if (news.kind !== 'notification') return undefined
   if (news.method === 'notifications/message') {
-    const level = metaOf(request.params)['io.modelcontextprotocol/logLevel']
-    return level === undefined ? undefined : text
+    const asked = severity(metaOf(request.params)['io.modelcontextprotocol/logLevel'])
+    // The upstream has a level for the whole session, if any.
+    return asked >= 0 && severity(news.params?.['level']) >= asked ? text : undefined
   }
   if (news.method !== 'notifications/progress' || own === undefined) return undefined
-  if (news.params?.['progressToken'] !== asked) return undefined
+  if (news.params?.['progressToken'] !== id) return undefined
   return setMembers(text, {
     params: params => setMembers(params as string, { progressToken: own })
   })

@@ -190,7 +190,7 @@ function rpcError(id: unknown, error: unknown): object {
   return { jsonrpc: '2.0', id, error }
 }
 
-const news = { jsonrpc: '2.0', method: 'notifications/message', params: { data: 'news' } }
+const news = { jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info', data: 'news' } }
 /** Asks for them. */
 const echoed = {
   name: 'echo',

@@ -321,8 +321,14 @@ t.test('R50 R68 what of a legacy stream reaches a modern client', async t => {
   const progress = (token: string) => note('progress', `{"progressToken":${token},"progress":1.0}`)
   const quiet = '"x":1'
   const chatty = '"io.modelcontextprotocol/logLevel":"info"'
-  t.equal(shown(note('message'), quiet), undefined)
-  t.equal(shown(note('message'), chatty), note('message'))
+  const line = (level: string) => note('message', `{"level":${level},"data":1.0}`)
+  t.equal(shown(line('"alert"'), quiet), undefined)
+  for (const level of ['"info"', '"notice"', '"emergency"'])
+    t.equal(shown(line(level), chatty), line(level))
+  for (const level of ['"debug"', '"INFO"', '7', 'null'])
+    t.equal(shown(line(level), chatty), undefined, `${level} is less than was asked for`)
+  const unknown = '"io.modelcontextprotocol/logLevel":"all"'
+  t.equal(shown(line('"alert"'), unknown), undefined, 'no level')
   t.equal(shown(note('tools/list_changed'), chatty), undefined)
   const question = '{"jsonrpc":"2.0","id":1,"method":"ping"}'
   t.equal(shown(question, chatty), undefined, 'no server→client requests')
