@@ -67,7 +67,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
   }
   const legacy = createLegacyRelay({ ...parts, sessions })
   const modern = createModernRelay({ ...parts, replayEdit })
-  const modernBridge = createModernBridge({ ...parts, listTtlMs: ttlSeconds * 1000 })
+  const modernBridge = createModernBridge({ ...parts, listTtlMs: Math.round(ttlSeconds * 1000) })
   const legacyBridge = createLegacyBridge({ ...parts, sessions })
 
   /** The gateway's own question, for policy, in whichever era the upstream speaks. */

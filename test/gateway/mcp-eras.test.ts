@@ -364,7 +364,7 @@ t.test('modern on legacy (§A14)', async t => {
   })
   const gateway = await startBefore(t, server.endpoint, {
     STREAM_WATCH: '0.05',
-    CATALOGUE_TTL: '0'
+    CATALOGUE_TTL: '0.0011'
   })
   const authorization = gateway.authorization()
   await t.test('R62 R64 R65 discover', async t => {
@@ -386,6 +386,7 @@ t.test('modern on legacy (§A14)', async t => {
     const { json: body } = await ask(gateway, authorization, 'tools/list')
     t.equal(body.result.resultType, 'complete')
     t.equal(body.result.cacheScope, 'private')
+    t.equal(body.result.ttlMs, 1, 'whole milliseconds')
     t.notMatch(JSON.stringify(body), /x-mcp-header/)
     const { params } = server.messages.findLast(({ method }) => method === 'tools/list') as Message
     t.notOk(params._meta, 'the envelope stays here')
