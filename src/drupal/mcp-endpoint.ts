@@ -3,7 +3,7 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { Principal } from '../auth/principal.ts'
 import type { Config } from '../config/schema.ts'
-import { gatewayError } from '../errors.ts'
+import { gatewayError, isGatewayError } from '../errors.ts'
 import type { Params, RpcRequest } from '../mcp/call.ts'
 import type { Sessions } from '../mcp/session.ts'
 import type { ToolPolicy } from '../policy/tools.ts'
@@ -34,6 +34,17 @@ export interface McpOptions {
   learned?: (catalogue: Catalogue) => void
   events?: StreamEvents
   refuses?: Refuses
+}
+
+function isDiscover({ call: { messages } }: FastifyRequest): boolean {
+  const [message] = messages
+  return message?.kind === 'request' && message.method === 'server/discover'
+}
+
+/** Clients take a server that answers 429 to discover for one of the legacy era, and stay there (R-A12). */
+function notOfAnEra(error: unknown): unknown {
+  const isLimited = isGatewayError(error) && error.code === 'GW_UPSTREAM_RATE_LIMITED'
+  return isLimited ? Object.assign(error, { statusCode: 503 }) : error
 }
 
 /** The upstream for a Drupal that speaks MCP Streamable HTTP. */
@@ -134,7 +145,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
       } catch (error) {
         // A modern client that went away has cancelled (R69): nobody is there to be told.
         if (request.call.era === 'modern' && reply.raw.destroyed) return reply.code(499).send()
-        throw error
+        throw isDiscover(request) ? notOfAnEra(error) : error
       }
     })
     app.delete('/', async function end(request, reply) {

@@ -647,6 +647,18 @@ t.test(
   }
 )
 
+t.test('R-A12 flood control of the site makes no legacy server of the gateway', async t => {
+  for (const start of [legacyUpstream, modernUpstream]) {
+    const upstream = await start(t)
+    const gateway = await startBefore(t, upstream.endpoint)
+    upstream.site.answer = (_seen, response) => html(response, 429, { 'retry-after': '7' })
+    const refused = await (await clientOf('modern', gateway))('server/discover')
+    t.equal(refused.status, 503)
+    t.equal(refused.headers.get('retry-after'), '7')
+    t.match(refused.json, { id: 'mine', error: { data: { retryAfterSeconds: 7 } } })
+  }
+})
+
 t.test('policy.missingScope: hide, in both eras', async t => {
   for (const [era, other, start] of combinations) {
     const upstream = await start(t)
