@@ -81,7 +81,7 @@ export function createReplayEdit(
   }
 }
 
-/** The answer to tools/list without the tools whose scope the caller lacks; the same text where none is hidden. */
+/** The answer to tools/list without the tools whose scope the caller lacks, and for the caller alone; the same text where it is both. */
 function withoutHidden(
   answer: string,
   principal: Principal | undefined,
@@ -97,12 +97,14 @@ function withoutHidden(
   // As they were written: one that is nested without end could not be written anew.
   const texts = elementTexts(memberText(result, 'tools') as string)
   const shown = texts.filter((_text, index) => isShown(tools[index] as Params | null))
-  if (shown.length === tools.length) return answer
+  const isWhole = shown.length === tools.length
+  // R64, R65: also where nothing of it is hidden, for on another page, and from another caller, something is.
+  const isShared = cacheScope !== undefined && cacheScope !== 'private'
+  if (isWhole && !isShared) return answer
   return setMembers(answer, {
     result: setMembers(result, {
-      tools: `[${shown.join(',')}]`,
-      // R65: such a list is this caller's own, whatever the upstream said of the whole one.
-      ...(cacheScope !== undefined && { cacheScope: '"private"' })
+      ...(!isWhole && { tools: `[${shown.join(',')}]` }),
+      ...(isShared && { cacheScope: '"private"' })
     })
   })
 }

@@ -190,7 +190,11 @@ function rpcError(id: unknown, error: unknown): object {
   return { jsonrpc: '2.0', id, error }
 }
 
-const news = { jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info', data: 'news' } }
+const news = {
+  jsonrpc: '2.0',
+  method: 'notifications/message',
+  params: { level: 'info', data: 'news' }
+}
 /** Asks for them. */
 const echoed = {
   name: 'echo',
@@ -677,6 +681,13 @@ t.test('policy.missingScope: hide, in both eras', async t => {
     if (era === 'modern') t.equal(list.json.result.cacheScope, 'private', `${what}: R65`)
     const hidden = await send('tools/call', { name: 'write', arguments: {} })
     t.match(hidden.json, { id: 'mine', error: { code: -32602, message: /Unknown tool/ } }, what)
+    if (era === 'modern') {
+      upstream.tools.pop()
+      const whole = await send('tools/list')
+      t.equal(whole.json.result.tools.length, 1)
+      t.equal(whole.json.result.cacheScope, 'private', `${what}: R64 R65 a page that is whole`)
+      upstream.tools.push({ name: 'write', inputSchema: { type: 'object' }, annotations: { auth } })
+    }
     const open = await startBefore(t, upstream.endpoint)
     const all = await (await clientOf(era, open))('tools/list')
     t.equal(all.json.result.tools.length, 2, `${what}: step-up shows it`)
