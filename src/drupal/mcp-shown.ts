@@ -1,10 +1,11 @@
-// What may this caller see of the upstream's answers? The requests that wait, and of a list of tools only those that the policy
-// shows. It refuses to know how an answer comes.
+// What may this caller see of the upstream's answers? The requests that wait, of a list of tools only those that the policy shows,
+// and of what the upstream says of itself only what holds here. It refuses to know how an answer comes.
 import type { FastifyRequest } from 'fastify'
 import type { Principal } from '../auth/principal.ts'
 import type { Config } from '../config/schema.ts'
 import { isObject, type Params, parseJson, type RpcRequest } from '../mcp/call.ts'
 import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
+import { isSupportedLegacy, isSupportedModern } from '../mcp/version.ts'
 import { isListed } from '../policy/authorize.ts'
 import { readAuthAnnotation, type ToolPolicy } from '../policy/tools.ts'
 import type { Expected } from './mcp-answer.ts'
@@ -19,14 +20,26 @@ export function createExpectedOf(config: Config, toolPolicy: ToolPolicy): Expect
     if (hides && request.method === 'tools/list') {
       return (answer: string) => withoutHidden(answer, principal, toolPolicy)
     }
-    return principal === undefined && request.method === 'server/discover' ? withoutNews : undefined
+    if (request.method !== 'server/discover') return undefined
+    return (answer: string) =>
+      withServedVersions(principal === undefined ? withoutNews(answer) : answer)
   }
   return ({ call, principal }, requests) => ({
     requests: requests ?? call.messages.filter(message => message.kind === 'request'),
     batch: requests === undefined && call.batch,
     scopes: principal?.scopes,
-    ...((hides || principal === undefined) && { edit: editFor(principal) })
+    edit: editFor(principal)
   })
+}
+
+/** R62: what is refused here is not offered, however new the upstream is. */
+function withServedVersions(answer: string): string {
+  const result = memberText(answer, 'result') as string
+  const { supportedVersions } = (JSON.parse(result) as Params | null) ?? {}
+  const isServed = (version: unknown) => isSupportedModern(version) || isSupportedLegacy(version)
+  if (!Array.isArray(supportedVersions) || supportedVersions.every(isServed)) return answer
+  const served = JSON.stringify(supportedVersions.filter(isServed))
+  return setMembers(answer, { result: setMembers(result, { supportedVersions: served }) })
 }
 
 /** Who is not signed in may not listen: clients that are promised news ask for them at once, and would be sent to sign in (R62). */

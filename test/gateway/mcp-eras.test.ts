@@ -612,6 +612,23 @@ t.test('modern on legacy (§A14)', async t => {
   )
 })
 
+t.test('R62 a version that only the upstream serves is not offered', async t => {
+  const site = await startSite(t)
+  const gateway = await startBefore(t, `${site.url}/mcp`)
+  const list = '["2027-03-01", "2026-07-28","2025-11-25","2024-11-05"]'
+  site.answer = ({ body }, response) => {
+    const { id } = JSON.parse(body) as Message
+    const result = `{"supportedVersions":${list},"n":1.0}`
+    json(response, `{"jsonrpc":"2.0","id":${JSON.stringify(id)}, "result":${result}}`)
+  }
+  const authorization = gateway.authorization()
+  for (const what of ['while nobody knows its era', 'from then on']) {
+    const { text } = await ask(gateway, authorization, 'server/discover', {}, 'd')
+    const result = '{"supportedVersions":["2026-07-28","2025-11-25"],"n":1.0}'
+    t.equal(text, `{"jsonrpc":"2.0","id":"d","result":${result}}`, what)
+  }
+})
+
 t.test('R62 modern on legacy: discover says what the upstream offers by now', async t => {
   const { now } = performance
   let stepMs = 0
