@@ -154,7 +154,7 @@ for (const kind of ['file', 'memory'] as const) {
     await vault.set(one)
     await vault.set(other)
     t.strictSame(await vault.get(one), one)
-    t.strictSame(await vault.list(), [other, one], 'newest first')
+    t.strictSame(await vault.list(), [other, one], 'R105 one for each issuer, newest first')
     t.strictSame(await credentialFor(vault, 'https://mcp.example.org/mcp'), other)
     t.equal(await credentialFor(vault, 'https://mcp.example.org/mcpx'), undefined)
     t.equal(await vault.delete(other), true)

@@ -568,7 +568,7 @@ t.test('the code flow', async t => {
       message: /in time.*--device/
     })
   })
-  t.test('a mixed-up answer is not used (RFC 9207)', async t => {
+  t.test('R104 a mixed-up answer is not used (RFC 9207)', async t => {
     const naming = {
       ...server,
       authorization_response_iss_parameter_supported: true

@@ -356,7 +356,12 @@ t.test('modern on legacy (§A14)', async t => {
   server.initializeResult = {
     ...server.initializeResult,
     instructions: 'Old but good.',
-    capabilities: { tools: { listChanged: true }, resources: { subscribe: true }, logging: {} }
+    capabilities: {
+      tools: { listChanged: true },
+      resources: { subscribe: true },
+      logging: {},
+      tasks: { list: {}, requests: { tools: { call: {} } } }
+    }
   }
   server.tools.push({
     name: 'noted',
@@ -379,7 +384,8 @@ t.test('modern on legacy (§A14)', async t => {
         _meta: { 'io.modelcontextprotocol/serverInfo': { name: 'legacy' } }
       }
     })
-    t.strictSame(body.result.capabilities, { tools: { listChanged: true }, resources: {} })
+    const offered = { tools: { listChanged: true }, resources: {} }
+    t.strictSame(body.result.capabilities, offered, 'R53 tasks neither')
     t.type(body.result.ttlMs, 'number')
   })
   t.test('R60 R63 R64 lists; nobody is asked for headers that nobody checks', async t => {

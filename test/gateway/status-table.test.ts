@@ -235,18 +235,14 @@ for (const [name, start] of Object.entries(upstreams)) {
     const authorization = `Bearer ${gateway.token()}`
     for (const row of modernRows) await check(t, gateway, row)
     for (const row of legacyRows) await check(t, gateway, row)
+    for (const version of ['2025-06-18', '2025-11-25']) {
+      const row = { name: `R13 a batch of ${version}`, status: 400, code: -32600 }
+      const headers = await gateway.initialize(gateway.token(), version)
+      await check(t, gateway, { ...row, body: [rpc('ping'), rpc('ping', {}, 2)] }, headers)
+    }
     const session = await gateway.initialize(gateway.token())
-    await check(
-      t,
-      gateway,
-      {
-        name: 'R13 a batch after 2025-03-26',
-        body: [rpc('ping'), rpc('ping', {}, 2)],
-        status: 400,
-        code: -32600
-      },
-      session
-    )
+    const unready = await gateway.post(rpc('tools/list'), session)
+    t.equal(unready.status, 200, 'R30 nobody waits for notifications/initialized')
     const unsupported = await gateway.post(rpc('ping'), {
       ...session,
       'mcp-protocol-version': '2024-01-01'
@@ -265,6 +261,8 @@ for (const [name, start] of Object.entries(upstreams)) {
         t.equal(modernVerb.status, 405, `R2 ${method} of a modern client`)
         t.equal(modernVerb.headers.get('allow'), 'POST')
       }
+      const head = await get('HEAD', { ...session, accept: 'text/event-stream' })
+      t.equal(head.status, 405, 'R8 HEAD opens no stream')
       const blind = await get('GET', { ...session, accept: 'application/json' })
       t.equal(blind.status, 406, 'R39 GET that takes no events')
       for (const method of ['PUT', 'PATCH']) {
@@ -335,4 +333,10 @@ t.test('R70 input_required and requestState pass byte for byte, both ways', asyn
   )
   t.equal((await gateway.post(retry, sent)).status, 200)
   t.equal(site.seen.at(-1)?.body, retry)
+  const asks = site.seen.length
+  t.equal((await gateway.post(retry, headers)).status, 401, 'R96 a state is no token')
+  t.equal(site.seen.length, asks)
+  const other = gateway.authorization({ uid: 3 })
+  await gateway.post(retry, { ...headers, authorization: other })
+  t.equal(site.seen.at(-1)?.headers.authorization, other, 'R96 the upstream sees who brings it')
 })
