@@ -108,8 +108,7 @@ function examine(value: unknown, text: string, expected: Expected): Found {
     return foreign('an error that is none')
   }
   const isLost = hasNoId(value) && error !== undefined
-  // Some servers write a number's id as a string: the client gets what it wrote itself.
-  const found = isLost ? requests[0] : requests.find(each => isSameId(id, each.id))
+  const found = isLost ? requests[0] : ownerOf(id, text, requests)
   if (found !== undefined && isDenial(error)) {
     throw denied({ scopes }, `Drupal: ${String((error as Params)['data'])}`.slice(0, 300))
   }
@@ -119,6 +118,19 @@ function examine(value: unknown, text: string, expected: Expected): Found {
   const own = named(text, request)
   const shown = result === undefined ? withoutInside(own) : (edit?.(request)?.(own) ?? own)
   return { kind: 'answer', request, ...(shown !== text && { text: shown }) }
+}
+
+/** Whose answer a message with this id is. `1` and `"1"` are two ids, unless the server wrote the one for the other. */
+export function ownerOf(
+  id: unknown,
+  text: string,
+  requests: readonly RpcRequest[]
+): RpcRequest | undefined {
+  const written = memberText(text, 'id')
+  return (
+    requests.find(({ idText }) => idText === written) ??
+    requests.find(each => isSameId(id, each.id))
+  )
 }
 
 const named = (text: string, { idText }: RpcRequest) =>

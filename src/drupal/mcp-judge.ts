@@ -1,13 +1,12 @@
 // Which events of a stream may reach those who asked, and who of them is still without an answer? It refuses to know bytes on a
 // connection and how a stream ends.
 import { isGatewayError } from '../errors.ts'
-import { parseJson, type RpcRequest } from '../mcp/call.ts'
+import { isObject, parseJson, type RpcRequest } from '../mcp/call.ts'
 import { elementTexts } from '../mcp/json-members.ts'
 import { errorFor } from '../mcp/rpc-error.ts'
 import { bytesOf } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
-import { type Expected, findRequest } from './mcp-answer.ts'
-import { isSameId } from './mcp-read.ts'
+import { type Expected, findRequest, ownerOf } from './mcp-answer.ts'
 import type { Edit } from './mcp-shown.ts'
 
 export interface Judge {
@@ -55,16 +54,19 @@ export function createJudge(expected: Expected, dropped: (reason: string) => voi
   function shownOfBatch(data: Buffer): Buffer | string | undefined {
     const text = data.toString()
     const value = parseJson(text)
-    if (!Array.isArray(value)) return shown(data, ownerOf(value))
-    const messages = elementTexts(text).map(message => Buffer.from(message))
-    const all = messages.map((message, index) => shown(message, ownerOf(value[index])))
+    if (!Array.isArray(value)) return shown(data, ownOf(value, text))
+    const texts = elementTexts(text)
+    const messages = texts.map(each => Buffer.from(each))
+    const all = messages.map((message, index) =>
+      shown(message, ownOf(value[index], texts[index] as string))
+    )
     if (all.every((each, index) => each === messages[index])) return data
     const passing = all.filter(each => each !== undefined)
     return passing.length === 0 ? undefined : `[${passing.join(',')}]`
   }
 
-  const ownerOf = (message: unknown) =>
-    waiting.find(({ id }) => isSameId((message as { id?: unknown } | null | undefined)?.id, id))
+  const ownOf = (message: unknown, text: string) =>
+    isObject(message) ? ownerOf(message['id'], text, waiting) : undefined
 
   return {
     pass(event) {

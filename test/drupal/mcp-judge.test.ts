@@ -58,6 +58,23 @@ t.test('R19 an answer passes to who waits for it, once, and no other does', asyn
   t.strictSame(reasons, [foreign, foreign])
 })
 
+t.test('R18 R19 ids that only differ in how they are written are told apart', async t => {
+  const ids = ['1', '"1"', '9007199254740993', '9007199254740992']
+  const requests = ids.map(idText => ({ ...request(JSON.parse(idText) as number), idText }))
+  const answers = ids.map(id => `{"jsonrpc":"2.0","id":${id},"result":{"of":${id}}}`)
+  const lastFirst = answers.toReversed()
+  t.equal(
+    checkWhole(Buffer.from(`[${lastFirst.join(',')}]`), asked(requests)),
+    `[${answers.join(',')}]`
+  )
+  const { pass, lost } = judgeOf(asked(requests))
+  for (const answer of lastFirst) t.equal(pass(`data: ${answer}\n\n`), `data: ${answer}\n\n`)
+  t.strictSame(lost(), [])
+  const refused = judgeOf(asked([one, request('1')]))
+  t.match(refused.pass(event({ ...denial, id: '1' })), /"id":"1","error"/)
+  t.strictSame(refused.lost(), [1])
+})
+
 t.test('comments and news pass as they come, and answer nothing', async t => {
   const { pass, lost } = judgeOf(asked([one]))
   for (const text of [
