@@ -42,6 +42,8 @@ export class WholeResponse extends ServerResponse implements Sender {
   #bodyBytes = 0
   #body: Buffer | string | undefined
   #isSent = false
+  /** "100 Continue" is due when its turn comes. */
+  #owesContinue = false
 
   /** As Node makes its own; the options are not in its types. */
   constructor(request: IncomingMessage, options?: object) {
@@ -132,9 +134,16 @@ export class WholeResponse extends ServerResponse implements Sender {
     if (!isHeld && share.isHeld) this.once('close', this.#leave)
   }
 
+  /** Said before its turn on a pipelined connection, it would leave behind the head of an answer in bytes: as the body's beginning. */
+  override writeContinue(callback?: () => void): void {
+    if (this.socket === null) this.#owesContinue = true
+    else super.writeContinue(callback)
+  }
+
   /** Node gives an answer its connection, and what was said meanwhile leaves on it. */
   override assignSocket(socket: Socket): void {
     super.assignSocket(socket)
+    if (this.#owesContinue && !this.headersSent) super.writeContinue()
     this.#doNotWaitForever(socket)
   }
 

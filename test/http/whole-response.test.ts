@@ -136,6 +136,40 @@ t.test(
   }
 )
 
+t.test('what is to be sent on stands before the head of its answer, never behind it', async t => {
+  let answerFirst = () => {}
+  const server = await listen(t, WholeResponse as typeof ServerResponse, (req, res) => {
+    const answer = () => res.writeHead(200, lengthOf(ascii)).end(Buffer.from(ascii))
+    if (req.url === '/first') answerFirst = answer
+    else {
+      if (req.url === '/waits') answerFirst()
+      req.on('end', () => {
+        answer()
+        if (req.url === '/ready') answerFirst()
+      })
+    }
+    req.resume()
+  })
+  const head = (path: string, more = '') =>
+    `POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n${more}\r\n`
+  const expects = `Expect: 100-continue\r\n${last}`
+  const answered = await ask(server, `${head('/first')}hi${head('/ready', expects)}hi`)
+  const [, ...bodies] = answered.split(/HTTP\/1\.1 200 OK\r\n(?:[^\r]+\r\n)+\r\n/)
+  t.strictSame(bodies, [ascii, ascii], 'nobody waits for it any more')
+
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1')
+  socket.write(`${head('/first')}hi${head('/waits', expects)}`)
+  let text = ''
+  for await (const piece of socket) {
+    text += String(piece)
+    if (String(piece).includes('100 Continue')) socket.write('hi')
+  }
+  t.match(
+    text,
+    /\}\}HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK\r\n(?:[^\r]+\r\n)+\r\n\{.*\}\}$/s
+  )
+})
+
 t.test('a client that goes before the turn ends: the answer is never finished', async t => {
   let finished: boolean | undefined
   let close: () => void
