@@ -7,11 +7,8 @@ import { type CallerMemory, createCallerMemory } from './caller-memory.ts'
 import { createDistinctLists } from './distinct-lists.ts'
 import { upstreamHeaders } from './headers.ts'
 import type { DrupalPool } from './pool.ts'
-import { readTool } from './tool-listing.ts'
+import { maxPages, maxTools, readTool } from './tool-listing.ts'
 import type { Catalogue, CatalogueTool } from './upstream.ts'
-
-const MAX_PAGES = 100
-const MAX_TOOLS = 5000
 
 export interface CatalogueOptions {
   pool: DrupalPool
@@ -69,7 +66,7 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
       }
       for (const listed of tools) {
         const tool = readTool(listed)
-        if (tool === undefined || byName.has(tool.name) || byName.size >= MAX_TOOLS) skipped++
+        if (tool === undefined || byName.has(tool.name) || byName.size >= maxTools) skipped++
         else byName.set(tool.name, tool)
       }
       // One that came before would go round for ever.
@@ -80,8 +77,8 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
       // All pages together may be as large as one answer may.
     } while (
       cursor !== undefined &&
-      pages < MAX_PAGES &&
-      byName.size < MAX_TOOLS &&
+      pages < maxPages &&
+      byName.size < maxTools &&
       read < config.drupal.maxResponseBytes
     )
     if (skipped > 0 || cursor !== undefined) {

@@ -6,11 +6,8 @@ import type { Message, Params, RpcRequest } from '../mcp/call.ts'
 import { type MirroredParam, mirroredParams } from '../mcp/mirrored-headers.ts'
 import { type CallerMemory, createCallerMemory } from './caller-memory.ts'
 import { createDistinctLists } from './distinct-lists.ts'
-import { readTool } from './tool-listing.ts'
+import { maxPages, maxTools, readTool } from './tool-listing.ts'
 import type { Catalogue, CatalogueTool } from './upstream.ts'
-
-const MAX_PAGES = 100
-const MAX_TOOLS = 5000
 
 /** A catalogue that also knows which arguments a tool wants mirrored in headers (R60). */
 export interface McpCatalogue extends Catalogue {
@@ -39,7 +36,7 @@ export const isToolList = (message: Message | undefined): message is RpcRequest 
 function read(tools: readonly unknown[]): McpCatalogue {
   const byName = new Map<string, CatalogueTool>()
   const mirrored = new Map<string, readonly MirroredParam[]>()
-  for (const listed of tools.slice(0, MAX_TOOLS)) {
+  for (const listed of tools.slice(0, maxTools)) {
     const tool = readTool(listed)
     if (tool === undefined || byName.has(tool.name)) continue
     byName.set(tool.name, tool)
@@ -78,7 +75,7 @@ export function createMcpCatalogues(options: {
     const all: unknown[] = []
     let cursor: string | undefined
     const seen = new Set<string>()
-    for (let pages = 0; pages < MAX_PAGES && all.length < MAX_TOOLS; pages++) {
+    for (let pages = 0; pages < maxPages && all.length < maxTools; pages++) {
       const result = await list(principal, token, cursor).catch((error: unknown) => {
         if (isGatewayError(error) && withoutList.has(error.code)) return undefined
         throw error

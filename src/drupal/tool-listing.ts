@@ -4,6 +4,10 @@ import { isObject } from '../mcp/call.ts'
 import { readAuthAnnotation } from '../policy/tools.ts'
 import type { CatalogueTool } from './upstream.ts'
 
+/** So much of a list is read: a site may go on for ever. */
+export const maxPages = 100
+export const maxTools = 5000
+
 type Json = Record<string, unknown>
 
 /** Nested deeper than this, a schema is cut off: it says "anything" there. What goes on without end, nobody could write anew. */
