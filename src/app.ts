@@ -14,6 +14,7 @@ import { createPublishedScopes } from './drupal/published-scopes.ts'
 import type { Catalogue } from './drupal/upstream.ts'
 import { buildAdmin } from './http/admin.ts'
 import { admit } from './http/admit.ts'
+import { after } from './http/after.ts'
 import { authenticate } from './http/authenticate.ts'
 import { errors } from './http/errors.ts'
 import { createHealth } from './http/health.ts'
@@ -209,14 +210,12 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
 
   /** The rule of a tool for this caller: its annotation in the caller's own catalogue, under the operator's overrides. */
   function ruleOf(tool: string, principal: Principal | undefined, token: string | undefined) {
-    const mine = upstream.catalogue(principal, token)
-    return mine instanceof Promise ? mine.then(rule) : rule(mine)
-    function rule({ byName }: Catalogue): ToolRule | undefined {
+    return after(upstream.catalogue(principal, token), ({ byName }): ToolRule | undefined => {
       const listed = byName.get(tool)
       const hides = principal && config.policy.missingScope === 'hide' && byName.size > 0
       if (listed === undefined && (hides || upstream.allowsUnlisted !== true)) return undefined
       return toolPolicy.rule(tool, listed?.auth)
-    }
+    })
   }
 
   /** Who only introspects may do so without keys, where the server is shown the whole token. */

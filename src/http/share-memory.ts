@@ -12,12 +12,12 @@ interface Options {
   metrics: Metrics
 }
 
-const plugin: FastifyPluginCallback<Options> = function share(app, options, done) {
+const plugin: FastifyPluginCallback<Options> = function shareMemory(app, options, done) {
   const { config, metrics } = options
   const buffers = new Buffers(config.server.maxBufferedBytes, metrics.givenUp)
   metrics.buffered(() => buffers.bytes)
   // preParsing: it is known who calls, and the body is still unread.
-  app.addHook('preParsing', function share(request, reply, payload, next) {
+  app.addHook('preParsing', function shareMemory(request, reply, payload, next) {
     const { raw } = reply
     if (raw instanceof WholeResponse)
       raw.share = buffers.shareOf(request.principal?.key ?? request.ip)
