@@ -15,16 +15,11 @@ import { rpcErrorBody, rpcResult } from '../mcp/rpc-error.ts'
 import { challengeResult } from '../mcp/tool-challenge.ts'
 import { isFailedAttempt } from './limits.ts'
 
-/** Fastify's own refusals, in our words. */
+/** Fastify's own refusals, in our words. None is about a body: it reads none (request.ts, admit.ts). */
 const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'GW_UNSUPPORTED_MEDIA_TYPE',
-  FST_ERR_CTP_INVALID_TYPE: 'GW_UNSUPPORTED_MEDIA_TYPE',
-  FST_ERR_CTP_BODY_TOO_LARGE: 'GW_BODY_TOO_LARGE',
-  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'GW_BAD_REQUEST',
-  FST_ERR_CTP_EMPTY_JSON_BODY: 'GW_PARSE_ERROR',
   FST_ERR_BAD_URL: 'GW_BAD_REQUEST',
-  FST_ERR_MAX_PARAM_LENGTH: 'GW_NOT_FOUND',
-  FST_ERR_NOT_FOUND: 'GW_NOT_FOUND'
+  FST_ERR_MAX_PARAM_LENGTH: 'GW_NOT_FOUND'
 }
 
 /** Any thrown value as an error of the table; the original stays behind as the cause, for the log. Pure. */

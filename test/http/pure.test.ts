@@ -61,7 +61,7 @@ t.test('any thrown value becomes an error of the table', async t => {
   const own = gatewayError('GW_OVERLOADED')
   t.equal(toGatewayError(own), own)
   const rows: [unknown, string, number][] = [
-    [{ code: 'FST_ERR_CTP_BODY_TOO_LARGE', statusCode: 413 }, 'GW_BODY_TOO_LARGE', 413],
+    [{ code: 'FST_ERR_MAX_PARAM_LENGTH', statusCode: 414 }, 'GW_NOT_FOUND', 404],
     [{ code: 'FST_ERR_CTP_INVALID_MEDIA_TYPE', statusCode: 415 }, 'GW_UNSUPPORTED_MEDIA_TYPE', 415],
     [{ code: 'FST_ERR_SOMETHING_NEW', statusCode: 422 }, 'GW_BAD_REQUEST', 422],
     [new TypeError('undefined is not a function'), 'GW_INTERNAL', 500],
