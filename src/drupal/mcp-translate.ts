@@ -3,7 +3,7 @@
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { gatewayError } from '../errors.ts'
-import type { Answer as RpcAnswer } from '../mcp/bridge.ts'
+import type { RpcAnswer } from '../mcp/bridge.ts'
 import type { Message, RpcRequest } from '../mcp/call.ts'
 import { readMessage } from '../mcp/message.ts'
 import { readEvents, writeEvent } from '../mcp/sse-events.ts'

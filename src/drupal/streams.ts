@@ -20,7 +20,7 @@ export interface StreamOptions {
   /** What becomes of the upstream's stream when the client goes: a legacy call is finished (R45), the rest is ended (R69). */
   whenGone: 'finish' | 'abort'
   /** A place from `reserve`, given back when the stream is over: for streams that are no answer to a call. */
-  place?: Place | undefined
+  place?: StreamPlace | undefined
   /** The last event when the gateway ends the stream. */
   farewell?: string
   /** Seconds since epoch, after which nobody may listen any more: the token's end. */
@@ -33,11 +33,11 @@ export interface StreamOptions {
   origin?: Readable
 }
 
-export type Place = () => void
+export type StreamPlace = () => void
 
 export interface Streams {
   /** A place for one stream more, or 429 (R71). Give it to `relay`, or back. */
-  reserve(principalKey: string | undefined): Place
+  reserve(principalKey: string | undefined): StreamPlace
   /** Answers with the events of `source`; further headers of the reply may be set before. */
   relay(
     request: FastifyRequest,

@@ -10,7 +10,7 @@ import { gatewayInfo, type ServerDescription } from './server-info.ts'
 import { MODERN_VERSIONS } from './version.ts'
 
 /** A JSON-RPC answer and the HTTP status that goes with it. */
-export interface Answer {
+export interface RpcAnswer {
   status: number
   body: string
 }
@@ -89,7 +89,7 @@ interface AnswerIds {
  * Legacy answer → modern client: what every modern result must have (R62–R64), error codes that it may see (R74, R75). Throws
  * GW_UPSTREAM_INVALID for text that is no answer.
  */
-export function toModernAnswer(answer: string, options: ModernAnswerOptions): Answer {
+export function toModernAnswer(answer: string, options: ModernAnswerOptions): RpcAnswer {
   const { method, info, ttlMs, ids } = options
   const usual = ids && cutResult(answer, ids.asked)
   const { result, error }: ReturnType<typeof parseAnswer> = usual ?? parseAnswer(answer)
@@ -162,7 +162,7 @@ function cutResult(answer: string, id: string): { text: string; result: Params }
   return undefined
 }
 
-function toModernError(answer: string, named: { id: string } | undefined, code: number): Answer {
+function toModernError(answer: string, named: { id: string } | undefined, code: number): RpcAnswer {
   // Codes that the modern era keeps for itself: from a legacy server they mean something else, or nothing (R74).
   const isReserved = code <= -32020 && code >= -32099
   const renamed = code === -32002 ? '-32602' : isReserved ? '-32603' : undefined
@@ -205,7 +205,7 @@ export function toModernRequest(
  * Modern answer → legacy client. Legacy clients ignore the members they do not know, so results go as they are; a 404 would tell them
  * that the session is gone, so errors are 200 (R61). Throws GW_UPSTREAM_INVALID for text that is no answer.
  */
-export function toLegacyAnswer(answer: string, request: RpcRequest): Answer {
+export function toLegacyAnswer(answer: string, request: RpcRequest): RpcAnswer {
   const { result, error } = parseAnswer(answer)
   const asksBack = result?.['resultType'] === 'input_required'
   const code = error?.code ?? 0
