@@ -25,6 +25,7 @@ const refuse = (reason: RefusalReason, detail: string): ClaimsVerdict => ({
   detail
 })
 
+/** Whether a text is a URL of any scheme with an authority (RFC 3986 §3.2), as a resource is named. */
 export const isUrl = (text: string) => /^[a-z][a-z0-9+.-]*:\/\//i.test(text)
 const optionalText = (value: unknown) =>
   value === undefined || (typeof value === 'string' && value !== '')

@@ -235,6 +235,7 @@ export function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, ' ').slice(0, 600)
 }
 
+/** What a person can do about an OAuth error code, to stand behind a sentence; empty where only the server knows. */
 export function advice(code: string): string {
   switch (code) {
     case 'invalid_client':

@@ -25,6 +25,7 @@ export function createCallerMemory<T extends object>(options: {
   now: () => number
   /** How much a value takes, by whatever measure its bound has; callers may share one. */
   sizeOf: (value: T) => number
+  /** Of all values together; beyond it the least recently used callers are forgotten. Default: MAX_LISTED. */
   maxSize?: number
 }): CallerMemory<T> {
   const { ask, now, sizeOf, maxSize = MAX_LISTED } = options

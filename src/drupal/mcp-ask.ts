@@ -85,6 +85,7 @@ const ofSite: ReadonlySet<string> = new Set<ErrorCode>([
 /** Whether the site failed, and would have failed anybody, whatever token came. */
 export const isOfSite = (error: unknown) => isGatewayError(error) && ofSite.has(error.code)
 
+/** Asks at drupal.mcpPath, within the bounds of the configuration. */
 export function createAsk(config: Config, pool: DrupalPool): Ask {
   const { drupal } = config
   const path = pool.basePath + drupal.mcpPath

@@ -96,6 +96,7 @@ export async function sendTranslated(
   })
 }
 
+/** Sends one JSON-RPC answer; with another status than 200 the call counts as failed. */
 export function sendJson(request: FastifyRequest, reply: FastifyReply, answer: RpcAnswer): void {
   if (answer.status !== 200) request.outcome = 'rpc-error'
   void reply

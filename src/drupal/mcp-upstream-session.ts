@@ -41,6 +41,7 @@ export function writeSession({ id, version, hello }: UpstreamSession): string {
   return `${version} ${id} ${hello}`
 }
 
+/** What writeSession wrote. */
 export function readSession(text: string): UpstreamSession {
   const [version = '', id = ''] = text.split(' ', 2)
   return { id, version, hello: text.slice(version.length + id.length + 2) }

@@ -75,6 +75,7 @@ interface OpenStream extends Member {
 /** Whether a token is worth nothing any more. Rejects where nobody can be asked. */
 export type Refuses = (token: string) => Promise<boolean>
 
+/** Without `refuses` a token that listens is not judged again before its end. */
 export function createStreams(
   config: Config,
   events: StreamEvents = {},
