@@ -65,6 +65,8 @@ export class KeptConnection implements Connection, Sender {
   #handler: RequestHandler | undefined
   #isReady = false
   #isPaused = false
+  /** performance.now() from which on it is not used again. */
+  readonly #endsAt: number
   /** What is still to be sent. */
   #request: OutgoingRequest | undefined
   #head = ''
@@ -72,10 +74,12 @@ export class KeptConnection implements Connection, Sender {
   constructor(
     open: (onread: OnReadOpts) => Socket,
     keepAliveMs: number,
+    maxAgeMs: number,
     onFree: (connection: KeptConnection) => void,
     onClose: (connection: KeptConnection) => void
   ) {
     this.#reader = new AnswerReader(keepAliveMs)
+    this.#endsAt = performance.now() + maxAgeMs
     this.#onFree = onFree
     const buffer = Buffer.allocUnsafeSlow(readBytes)
     // Without `onread` each read would allocate 64 KB and go through a stream.
@@ -158,8 +162,9 @@ export class KeptConnection implements Connection, Sender {
   #done(): void {
     this.#handler = undefined
     const { keepAliveMs } = this.#reader
-    if (keepAliveMs > 0 && this.#socket.writableLength === 0 && !this.isClosed) {
-      this.freeUntil = performance.now() + keepAliveMs
+    const now = performance.now()
+    this.freeUntil = Math.min(now + keepAliveMs, this.#endsAt)
+    if (this.freeUntil > now && this.#socket.writableLength === 0 && !this.isClosed) {
       this.#onFree(this)
     } else this.#socket.destroy()
   }

@@ -25,6 +25,8 @@ export interface ConnectionsOptions {
   connectTimeoutMs: number
   /** Longest time that a free connection is kept, unless the other side names a shorter one. */
   keepAliveMs: number
+  /** Longest time that a connection is used, however busy: then the name is asked for its address again. Default 60 000. */
+  maxAgeMs?: number
 }
 
 const sweepMs = 1000
@@ -66,6 +68,7 @@ export function createConnections(options: ConnectionsOptions): Connections {
     const connection = new KeptConnection(
       onread => (socket = openSocket(onread)),
       options.keepAliveMs,
+      options.maxAgeMs ?? 60_000,
       onFree,
       forget
     )

@@ -158,6 +158,19 @@ t.test('a site that closes while TLS begins was never asked', async t => {
   t.notMatch(error['hint'], /may have been carried out/)
 })
 
+t.test('a connection that is always busy is replaced: the site may have moved', async t => {
+  const ports = new Set<number | undefined>()
+  const site = await startSite(t, (_seen, response, incoming) => {
+    ports.add(incoming.socket.remotePort)
+    response.end('{}')
+  })
+  const times = { connectTimeoutMs: 2000, keepAliveMs: 4000, maxAgeMs: 20 }
+  const connections = createConnections({ origin: site.url, host: 'cms.example', ...times })
+  t.teardown(() => connections.close())
+  for (const end = performance.now() + 100; performance.now() < end; ) await ask(connections)
+  t.ok(ports.size > 1 && ports.size < site.seen.length, `${ports.size} for ${site.seen.length}`)
+})
+
 t.test('a connection of which the answer says `close` is closed, and no other', async t => {
   const sockets: Socket[] = []
   const url = await startTcp(t, socket => sockets.push(socket))
