@@ -15,7 +15,7 @@ export function urlProblem(text: string): string | undefined {
 /** The same for the URL of a Redis, which may hold a user name and a password. */
 export function redisUrlProblem(text: string): string | undefined {
   if (!/^rediss?:\/\/[^/]/.test(text) || !URL.canParse(text))
-    return 'must be a URL that begins with redis:// or rediss://, such as redis://valkey:6379'
+    return 'must be a URL that begins with redis:// or rediss://, such as redis://valkey:6379, without quotes and blanks around it'
   const { username, password, pathname, hash } = new URL(text)
   if (!/^(\/\d*)?$/.test(pathname))
     return 'must hold nothing but the number of a database after its host, such as redis://valkey:6379/1'

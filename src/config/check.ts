@@ -117,8 +117,8 @@ const checks: readonly Check[] = [
       return unusable(
         server.tlsKeyFile,
         read,
-        /-----BEGIN [A-Z ]*PRIVATE KEY-----/,
-        'a PEM private key'
+        /^(?![^]*ENCRYPTED)[^]*-----BEGIN [A-Z ]*PRIVATE KEY-----/,
+        'a PEM private key without a passphrase (openssl pkey writes one)'
       )
     }
   },

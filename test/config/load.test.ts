@@ -1,4 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { rootCertificates } from 'node:tls'
 import t, { type Test } from 'tap'
@@ -707,6 +708,15 @@ t.test('TLS needs both files, and they must hold what they say', async t => {
       /^server\.tlsKeyFile .*: the file cannot be read \(ENOENT\)/
     ]
   )
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  for (const type of ['pkcs8', 'sec1'] as const) {
+    const lock = { cipher: 'aes-256-cbc', passphrase: 'x' }
+    const locked = privateKey.export({ type, format: 'pem', ...lock })
+    writeFileSync(TLS_KEY_FILE, locked)
+    only(t, refused(t, { ...minimal, TLS_CERT_FILE, TLS_KEY_FILE }), [
+      /^server\.tlsKeyFile .*: the file must hold a PEM private key without a passphrase/
+    ])
+  }
 })
 
 t.test('a pinned key must be a public one, as SPKI', async t => {
@@ -759,9 +769,16 @@ t.test('options that contradict each other are refused', async t => {
   only(t, refused(t, { ...minimal, MAX_BUFFERED_BYTES: '79691775' }), [buffered])
   t.equal(load({ ...minimal, MAX_BUFFERED_BYTES: '79691776' }).server.maxBufferedBytes, 79_691_776)
   only(t, refused(t, { ...minimal, STREAM_MAX: '10' }), [/^streams\.heartbeatSeconds/])
-  for (const url of ['http://h', 'redis://', 'valkey:6379', 'redis:///x'])
+  for (const url of [
+    'http://h',
+    'redis://',
+    'valkey:6379',
+    'redis:///x',
+    '"redis://h"',
+    ' redis://h'
+  ])
     only(t, refused(t, { ...minimal, REDIS_URL: url }), [
-      /^redisUrl .*: must be a URL that begins with redis:/
+      /^redisUrl .*: must be a URL that begins with redis:.*, without quotes and blanks around it/
     ])
 })
 
