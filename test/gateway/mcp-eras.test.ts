@@ -618,6 +618,48 @@ t.test('modern on legacy (§A14)', async t => {
   )
 })
 
+t.test('R61 R63 R64 what both eras know passes from each to the other', async t => {
+  const lists = ['tools/list', 'prompts/list', 'resources/list', 'resources/templates/list']
+  const methods: [string, Record<string, unknown>][] = [
+    ...lists.map((method): [string, Record<string, unknown>] => [method, {}]),
+    ['tools/call', { name: 'echo' }],
+    ['prompts/get', { name: 'p' }],
+    ['resources/read', { uri: 'x:y' }],
+    ['completion/complete', { ref: { type: 'ref/prompt', name: 'p' } }]
+  ]
+  const old = await startLegacyServer(t)
+  const site = await startSite(t, ({ headers, body }, response) => {
+    const { id, method } = JSON.parse(body) as Message
+    if (headers['mcp-protocol-version'] !== '2026-07-28') {
+      const error = { code: -32022, message: 'no', data: { supported: ['2026-07-28'] } }
+      return json(response, { jsonrpc: '2.0', id, error }, 400)
+    }
+    const result =
+      method === 'server/discover'
+        ? { supportedVersions: ['2026-07-28'] }
+        : { resultType: 'complete', method, ...(method === 'tools/list' && { tools: [] }) }
+    json(response, { jsonrpc: '2.0', id, result })
+  })
+  const onLegacy = await startBefore(t, old.endpoint)
+  const authorization = onLegacy.authorization()
+  for (const [method, params] of methods) {
+    const { status, json: answer } = await ask(onLegacy, authorization, method, params)
+    t.equal(status, 200, `${method}, modern on legacy`)
+    t.equal(old.messages.at(-1)?.method, method)
+    t.equal(answer.result.resultType, 'complete')
+    const isKept = lists.includes(method) || method === 'resources/read'
+    t.equal('ttlMs' in answer.result, isKept, 'R64 only where the client may keep it')
+    t.equal(answer.result.cacheScope, isKept ? 'private' : undefined)
+  }
+  const onModern = await startBefore(t, `${site.url}/mcp`)
+  const session = await onModern.initialize(onModern.token())
+  for (const [method, params] of methods) {
+    const { status, json: answer } = await onModern.post(rpc(method, params), session)
+    t.equal(status, 200, `${method}, legacy on modern`)
+    t.equal(answer.result.method, method)
+  }
+})
+
 t.test('R62 a version that only the upstream serves is not offered', async t => {
   const site = await startSite(t)
   const gateway = await startBefore(t, `${site.url}/mcp`)
