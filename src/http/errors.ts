@@ -139,14 +139,16 @@ const plugin: FastifyPluginCallback<Options> = function errors(app, options, don
     if (entry.oauth !== undefined) {
       return reply.send(JSON.stringify({ error: entry.oauth, error_description: error.message }))
     }
-    return reply.send(
-      rpcErrorBody({
-        code: entry.rpc,
-        message: error.message,
-        ...(idText === undefined ? {} : { idText }),
-        ...(error.data === undefined ? {} : { data: error.data })
-      })
-    )
+    const body = (idText: string | undefined) =>
+      rpcErrorBody({ code: entry.rpc, message: error.message, idText, data: error.data })
+    // The answer to a batch that was refused as a whole: each of its requests waits for its own (R48).
+    if (isAnswer && request.batch) {
+      const texts = request.messages.flatMap(each =>
+        each.kind === 'request' ? [body(each.idText)] : []
+      )
+      return reply.send(`[${texts.join(',')}]`)
+    }
+    return reply.send(body(idText))
   }
 
   app.setErrorHandler(function errors(error, request, reply) {

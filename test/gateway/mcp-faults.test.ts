@@ -808,14 +808,23 @@ t.test('R48 what a policy hides is not called from within a batch either', async
     const session = await gateway.initialize(token, '2025-03-26')
     const call = (name: string) => rpc('tools/call', { name, arguments: {} })
     const { json: refused } = await gateway.post([call('write')], session)
-    t.match(refused, { error: { code: -32602, message: /Unknown tool/ } })
+    t.match(refused, [{ id: 1, error: { code: -32602, message: /Unknown tool/ } }])
     for (const wrap of [(one: unknown) => one, (one: unknown) => [call('echo'), one]]) {
       const [hidden, unknown] = await Promise.all(
         ['write', 'wrong'].map(name => gateway.post(wrap(call(name)), session))
       )
-      t.equal(unknown?.text.replace('wrong', 'write'), hidden?.text, 'like one that is not there')
+      t.equal(
+        unknown?.text.replaceAll('wrong', 'write'),
+        hidden?.text,
+        'like one that is not there'
+      )
       t.equal(unknown?.status, hidden?.status)
     }
+    const { json: all } = await gateway.post([rpc('ping', {}, 'p'), call('write')], session)
+    t.match(all, [
+      { id: 'p', error: { code: -32602 } },
+      { id: 1, error: { code: -32602 } }
+    ])
     await gateway.post([call('echo'), call('write')], session)
     t.notOk(called, 'not even the others')
   }
