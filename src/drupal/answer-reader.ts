@@ -43,6 +43,17 @@ const read = new Set([
 ])
 const readLengths = new Set([...read].map(name => name.length))
 
+const isBlank = (code: number) => code === 0x20 || code === 0x09
+
+/** Blanks are spaces and tabs (RFC 9112 §5); `trim` takes U+00A0 for one too, which other readers do not. */
+function withoutBlanks(text: string, start: number, end: number): string {
+  let from = start
+  let to = end
+  while (from < to && isBlank(text.charCodeAt(from))) from++
+  while (to > from && isBlank(text.charCodeAt(to - 1))) to--
+  return text.slice(from, to)
+}
+
 function readHeaders(text: string): Record<string, string> {
   const headers: Record<string, string> = {}
   let at = text.indexOf('\r\n')
@@ -53,7 +64,7 @@ function readHeaders(text: string): Record<string, string> {
     if (!readLengths.has(colon - from)) continue
     const name = text.slice(from, colon).toLowerCase()
     if (!read.has(name)) continue
-    const value = text.slice(colon + 1, at === -1 ? text.length : at).trim()
+    const value = withoutBlanks(text, colon + 1, at === -1 ? text.length : at)
     headers[name] = headers[name] === undefined ? value : `${headers[name]}, ${value}`
   }
   return headers

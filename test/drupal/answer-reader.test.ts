@@ -152,6 +152,16 @@ t.test('refuses what two readers could understand differently', async t => {
     ],
     ['a signed length', answer('200 OK\r\ncontent-length: +1'), 'HPE_INVALID_CONTENT_LENGTH'],
     [
+      'a length and what only looks blank',
+      answer('200 OK\r\ncontent-length: 1\xa0', 'x'),
+      'HPE_INVALID_CONTENT_LENGTH'
+    ],
+    [
+      'a coding that only looks like chunks',
+      answer('200 OK\r\ntransfer-encoding: chunked\xa0', '0\r\n\r\n'),
+      'HPE_INVALID_TRANSFER_ENCODING'
+    ],
+    [
       'a length and chunks',
       answer('200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked', '0\r\n\r\n'),
       'HPE_INVALID_TRANSFER_ENCODING'
