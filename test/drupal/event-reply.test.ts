@@ -147,7 +147,7 @@ t.test('a client that takes nothing is not waited for', async t => {
     const { client: silent, socket: served } = await client()
     const closing = once(served, 'close')
     // More than the system keeps for both sides.
-    while (served.writableLength === 0) {
+    while (served.writableLength === 0 && !served.destroyed) {
       silent.write(`data: ${'x'.repeat(size)}\n\n`)
       await delay(0)
     }
@@ -163,7 +163,7 @@ t.test('a client that takes the rest late keeps its connection', async t => {
   socket.pause()
   ask()
   const { client: late, socket: served } = await client()
-  while (served.writableLength === 0) {
+  while (served.writableLength === 0 && !served.destroyed) {
     late.write(`data: ${'x'.repeat(12_000)}\n\n`)
     await delay(0)
   }
