@@ -2,6 +2,7 @@
 // server metadata (RFC 8414, R99). It signs nobody in.
 import type { AuthorizationServer } from 'oauth4webapi'
 import { metadataLocations } from '../auth/metadata-location.ts'
+import { isObject } from '../mcp/call.ts'
 import { covers } from './credentials.ts'
 import { Failure } from './failure.ts'
 import { ask, type Fetch, safeUrl } from './http.ts'
@@ -124,8 +125,7 @@ async function firstDocument(
       safeUrl(place, 'A metadata URL')
       const answer = await ask(fetch, place, { ...init, headers: { accept: 'application/json' } })
       const value: unknown = answer.status === 200 ? await answer.json() : undefined
-      if (typeof value === 'object' && value !== null && !Array.isArray(value))
-        return value as Document
+      if (isObject(value)) return value
     } catch (error) {
       if (init.signal?.aborted) throw error
     }

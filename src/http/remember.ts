@@ -3,7 +3,7 @@
 import type { FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { errorTable, type ErrorCode } from '../errors.ts'
-import type { Message } from '../mcp/call.ts'
+import { isObject, type Message } from '../mcp/call.ts'
 import type { AuditEntry } from '../telemetry/audit.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 
@@ -37,10 +37,7 @@ function toolOf(message: Message | undefined): Pick<AuditEntry, 'tool' | 'argume
   const { name, arguments: args } = message.params ?? {}
   return {
     tool: typeof name === 'string' ? name : undefined,
-    arguments:
-      typeof args === 'object' && args !== null && !Array.isArray(args)
-        ? (args as Record<string, unknown>)
-        : undefined
+    arguments: isObject(args) ? args : undefined
   }
 }
 
