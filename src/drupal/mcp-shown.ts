@@ -16,13 +16,17 @@ export type ExpectedOf = (request: FastifyRequest, requests?: readonly RpcReques
 
 export function createExpectedOf(config: Config, toolPolicy: ToolPolicy): ExpectedOf {
   const hides = config.policy.missingScope === 'hide'
+  const hasStrangers = config.oauth.anonymous !== 'off'
   const editFor = (principal: Principal | undefined) => (request: RpcRequest) => {
     if (hides && request.method === 'tools/list') {
       return (answer: string) => withoutHidden(answer, principal, toolPolicy)
     }
     if (request.method !== 'server/discover') return undefined
-    return (answer: string) =>
-      withServedVersions(principal === undefined ? withoutNews(answer) : answer)
+    return (answer: string) => {
+      const served = withServedVersions(answer)
+      if (!hasStrangers) return served
+      return asOwn(principal === undefined ? withoutNews(served) : served)
+    }
   }
   return ({ call, principal }, requests) => ({
     requests: requests ?? call.messages.filter(message => message.kind === 'request'),
@@ -45,17 +49,24 @@ function withServedVersions(answer: string): string {
 /** Who is not signed in may not listen: clients that are promised news ask for them at once, and would be sent to sign in (R62). */
 function withoutNews(answer: string): string {
   const result = memberText(answer, 'result') as string
-  const { capabilities, cacheScope } = (JSON.parse(result) as Params | null) ?? {}
+  const { capabilities } = (JSON.parse(result) as Params | null) ?? {}
   if (!isObject(capabilities)) return answer
   const isNews = (name: string) => name === 'listChanged' || name === 'subscribe'
   return setMembers(answer, {
     result: setMembers(result, {
       capabilities: JSON.stringify(capabilities, (name, value: unknown) =>
         isNews(name) ? undefined : value
-      ),
-      ...(cacheScope !== undefined && { cacheScope: '"private"' })
+      )
     })
   })
+}
+
+/** R65: where others are answered otherwise, no answer is for everybody, whatever the upstream said of it. */
+function asOwn(answer: string): string {
+  const result = memberText(answer, 'result') as string
+  const { cacheScope } = (JSON.parse(result) as Params | null) ?? {}
+  if (cacheScope === undefined || cacheScope === 'private') return answer
+  return setMembers(answer, { result: setMembers(result, { cacheScope: '"private"' }) })
 }
 
 /** A message as this caller may see it; the same text where nothing of it is hidden. */

@@ -791,6 +791,15 @@ t.test('R62 R71 who is not signed in is promised no news, who is hears them', as
       const { json: answer } = await gateway.post(discover.body, discover.headers)
       t.strictSame(answer.result, shown)
     }
+    site.answer = ({ body }, response) => {
+      const result = { ...said, ttlMs: 1, cacheScope: 'public' }
+      json(response, { jsonrpc: '2.0', id: (JSON.parse(body) as Message).id, result })
+    }
+    for (const authorization of [undefined, `Bearer ${gateway.token()}`]) {
+      const headers = { ...discover.headers, ...(authorization && { authorization }) }
+      const { json: answer } = await gateway.post(discover.body, headers)
+      t.equal(answer.result.cacheScope, 'private', 'R65 one is not the other’s')
+    }
   })
 })
 
