@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The command line: one word says which program runs; each is loaded only when it is asked for.
 import { realpathSync } from 'node:fs'
+import { constants } from 'node:os'
 import { pathToFileURL } from 'node:url'
 import { version } from '../package.ts'
 import { commands } from './commands.ts'
@@ -75,9 +76,20 @@ function obeyClosedPipes(): void {
   process.stderr.on('error', () => undefined)
 }
 
+/** The kernel gives process 1, as in a container, no signal that it does not wait for: a stop while a command still starts was lost. */
+function obeyEarlyStops(): void {
+  if (process.pid !== 1) return
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      if (process.listenerCount(signal) === 1) process.exit(128 + constants.signals[signal])
+    })
+  }
+}
+
 const started = process.argv[1]
 // npm starts us through a link in node_modules/.bin.
 if (started !== undefined && import.meta.url === pathToFileURL(realpathSync(started)).href) {
+  obeyEarlyStops()
   obeyClosedPipes()
   process.exitCode = await main(process.argv.slice(2))
 }

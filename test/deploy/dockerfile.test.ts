@@ -12,9 +12,10 @@ import {
 } from 'node:fs'
 import { createServer as createHttp, type RequestListener, type Server } from 'node:http'
 import { createServer as createHttps } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { builtProgram } from '../fixtures/program.ts'
 import { buildImage, isolationProblem, parseDockerfile, runImage } from './image.ts'
@@ -134,6 +135,31 @@ t.test('the HEALTHCHECK finds the file that --config names', isolated, async t =
   const health = [process.execPath, join(root, 'build/src/cli/health.js')]
   const check = spawn('nsenter', ['--target', inside, '--mount', '--pid', '--', ...health], { env })
   t.strictSame(await once(check, 'exit'), [0, null])
+})
+
+t.test('a stop that comes while process 1 still starts', isolated, async t => {
+  // A Redis that says nothing: the program waits a second for it before it listens.
+  const silent = createServer().listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  t.teardown(() => silent.close())
+  const env = {
+    PATH: process.env['PATH'],
+    DRUPAL_URL: 'http://127.0.0.1:9',
+    MCP_SERVER_PORT: String(await freePort()),
+    REDIS_URL: `redis://127.0.0.1:${(silent.address() as AddressInfo).port}`
+  }
+  const space = ['--mount', '--mount-proc', '--pid', '--fork', '--kill-child']
+  // What tap puts into it would wait for signals.
+  const serve = ['env', '-u', 'NODE_OPTIONS', process.execPath, builtProgram(), 'serve']
+  const container = spawn('unshare', [...space, ...serve], { env, stdio: 'ignore' })
+  t.teardown(() => container.kill('SIGKILL'))
+  silent.on('connection', socket => socket.on('error', () => {}))
+  await once(silent, 'connection')
+  const ended = once(container, 'exit')
+  const inside = execFileSync('pgrep', ['-P', String(container.pid)], { encoding: 'utf8' }).trim()
+  process.kill(Number(inside), 'SIGTERM')
+  const [code] = await Promise.race([ended, delay(10_000, ['it runs on'], { ref: false })])
+  t.ok(code === 143 || code === 0, `${code}: at once, or as a stop that comes later`)
 })
 
 t.test('built step by step, it runs unprivileged on a read-only tree', isolated, async t => {
