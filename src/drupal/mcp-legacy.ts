@@ -181,14 +181,23 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
   ): Promise<void> {
     const { messages, bytes } = request.call
     const cancellations = messages.filter(isCancellation)
-    const isNoMore = cancellations.length === messages.length
-    const passed = isNoMore
-      ? upstreamSessions.cancel(holderOf(session), callerOf(request), bytes)
-      : relay(request, reply, session)
     // Not after it was passed: the upstream may take it only when the call is over.
-    for (const { params } of cancellations) inFlight.cancel(session, params?.['requestId'])
-    await passed
-    if (isNoMore) void reply.code(202).send()
+    const end = () => {
+      for (const { params } of cancellations) inFlight.cancel(session, params?.['requestId'])
+    }
+    if (cancellations.length < messages.length) {
+      const relayed = relay(request, reply, session)
+      end()
+      await relayed
+      return
+    }
+    const caller = callerOf(request)
+    const passed = upstreamSessions.cancel(holderOf(session), caller, bytes)
+    end()
+    const told = await passed
+    // Drupal's word on the token counts whatever it came with; all else it says is of no use to who has cancelled.
+    if (told?.status === 401) refuseOrPass(told, caller)
+    void reply.code(202).send()
   }
 
   function post(request: FastifyRequest, reply: FastifyReply): Promise<void> {

@@ -104,10 +104,10 @@ export interface UpstreamSessions {
   post(holder: Holder, caller: Caller, sent: Sent): Promise<Answer>
   /**
    * Tells an upstream that hears it that nobody waits for a call any more: `body` is the `notifications/cancelled` (R49). Without a
-   * session the id could be of anybody's call, and where one call holds the session, the news would wait for that call's end. Never
-   * rejects.
+   * session the id could be of anybody's call, and where one call holds the session, the news would wait for that call's end. Gives
+   * what the upstream said to it, where it did. Never rejects.
    */
-  cancel(holder: Holder, caller: Caller, body: Buffer | string): Promise<void>
+  cancel(holder: Holder, caller: Caller, body: Buffer | string): Promise<Answer | undefined>
   /** Opens a session for a client that says `hello`, the params of `initialize` as JSON; also sends `initialized`. */
   open(hello: string, caller: Caller): Promise<{ session: UpstreamSession; result: Params }>
   /** Opens the holder's session anew, unless that has happened since `lost` was read. */
@@ -214,12 +214,14 @@ export function createUpstreamSessions(ask: Ask, bounds: ReadBounds): UpstreamSe
     async cancel(holder, caller, body) {
       try {
         const session = await holder.get()
-        if (locks || session.id === '') return
+        if (locks || session.id === '') return undefined
         const answer = await inTurn(session, caller, { body })
         locks ||= isLocked(answer)
         answer.stream?.destroy()
+        return answer
       } catch {
         // Whoever cannot be told works on for nobody.
+        return undefined
       }
     },
     async post(holder, caller, sent) {

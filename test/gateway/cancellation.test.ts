@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { json } from '../drupal/site.ts'
 import {
+  type Before,
   closed,
   events,
   type LegacyServer,
@@ -35,6 +36,14 @@ function hold(server: LegacyServer, count = 1): Promise<[Message, ServerResponse
       if (held.length === count) resolve(held)
     }
   })
+}
+
+/** Call 7 at work: its answer to be, and when its connection to the server is gone. */
+async function held(server: LegacyServer, gateway: Before, session: Record<string, string>) {
+  const holding = hold(server)
+  const answer = gateway.post(call(7), session)
+  const [[, response]] = (await holding) as [[Message, ServerResponse]]
+  return { answer, gone: closed(response) }
 }
 
 t.test('R49 a cancellation ends the same session’s and principal’s call, no other', async t => {
@@ -81,10 +90,7 @@ t.test('R49 an upstream that could take it for anybody’s call is not told', as
   const gateway = await startBefore(t, server.endpoint, { DRUPAL_MCP_PATH: '/mcp' })
   const session = await gateway.initialize(gateway.token())
   await gateway.post(rpc('tools/list'), session)
-  const holding = hold(server)
-  const answer = gateway.post(call(7), session)
-  const [[, response]] = (await holding) as [[Message, ServerResponse]]
-  const gone = closed(response)
+  const { answer, gone } = await held(server, gateway, session)
   t.equal((await gateway.post(cancel(7), session)).status, 202)
   await gone
   t.strictSame([(await answer).status, (await answer).text], [202, ''])
@@ -135,10 +141,7 @@ t.test('R49 a call ends at once, also where its upstream takes the news after it
     const gateway = await startBefore(t, server.endpoint, env)
     const session = await gateway.initialize(gateway.token())
     await gateway.post(rpc('tools/list'), session)
-    const holding = hold(server)
-    const answer = gateway.post(call(7), session)
-    const [[, response]] = (await holding) as [[Message, ServerResponse]]
-    const gone = closed(response)
+    const { answer, gone } = await held(server, gateway, session)
     const stop = new AbortController()
     const cancelling = gateway.open(cancel(7), session, stop.signal)
     await gone
@@ -147,6 +150,20 @@ t.test('R49 a call ends at once, also where its upstream takes the news after it
     stop.abort()
     await cancelling.catch(() => {})
   }
+})
+
+t.test('R49 R84 what Drupal says of the token counts on a cancellation, too', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  await gateway.post(rpc('tools/list'), session)
+  const { answer, gone } = await held(server, gateway, session)
+  server.answer = (_seen, response) => void response.writeHead(401).end()
+  const refused = await gateway.post(cancel(7), session)
+  t.equal(refused.status, 401)
+  t.match(refused.headers.get('www-authenticate'), /error="invalid_token"/)
+  await gone
+  t.equal((await answer).status, 202, 'the call has ended all the same')
 })
 
 t.test('R19 R49 an id beyond a double’s precision is not cancelled by its neighbour', async t => {
