@@ -12,10 +12,10 @@ import {
 import { isObject, type Params, parseJson } from '../mcp/call.ts'
 import { traceHeaders } from '../telemetry/tracing.ts'
 import { type Asked, refusal } from './answers.ts'
-import { type Answer, exchange, type Signal } from './exchange.ts'
+import type { Answer, Signal } from './exchange.ts'
 import { mayHaveRun } from './exchange-failure.ts'
 import { upstreamHeaders } from './headers.ts'
-import { type DrupalPool, isDown, type Outcome, type Place, type Timing } from './pool.ts'
+import type { DrupalPool, Timing } from './pool.ts'
 
 /** Who asks, as every request to the upstream must say. */
 export interface Caller {
@@ -71,11 +71,6 @@ export function requestHeaders(
   return Object.assign(headers, more)
 }
 
-function outcomeOf(error: unknown): Outcome {
-  if (!isGatewayError(error)) return 'unknown'
-  return error.code === 'GW_UPSTREAM_TOO_LARGE' ? 'success' : 'failure'
-}
-
 const ofSite: ReadonlySet<string> = new Set<ErrorCode>([
   'GW_UPSTREAM_UNAVAILABLE',
   'GW_UPSTREAM_TIMEOUT',
@@ -87,56 +82,22 @@ export const isOfSite = (error: unknown) => isGatewayError(error) && ofSite.has(
 
 /** Asks at drupal.mcpPath, within the bounds of the configuration. */
 export function createAsk(config: Config, pool: DrupalPool): Ask {
-  const { drupal } = config
-  const path = pool.basePath + drupal.mcpPath
-
-  /** Sends in a place that was taken, and gives it back. `sent`: performance.now() */
-  function send(place: Place, caller: Caller, question: Question, sent: number): Promise<Answer> {
-    const { method, body, headers, signal, isListening = false } = question
-    const all = requestHeaders(caller, pool.host, headers)
-    if (body !== undefined) all['content-type'] = 'application/json'
-    return exchange(pool.connections, {
+  const path = config.drupal.mcpPath
+  return function ask(caller, question) {
+    const { method, body, signal, isListening } = question
+    const headers = requestHeaders(caller, pool.host, question.headers)
+    if (body !== undefined) headers['content-type'] = 'application/json'
+    return pool.request({
       method,
       path,
-      headers: all,
-      body: body ?? null,
-      maxBytes: drupal.maxResponseBytes,
-      headersTimeoutMs: drupal.headersTimeoutSeconds * 1000,
-      callTimeoutMs: drupal.callTimeoutSeconds * 1000,
+      headers,
+      ...(body !== undefined && { body }),
       signal,
+      principalKey: caller.principalKey,
+      timing: caller.timing,
       streams: method === 'POST',
-      onSettled(answer, error) {
-        if (caller.timing !== undefined) caller.timing.drupalMs += performance.now() - sent
-        if (answer === undefined) place.report(outcomeOf(error))
-        else place.report(isDown(answer.status) ? 'failure' : 'success')
-        if (answer?.stream === undefined || isListening) place.release()
-        else answer.stream.once('close', () => place.release())
-      }
+      isListening
     })
-  }
-
-  async function wait(
-    waiting: Promise<Place>,
-    caller: Caller,
-    question: Question,
-    since: number
-  ): Promise<Answer> {
-    const place = await waiting
-    const sent = performance.now()
-    if (caller.timing !== undefined) caller.timing.queueMs += sent - since
-    return send(place, caller, question, sent)
-  }
-
-  return function ask(caller, question) {
-    const now = performance.now()
-    try {
-      const place = pool.acquire(caller.principalKey ?? '', question.signal)
-      return place instanceof Promise
-        ? wait(place, caller, question, now)
-        : send(place, caller, question, now)
-    } catch (error) {
-      return Promise.reject(error as Error)
-    }
   }
 }
 

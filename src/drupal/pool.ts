@@ -2,7 +2,7 @@
 // that stops asking when it is down. It refuses to know what is asked and what an answer means.
 import { type Dispatcher, Pool } from 'undici'
 import type { Config } from '../config/schema.ts'
-import { type GatewayError, gatewayError } from '../errors.ts'
+import { type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
 import { createBackChannel } from './back-channel.ts'
 import { type Breaker, type BreakerState, createBreaker, type Ticket } from './breaker.ts'
 import { type Connections, createConnections } from './connections.ts'
@@ -25,7 +25,11 @@ export interface DrupalRequest {
   /** Principal.key; calls without one share a line. */
   principalKey?: string | undefined
   /** The milliseconds in the queue and in Drupal are added to it, whatever comes of the request. */
-  timing?: Timing
+  timing?: Timing | undefined
+  /** Hand on a 200 of type text/event-stream as it comes. */
+  streams?: boolean
+  /** The events are news and no work: they hold no place among Drupal's workers. */
+  isListening?: boolean | undefined
 }
 
 export type Outcome = 'success' | 'failure' | 'unknown'
@@ -39,15 +43,13 @@ export interface Place {
 }
 
 export interface DrupalPool {
-  /** The whole answer, whatever its status. Rejects with GatewayErrors, or with the signal's reason. */
+  /** The whole answer, whatever its status, or its events. Rejects with GatewayErrors, or with the signal's reason. */
   request(request: DrupalRequest): Promise<Answer>
-  /** A place among Drupal's workers, for those who hold a stream; at once where one is free. Throws or rejects as `request` does. */
+  /** A place among Drupal's workers, for what is asked by `dispatcher`; at once where one is free. Throws or rejects as `request` does. */
   acquire(principalKey: string, signal?: Signal): Place | Promise<Place>
   /** For the authorization server's endpoints; bounded apart from the calls. */
   fetch: typeof fetch
-  /** The connections themselves, for `exchange`. Take a place by `acquire` first. */
-  connections: Connections
-  /** The same for @fastify/http-proxy, which wants undici's. */
+  /** Connections for @fastify/http-proxy, which wants undici's. */
   dispatcher: Dispatcher
   /** The origin that they connect to, the path below which the site lives there, and Drupal's canonical Host. */
   origin: string
@@ -68,8 +70,8 @@ export const isDown = (status: number) => status === 502 || status === 504
 
 /** A site that sends too much is up; a caller who gives up says nothing about the site. */
 function outcomeOf(error: unknown, signal: Signal | undefined): Outcome {
-  if (signal?.aborted) return 'unknown'
-  return (error as GatewayError).code === 'GW_UPSTREAM_TOO_LARGE' ? 'success' : 'failure'
+  if (signal?.aborted || !isGatewayError(error)) return 'unknown'
+  return error.code === 'GW_UPSTREAM_TOO_LARGE' ? 'success' : 'failure'
 }
 
 class WorkerPlace implements Place {
@@ -145,65 +147,63 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
     })
   }
 
-  /** A place and a ticket, at once where there is one. */
-  function admit(key: string, signal?: Signal, timing?: Timing): Ticket | Promise<Ticket> {
+  function acquire(key: string, signal?: Signal, timing?: Timing): Place | Promise<Place> {
     if (breaker.waitMs() > 0) throw refusedByBreaker()
     const waiting = queue.enter(key, signal)
-    if (waiting === undefined) return ticketFor(key)
+    if (waiting === undefined) return placeFor(key)
     const since = performance.now()
     return waiting
       .finally(() => {
         if (timing !== undefined) timing.queueMs += performance.now() - since
       })
-      .then(() => ticketFor(key))
+      .then(() => placeFor(key))
   }
 
   /** The breaker is asked again: it may have opened while the call waited. */
-  function ticketFor(key: string): Ticket {
+  function placeFor(key: string): Place {
     const ticket = breaker.enter()
-    if (ticket !== undefined) return ticket
+    if (ticket !== undefined) return new WorkerPlace(queue, breaker, key, ticket)
     queue.leave(key)
     throw refusedByBreaker()
   }
 
-  return {
-    async request(request) {
-      const key = request.principalKey ?? ''
-      const { timing } = request
-      const admitted = admit(key, request.signal, timing)
-      const ticket = typeof admitted === 'string' ? admitted : await admitted
-      const sent = performance.now()
-      const leave = (outcome: Outcome) => {
-        queue.leave(key)
-        breaker.report(ticket, outcome)
+  /** Sends in a place that was taken, and gives it back. */
+  function send(place: Place, request: DrupalRequest): Promise<Answer> {
+    const { signal, timing, isListening = false } = request
+    const sent = performance.now()
+    return exchange(connections, {
+      method: request.method,
+      path: basePath + request.path,
+      headers: request.headers,
+      body: request.body ?? null,
+      maxBytes: drupal.maxResponseBytes,
+      headersTimeoutMs: drupal.headersTimeoutSeconds * 1000,
+      callTimeoutMs: drupal.callTimeoutSeconds * 1000,
+      signal,
+      streams: request.streams ?? false,
+      onSettled(answer, error) {
         if (timing !== undefined) timing.drupalMs += performance.now() - sent
+        if (answer === undefined) place.report(outcomeOf(error, signal))
+        else place.report(isDown(answer.status) ? 'failure' : 'success')
+        if (answer?.stream === undefined || isListening) place.release()
+        else answer.stream.once('close', () => place.release())
       }
-      let answer: Answer
+    })
+  }
+
+  return {
+    request(request) {
       try {
-        answer = await exchange(connections, {
-          method: request.method,
-          path: basePath + request.path,
-          headers: request.headers,
-          body: request.body ?? null,
-          maxBytes: drupal.maxResponseBytes,
-          headersTimeoutMs: drupal.headersTimeoutSeconds * 1000,
-          callTimeoutMs: drupal.callTimeoutSeconds * 1000,
-          signal: request.signal
-        })
+        const place = acquire(request.principalKey ?? '', request.signal, request.timing)
+        return place instanceof Promise
+          ? place.then(late => send(late, request))
+          : send(place, request)
       } catch (error) {
-        leave(outcomeOf(error, request.signal))
-        throw error
+        return Promise.reject(error as Error)
       }
-      leave(isDown(answer.status) ? 'failure' : 'success')
-      return answer
     },
 
-    acquire(principalKey, signal) {
-      const ticket = admit(principalKey, signal)
-      return typeof ticket === 'string'
-        ? new WorkerPlace(queue, breaker, principalKey, ticket)
-        : ticket.then(late => new WorkerPlace(queue, breaker, principalKey, late))
-    },
+    acquire,
 
     fetch: createBackChannel({
       drupal: connections,
@@ -219,7 +219,6 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
       connectUrl: config.derived.drupalConnectUrl,
       timeoutMs: config.oauth.timeoutSeconds * 1000
     }),
-    connections,
     dispatcher,
     origin,
     basePath,
