@@ -5,17 +5,21 @@ import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { Readable } from 'node:stream'
 import type { Config } from '../config/schema.ts'
 import { gatewayError, isGatewayError } from '../errors.ts'
-import type { SessionState } from '../mcp/call.ts'
 import type { Sessions } from '../mcp/session.ts'
 import { untilGone } from './in-flight.ts'
 import { withId } from './mcp-answer.ts'
-import { callerOf, refuseOrPass, requestHeaders, rpcCode, typeOf } from './mcp-ask.ts'
+import { type Caller, callerOf, refuseOrPass, requestHeaders, rpcCode, typeOf } from './mcp-ask.ts'
 import type { Answer } from './exchange.ts'
 import type { LegacyRelay } from './mcp-legacy.ts'
 import { isLost } from './mcp-session-told.ts'
 import type { createReplayEdit } from './mcp-shown.ts'
 import type { Streams } from './streams.ts'
-import { sessionHeaders, type UpstreamSessions } from './mcp-upstream-session.ts'
+import {
+  type Holder,
+  sessionHeaders,
+  type UpstreamSession,
+  type UpstreamSessions
+} from './mcp-upstream-session.ts'
 import { type DrupalPool, isDown } from './pool.ts'
 
 export interface ProxyOptions {
@@ -28,6 +32,25 @@ export interface ProxyOptions {
   replayEdit: ReturnType<typeof createReplayEdit>
   /** Answers GET where the upstream has no stream for this client. */
   own: (request: FastifyRequest, reply: FastifyReply) => Promise<void> | void
+}
+
+/** A stream that one client asks for. */
+interface Opening {
+  request: FastifyRequest
+  reply: FastifyReply
+  dest: string
+  proxyOptions: Parameters<FastifyReply['from']>[1]
+  caller: Caller
+  holder: Holder
+  /** Gives its place among the streams back. */
+  place: () => void
+}
+
+/** What @fastify/reply-from hands on; its types say less. */
+interface UpstreamResponse {
+  statusCode: number
+  stream: Readable
+  headers: Answer['headers']
 }
 
 type Requestable = Parameters<DrupalPool['dispatcher']['request']>
@@ -67,6 +90,12 @@ function failure(error: NodeJS.ErrnoException): Error {
     : gatewayError('GW_UPSTREAM_UNAVAILABLE', { reason: `connection failed: ${code}` })
 }
 
+/** In a coding that nobody asked for events would reach the client as they are, and without its name. */
+function isStream(answer: Answer): boolean {
+  const { 'content-encoding': coding = 'identity' } = answer.headers
+  return answer.status === 200 && coding === 'identity' && typeOf(answer) === 'text/event-stream'
+}
+
 /** GET on '/'. */
 export function createProxy(options: ProxyOptions): FastifyPluginAsync {
   const { config, pool, sessions, streams, legacy, upstreamSessions } = options
@@ -87,7 +116,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     }
   }
 
-  function refuse(reply: FastifyReply, place: () => void, error: unknown): void {
+  function refuse({ reply, place }: Opening, error: unknown): void {
     place()
     // Forbidden is 200 and JSON: the SDKs take that for a stream that has ended, and open it again every second, for good.
     const isForbidden = isGatewayError(error) && error.code === 'GW_UPSTREAM_FORBIDDEN'
@@ -95,95 +124,18 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     else void reply.send(isForbidden ? noStream(error.reason) : error)
   }
 
-  async function open(
-    request: FastifyRequest,
-    reply: FastifyReply,
-    dest: string,
-    proxyOptions: Parameters<FastifyReply['from']>[1]
-  ): Promise<void> {
-    const { session } = request.call
-    if (session === undefined) throw gatewayError('GW_SESSION_REQUIRED', { reason: 'GET' })
-    if (session.upstream === undefined) {
-      await options.own(request, reply)
-      return
-    }
-    const place = streams.reserve(request.principal?.key)
-    // A client that goes before the upstream answers is seen here only.
-    reply.raw.once('close', place)
-    try {
-      await follow(request, reply, dest, proxyOptions, place, false)
-    } catch (error) {
-      refuse(reply, place, error)
-    }
-  }
-
-  async function follow(
-    request: FastifyRequest,
-    reply: FastifyReply,
-    dest: string,
-    proxyOptions: Parameters<FastifyReply['from']>[1],
-    place: () => void,
-    isReopened: boolean
-  ): Promise<void> {
-    const holder = legacy.holderOf(request.call.session as SessionState)
+  /** Asks the upstream for the stream, once more where its session turns out to be lost. */
+  async function ask(opening: Opening, isReopened = false): Promise<void> {
+    const { request, reply, caller, holder } = opening
     const current = await holder.get()
-    const caller = callerOf(request)
     const lastEventId = request.headers['last-event-id']
-    const headers = requestHeaders(
-      caller,
-      pool.host,
-      {
-        ...sessionHeaders(current),
-        ...(typeof lastEventId === 'string' && { 'last-event-id': lastEventId })
-      },
-      'text/event-stream'
-    )
+    const ofMcp = sessionHeaders(current)
+    if (typeof lastEventId === 'string') ofMcp['last-event-id'] = lastEventId
+    const headers = requestHeaders(caller, pool.host, ofMcp, 'text/event-stream')
     const worker = await pool.acquire(caller.principalKey ?? '', untilGone(reply))
     reply.raw.once('close', () => worker.release())
-    const refused = (error: unknown) => refuse(reply, place, error)
-
-    async function judge(answer: Answer, stream: Readable): Promise<void> {
-      answer.body = await readAll(stream, requestable.headersTimeout)
-      const isRoute = answer.status !== 404 || hasStreams || rpcCode(answer) !== undefined
-      if (isRoute && isLost(answer) && current.id !== '' && !isReopened) {
-        await upstreamSessions.reopen(holder, caller, current)
-        await follow(request, reply, dest, proxyOptions, place, true)
-        return
-      }
-      const { status } = answer
-      if (status === 404 || status === 405 || status === 406) {
-        throw noStream(`the upstream has no stream: status ${status}`)
-      }
-      refuseOrPass(answer, caller)
-      if (status < 400 || rpcCode(answer) === undefined) {
-        throw gatewayError('GW_UPSTREAM_INVALID', {
-          reason: 'the upstream answered GET with no events'
-        })
-      }
-      place()
-      const shown = withId(answer.body, { requests: [] })
-      void reply.code(status).header('content-type', 'application/json').send(shown)
-    }
-
-    async function begin(stream: Readable): Promise<void> {
-      hasStreams = true
-      stream.on('error', () => {})
-      // Ended while the upstream was asked: nobody ends its streams any more (R28).
-      const sealed = String(request.headers['mcp-session-id'])
-      if ((await sessions.open(sealed, caller.principalKey ?? '')) === undefined) {
-        throw gatewayError('GW_SESSION_NOT_FOUND', { reason: 'ended meanwhile' })
-      }
-      if (stream.errored !== null) throw failure(stream.errored)
-      streams.relay(request, reply.code(200), stream, {
-        whenGone: 'abort',
-        place,
-        edit: options.replayEdit(request),
-        until: request.principal?.expiresAt
-      })
-    }
-
-    reply.from(dest, {
-      ...proxyOptions,
+    reply.from(opening.dest, {
+      ...opening.proxyOptions,
       // Nothing of the client's query reaches Drupal.
       queryString: () => '',
       rewriteRequestHeaders: () => headers,
@@ -191,33 +143,76 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
       onError(_reply, { error }) {
         worker.report('failure')
         worker.release()
-        refused(failure(error))
+        refuse(opening, failure(error))
       },
       onResponse(_request, _reply, response) {
-        // A stream holds a place until it is there, and none while it waits for news.
         const {
           statusCode: status,
           stream,
           headers: found
-        } = response as unknown as {
-          statusCode: number
-          stream: Readable
-          headers: Answer['headers']
-        }
+        } = response as unknown as UpstreamResponse
+        // A stream holds a place until it is there, and none while it waits for news.
         worker.report(isDown(status) ? 'failure' : 'success')
         worker.release()
         const answer = { status, headers: found, body: Buffer.alloc(0) }
-        // In a coding that nobody asked for they would reach the client as they are, and without its name.
-        const { 'content-encoding': coding = 'identity' } = found
-        const isStream =
-          status === 200 && coding === 'identity' && typeOf(answer) === 'text/event-stream'
-        const answered = isStream ? begin(stream) : judge(answer, stream)
+        const answered = isStream(answer)
+          ? begin(opening, stream)
+          : judge(opening, answer, stream, isReopened ? undefined : current)
         answered.catch((error: unknown) => {
           stream.destroy()
-          refused(error)
+          refuse(opening, error)
         })
       }
     })
+  }
+
+  async function begin(
+    { request, reply, place, caller }: Opening,
+    stream: Readable
+  ): Promise<void> {
+    hasStreams = true
+    stream.on('error', () => {})
+    // Ended while the upstream was asked: nobody ends its streams any more (R28).
+    const sealed = String(request.headers['mcp-session-id'])
+    if ((await sessions.open(sealed, caller.principalKey ?? '')) === undefined) {
+      throw gatewayError('GW_SESSION_NOT_FOUND', { reason: 'ended meanwhile' })
+    }
+    if (stream.errored !== null) throw failure(stream.errored)
+    streams.relay(request, reply.code(200), stream, {
+      whenGone: 'abort',
+      place,
+      edit: options.replayEdit(request),
+      until: request.principal?.expiresAt
+    })
+  }
+
+  /** An answer without events, in the session `used`; undefined where that was opened for it. */
+  async function judge(
+    opening: Opening,
+    answer: Answer,
+    stream: Readable,
+    used: UpstreamSession | undefined
+  ): Promise<void> {
+    const { reply, place, caller, holder } = opening
+    answer.body = await readAll(stream, requestable.headersTimeout)
+    const isRoute = answer.status !== 404 || hasStreams || rpcCode(answer) !== undefined
+    if (isRoute && isLost(answer) && used !== undefined && used.id !== '') {
+      await upstreamSessions.reopen(holder, caller, used)
+      await ask(opening, true)
+      return
+    }
+    const { status } = answer
+    if (status === 404 || status === 405 || status === 406) {
+      throw noStream(`the upstream has no stream: status ${status}`)
+    }
+    refuseOrPass(answer, caller)
+    if (status < 400 || rpcCode(answer) === undefined) {
+      const reason = 'the upstream answered GET with no events'
+      throw gatewayError('GW_UPSTREAM_INVALID', { reason })
+    }
+    place()
+    const shown = withId(answer.body, { requests: [] })
+    void reply.code(status).header('content-type', 'application/json').send(shown)
   }
 
   return async function proxy(scope) {
@@ -233,8 +228,20 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
       proxyPayloads: false,
       disableRequestLogging: true,
       internalRewriteLocationHeader: false,
-      handler: async (request, reply, dest, given) => {
-        await open(request, reply, dest, given)
+      handler: async (request, reply, dest, proxyOptions) => {
+        const { session } = request.call
+        if (session === undefined) throw gatewayError('GW_SESSION_REQUIRED', { reason: 'GET' })
+        if (session.upstream === undefined) {
+          await options.own(request, reply)
+          return reply
+        }
+        const place = streams.reserve(request.principal?.key)
+        // A client that goes before the upstream answers is seen here only.
+        reply.raw.once('close', place)
+        const caller = callerOf(request)
+        const holder = legacy.holderOf(session)
+        const opening = { request, reply, dest, proxyOptions, caller, holder, place }
+        await ask(opening).catch(error => refuse(opening, error))
         return reply
       }
     })
