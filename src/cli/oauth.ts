@@ -1,8 +1,8 @@
-// The requests that every grant shares: registration, refresh, client credentials, revocation, and the words for what a server
-// refuses. oauth4webapi writes and reads them; what is here makes room for Drupal's ways (wire §3, §4, §8).
+// The requests that every grant shares: refresh, client credentials, revocation, and the words for what a server refuses.
+// oauth4webapi writes and reads them; what is here makes room for Drupal's ways (wire §3, §4).
 import * as oauth from 'oauth4webapi'
 import { Failure, exitCodes, inBrackets } from './failure.ts'
-import { ask, askForBody, type Fetch, isLoopback, safeUrl } from './http.ts'
+import { askForBody, type Fetch, isLoopback, safeUrl } from './http.ts'
 
 export const deviceGrant = 'urn:ietf:params:oauth:grant-type:device_code'
 
@@ -35,60 +35,6 @@ export function requestOptions(
 /** The secret goes into the body: Drupal answers Basic with a challenge, and only on one of its endpoints. */
 export function authentication({ clientSecret }: Client): oauth.ClientAuth {
   return clientSecret === undefined ? oauth.None() : oauth.ClientSecretPost(clientSecret)
-}
-
-/**
- * Registers this program as a public client (RFC 7591) that may use every flow it has. Drupal answers 200 instead of 201 and
- * does not repeat token_endpoint_auth_method; a secret means that it made the client confidential.
- */
-export async function register(
-  fetch: Fetch,
-  server: oauth.AuthorizationServer,
-  redirectUri: string,
-  signal?: AbortSignal
-): Promise<Client> {
-  const endpoint = server.registration_endpoint
-  if (endpoint === undefined) {
-    throw new Failure(
-      `${server.issuer} does not let clients register. Ask its administrator for a client id and pass it with --client-id.`
-    )
-  }
-  if (URL.canParse(endpoint) && new URL(endpoint).hostname === 'default') {
-    throw new Failure(
-      `Drupal names ${endpoint} as its registration endpoint, a leftover of an installation by drush. On the site, run: drush config:set simple_oauth_server_metadata.settings registration_endpoint ''`
-    )
-  }
-  const metadata = {
-    client_name: 'drupal-mcp-gateway command line',
-    redirect_uris: [redirectUri],
-    grant_types: [
-      'authorization_code',
-      'refresh_token',
-      ...(server.device_authorization_endpoint === undefined ? [] : [deviceGrant])
-    ],
-    response_types: ['code'],
-    token_endpoint_auth_method: 'none',
-    application_type: 'native'
-  }
-  const options = requestOptions(fetch, endpoint, 'The registration endpoint', signal)
-  const answer = await oauth.dynamicClientRegistrationRequest(server, metadata, options)
-  const created =
-    answer.status === 200
-      ? new Response(await answer.text(), { status: 201, headers: answer.headers })
-      : answer
-  const made = await understood(
-    oauth.processDynamicClientRegistrationResponse(created),
-    'registration',
-    answer.status
-  )
-  const { registration_client_uri: uri, registration_access_token: token } = made
-  return {
-    clientId: made.client_id,
-    ...(typeof made.client_secret === 'string' ? { clientSecret: made.client_secret } : {}),
-    ...(typeof uri === 'string' && typeof token === 'string'
-      ? { registration: { uri, token } }
-      : {})
-  }
 }
 
 /** The next pair of tokens (RFC 6749 §6). The refresh token is spent even when the answer gets lost. */
@@ -164,33 +110,6 @@ export async function revoke(
     options
   )
   return answer.status === 200
-}
-
-/** Whether the site still knows this registration, for that grant and redirect URI. At Drupal a client is easily deleted. */
-export async function isRegistered(
-  fetch: Fetch,
-  { uri, token }: NonNullable<Client['registration']>,
-  grant: string,
-  redirectUri: string,
-  signal?: AbortSignal
-): Promise<boolean> {
-  safeUrl(uri, 'The registration')
-  const headers = { authorization: `Bearer ${token}`, accept: 'application/json' }
-  const answer = await ask(fetch, uri, { headers, ...(signal ? { signal } : {}) })
-  if (answer.status !== 200) return false
-  const known = (await answer.json().catch(() => ({}))) as Record<string, unknown>
-  const has = (list: unknown, item: string) => Array.isArray(list) && list.includes(item)
-  return has(known['grant_types'], grant) && has(known['redirect_uris'], redirectUri)
-}
-
-/** Takes a registration back (RFC 7592): what is left of its tokens has no client any more. */
-export async function unregister(
-  fetch: Fetch,
-  { uri, token }: NonNullable<Client['registration']>
-): Promise<boolean> {
-  safeUrl(uri, 'The registration')
-  const headers = { authorization: `Bearer ${token}` }
-  return (await ask(fetch, uri, { method: 'DELETE', headers })).status === 204
 }
 
 /** What the server refused: its error code, to decide by, and a sentence to show. */

@@ -9,15 +9,8 @@ import { discover, type Discovered } from './discover.ts'
 import { exitCodes, Failure } from './failure.ts'
 import { headless } from './headless.ts'
 import type { Fetch } from './http.ts'
-import {
-  type Client,
-  clientCredentials,
-  deviceGrant,
-  isRegistered,
-  register,
-  type Tokens,
-  unregister
-} from './oauth.ts'
+import { type Client, clientCredentials, deviceGrant, type Tokens } from './oauth.ts'
+import { known, register, unregister } from './registration.ts'
 import { grantedScopes, peek } from './scopes.ts'
 
 export type SignInEvent =
@@ -75,15 +68,18 @@ async function chooseClient(
     return { client, isNew: false }
   }
   const { server, resource } = found
-  const known = await vault.get({ issuer: server.issuer, resource })
+  const key = { issuer: server.issuer, resource }
   const name = grant === 'device_code' ? deviceGrant : grant
-  if (
-    known?.registration &&
-    (await isRegistered(fetch, known.registration, name, redirectUri, signal))
-  ) {
-    return { client: known, isNew: false }
+  const client = await known(fetch, await vault.get(key), name, redirectUri, signal)
+  if (client === undefined) {
+    return { client: await register(fetch, server, redirectUri, signal), isNew: true }
   }
-  return { client: await register(fetch, server, redirectUri, signal), isNew: true }
+  // At once: what it replaces is worth nothing any more, whatever comes of this sign-in.
+  await vault.locked(key, async () => {
+    const kept = await vault.get(key)
+    if (kept?.clientId === client.clientId) await vault.set({ ...kept, ...client })
+  })
+  return { client, isNew: false }
 }
 
 /** Which flow: what was asked for, else the one that can work here. */

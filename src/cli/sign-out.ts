@@ -3,7 +3,8 @@
 import type { AuthorizationServer } from 'oauth4webapi'
 import type { Credential } from './credentials.ts'
 import type { Fetch } from './http.ts'
-import { refresh, revoke, unregister } from './oauth.ts'
+import { refresh, revoke } from './oauth.ts'
+import { unregister } from './registration.ts'
 import { peek } from './scopes.ts'
 
 export interface SignedOut {
