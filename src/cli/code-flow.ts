@@ -13,7 +13,7 @@ import {
   requestOptions,
   scopeParameters,
   type Tokens,
-  understood
+  tokensOf
 } from './oauth.ts'
 
 /** Registered without a port: a loopback redirect may then use any (RFC 8252 §7.3, wire §5). */
@@ -87,7 +87,7 @@ export async function codeFlow(flow: CodeFlow): Promise<Tokens> {
         additionalParameters: { resource: flow.resource }
       }
     )
-    return await understood(
+    return await tokensOf(
       oauth.processAuthorizationCodeResponse(server, as, answer),
       'authorization code'
     )

@@ -12,6 +12,7 @@ import {
   requestOptions,
   scopeParameters,
   type Tokens,
+  tokensOf,
   understood
 } from './oauth.ts'
 
@@ -123,7 +124,7 @@ async function poll(
   }
   if (answer.status >= 500 || answer.status === 429) return 'unreachable'
   try {
-    return await understood(oauth.processDeviceCodeResponse(server, as, answer), 'device code')
+    return await tokensOf(oauth.processDeviceCodeResponse(server, as, answer), 'device code')
   } catch (error) {
     const { error: code } = error as Refusal
     switch (code) {

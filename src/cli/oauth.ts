@@ -1,6 +1,7 @@
 // The requests that every grant shares: refresh, client credentials, revocation, and the words for what a server refuses.
 // oauth4webapi writes and reads them; what is here makes room for Drupal's ways (wire §3, §4).
 import * as oauth from 'oauth4webapi'
+import { isObject } from '../mcp/call.ts'
 import { Failure, exitCodes, inBrackets } from './failure.ts'
 import { askForBody, type Fetch, isLoopback, safeUrl } from './http.ts'
 
@@ -26,10 +27,25 @@ export function requestOptions(
 ) {
   const url = safeUrl(endpoint, what)
   return {
-    [oauth.customFetch]: (target: string, init: object) => askForBody(fetch, target, init),
+    [oauth.customFetch]: async (target: string, init: object) =>
+      withoutIdToken(await askForBody(fetch, target, init)),
     [oauth.allowInsecureRequests]: isLoopback(url),
     ...(signal ? { signal } : {})
   }
+}
+
+/**
+ * Nobody reads an id_token here. oauth4webapi would, and throw away the tokens beside it where this machine's clock is wrong, or where
+ * a refresh brings another algorithm than RS256.
+ */
+async function withoutIdToken(answer: Response): Promise<Response> {
+  const body: unknown = await answer
+    .clone()
+    .json()
+    .catch(() => undefined)
+  if (!isObject(body) || !('id_token' in body)) return answer
+  const { id_token: _unread, ...rest } = body
+  return new Response(JSON.stringify(rest), { status: answer.status, headers: answer.headers })
 }
 
 /** The secret goes into the body: Drupal answers Basic with a challenge, and only on one of its endpoints. */
@@ -55,7 +71,7 @@ export async function refresh(
       additionalParameters: { resource }
     }
   )
-  return understood(
+  return tokensOf(
     oauth.processRefreshTokenResponse(server, { client_id: client.clientId }, answer),
     'refresh'
   )
@@ -76,7 +92,7 @@ export async function clientCredentials(
     scopeParameters(wish),
     requestOptions(fetch, server.token_endpoint, 'The token endpoint', signal)
   )
-  return understood(
+  return tokensOf(
     oauth.processClientCredentialsResponse(server, { client_id: client.clientId }, answer),
     'client credentials'
   )
@@ -147,6 +163,21 @@ export async function understood<T>(
     const text = `The server's answer to the ${what} cannot be used${seen}. Run doctor with the same URL: it finds the broken link.`
     throw new Refusal('unreadable', 0, text, { cause: error })
   }
+}
+
+/** Tokens that this program can use: a type that is not understood must not be (RFC 6749 §7.1), and what no header can hold cannot. */
+export async function tokensOf(
+  processed: Promise<oauth.TokenEndpointResponse>,
+  what: string
+): Promise<Tokens> {
+  const tokens = await understood(processed, what)
+  const { token_type: type, access_token: token } = tokens
+  if (type === 'bearer' && /^[\x21-\x7e]+$/.test(token)) return tokens
+  const why =
+    type === 'bearer'
+      ? 'holds a token with characters that none may have'
+      : `holds a token of the type ${type}, bound to a key (RFC 9449), and only bearer tokens can be used here. Ask the server's administrator for these`
+  throw new Refusal('unreadable', 0, `The server's answer to the ${what} ${why}.`)
 }
 
 /** Fit for a terminal: no control characters, no endless text. */

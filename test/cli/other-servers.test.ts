@@ -3,6 +3,7 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { memoryVault } from '../../src/cli/credentials-vault.ts'
 import { openHttp } from '../../src/cli/http.ts'
+import { keptTokens } from '../../src/cli/tokens.ts'
 import { signIn } from '../../src/cli/sign-in.ts'
 import { serve, startSite } from './fixtures/site.ts'
 
@@ -112,4 +113,30 @@ t.test('RFC 7592 what the server says of the registration counts', async t => {
   t.equal(registered, 2, 'a secret that has ended is not used again')
   const [kept] = await vault.list()
   t.match(kept, { clientId: 'client-2', registration: { token: `token-${changes}` } })
+})
+
+t.test('an id_token is nobody’s business here', async t => {
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
+  let number = 0
+  const { url, vault, login } = await start(t, {
+    token: () => {
+      // Signed by ES256 of which no refresh knows, ended for a clock that is fast, and with a nonce.
+      const claims = { iss: 'https://127.0.0.1/', aud: 'c', sub: '2', iat: 1, exp: 2, nonce: 'n' }
+      const id_token = `${part({ alg: 'ES256' })}.${part(claims)}.AA`
+      return { body: { ...tokens, access_token: `a${++number}`, id_token } }
+    }
+  })
+  t.match(await login('c'), { accessToken: 'a1' })
+  t.equal(await keptTokens({ vault, url, fetch: cliFetch }).instead('a1'), 'a2')
+})
+
+t.test('a token that cannot be sent as a bearer token is no sign-in', async t => {
+  const says = { ...tokens }
+  const { vault, login } = await start(t, { token: () => ({ body: says }) })
+  says.token_type = 'DPoP'
+  await t.rejects(login('c'), { exitCode: 3, message: /type dpop.*RFC 9449.*only bearer/ })
+  says.token_type = 'bearer'
+  says.access_token = 'a\r\nX: y'
+  await t.rejects(login('c'), { exitCode: 3, message: /characters that none may have/ })
+  t.strictSame(await vault.list(), [])
 })
