@@ -50,6 +50,8 @@ const slowDownSeconds = 5
 const graceMs = 250
 const maxIntervalSeconds = 60
 const longAfterMs = 90_000
+/** A code lives some minutes. Timers end at 25 days, and one that is longer would not wait at all. */
+const longestLifeSeconds = 86_400
 
 /** Runs the flow to its end: tokens, or a Failure that says why not. Rejects with the signal's reason when aborted. */
 export async function deviceFlow(flow: DeviceFlow): Promise<Tokens> {
@@ -78,7 +80,7 @@ export async function deviceFlow(flow: DeviceFlow): Promise<Tokens> {
     userCode: printable(given.user_code),
     uri: webUrl(given.verification_uri),
     complete: webUrl(given.verification_uri_complete ?? given.verification_uri),
-    expiresAt: started + given.expires_in * 1000
+    expiresAt: started + Math.min(given.expires_in, longestLifeSeconds) * 1000
   }
   tell({ kind: 'code', code })
 

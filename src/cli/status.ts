@@ -72,6 +72,9 @@ export async function run(args: string[], { env, stdout }: World = process): Pro
   return usable ? 0 : exitCodes.notSignedIn
 }
 
+/** Some servers say the largest number there is for a token that never ends; a date goes so far. */
+const lastDate = 8_640_000_000_000_000
+
 /** What may be shown of a credential. */
 function describe(credential: Credential, now: number) {
   const { resource, issuer, clientId, grant, subject, grantedScopes, askedScopes } = credential
@@ -84,7 +87,7 @@ function describe(credential: Credential, now: number) {
     scopes: grantedScopes ?? null,
     missingScopes: missingScopes(askedScopes, grantedScopes),
     signedInAt: new Date(credential.signedInAt).toISOString(),
-    expiresAt: new Date(credential.expiresAt).toISOString(),
+    expiresAt: new Date(Math.min(credential.expiresAt, lastDate)).toISOString(),
     expired: credential.expiresAt <= now,
     renewable: credential.refreshToken !== undefined
   }

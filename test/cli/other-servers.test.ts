@@ -1,11 +1,12 @@
 // The command line before authorization servers that do what the RFCs allow and Drupal does not.
 import t from 'tap'
 import type { Test } from 'tap'
-import { memoryVault } from '../../src/cli/credentials-vault.ts'
+import { deviceFlow } from '../../src/cli/device-flow.ts'
+import { memoryVault, openVault } from '../../src/cli/credentials-vault.ts'
 import { openHttp } from '../../src/cli/http.ts'
 import { keptTokens } from '../../src/cli/tokens.ts'
 import { signIn } from '../../src/cli/sign-in.ts'
-import { serve, startSite } from './fixtures/site.ts'
+import { serve, startSite, terminal } from './fixtures/site.ts'
 
 const { fetch: cliFetch, close } = openHttp()
 t.teardown(close)
@@ -139,4 +140,34 @@ t.test('a token that cannot be sent as a bearer token is no sign-in', async t =>
   says.access_token = 'a\r\nX: y'
   await t.rejects(login('c'), { exitCode: 3, message: /characters that none may have/ })
   t.strictSame(await vault.list(), [])
+})
+
+t.test('the largest numbers there are', async t => {
+  const life = { ...tokens, expires_in: Number.MAX_SAFE_INTEGER }
+  const { login } = await start(t, { token: () => ({ body: life }) })
+  t.testdir()
+  const person = terminal(t, 'person')
+  await (await openVault({ env: person.env })).set(await login('c'))
+  t.match(await person.run('status'), { code: 0, stdout: /days left, renewed by itself/ })
+
+  const code = { device_code: 'd', user_code: 'U', verification_uri: 'https://x.example/' }
+  const numbers = { expires_in: Number.MAX_SAFE_INTEGER, interval: Number.MAX_SAFE_INTEGER }
+  const origin = await serve(t, (_request, response) => {
+    response
+      .setHeader('content-type', 'application/json')
+      .end(JSON.stringify({ ...code, ...numbers }))
+  })
+  const slept: number[] = []
+  const flow = deviceFlow({
+    fetch: cliFetch,
+    server: { issuer: origin, device_authorization_endpoint: origin },
+    client: { clientId: 'c' },
+    scopes: [],
+    resource: 'r',
+    tell: () => {},
+    now: () => slept.reduce((sum, ms) => sum + ms, 0),
+    sleep: async ms => void slept.push(ms)
+  })
+  await t.rejects(flow, { exitCode: 3, message: /expired/ })
+  t.ok(slept[0]! < 2 ** 31, 'a longer timer would end at once')
 })
