@@ -45,13 +45,7 @@ export async function codeFlow(flow: CodeFlow): Promise<Tokens> {
     )
   }
   const authorizationUrl = safeUrl(server.authorization_endpoint, 'The authorization endpoint')
-  const template = new URL(flow.redirectUri ?? defaultRedirectUri)
-  if (template.protocol !== 'http:' || !isLoopback(template)) {
-    throw new Failure(
-      `${template.href} is not on this machine: a redirect URI is http://127.0.0.1/… here.`,
-      exitCodes.usage
-    )
-  }
+  const template = loopback(flow.redirectUri ?? defaultRedirectUri)
   const state = oauth.generateRandomState()
   const verifier = oauth.generateRandomCodeVerifier()
   const challenge = await oauth.calculatePKCECodeChallenge(verifier)
@@ -95,6 +89,17 @@ export async function codeFlow(flow: CodeFlow): Promise<Tokens> {
     listener.close()
     listener.closeAllConnections()
   }
+}
+
+/** The redirect URI to come back to; a fragment must not be in it (RFC 6749 §3.1.2). */
+function loopback(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  const isPlain = url !== undefined && url.hash + url.username + url.password === ''
+  if (isPlain && url.protocol === 'http:' && isLoopback(url)) return url
+  throw new Failure(
+    'The redirect URI cannot be used: here it is http://127.0.0.1/…, without a user name and a fragment.',
+    exitCodes.usage
+  )
 }
 
 /** Listens on the loopback address of the template alone; answers the redirect URI with its port. */
@@ -169,7 +174,15 @@ function accepted(
   state: string
 ): URLSearchParams {
   try {
-    return oauth.validateAuthResponse(server, { client_id: client.clientId }, url, state)
+    const parameters = oauth.validateAuthResponse(
+      server,
+      { client_id: client.clientId },
+      url,
+      state
+    )
+    // Before the code is spent: none, or two of which the server would take another (RFC 6749 §3.1).
+    if (parameters.getAll('code').length !== 1) throw new Error('not one code')
+    return parameters
   } catch (error) {
     if (error instanceof oauth.AuthorizationResponseError) {
       const details = inBrackets(error.error_description, error.cause.get('hint'))

@@ -507,10 +507,16 @@ t.test('the code flow', async t => {
       const weak = { ...server, code_challenge_methods_supported: offered }
       await t.rejects(codeFlow({ ...flow, server: weak as typeof server }), { message: /S256/ })
     }
-    for (const redirectUri of ['https://127.0.0.1/callback', 'http://elsewhere.example/callback']) {
+    for (const redirectUri of [
+      'https://127.0.0.1/callback',
+      'http://elsewhere.example/callback',
+      'http://127.0.0.1/callback#fragment',
+      'http://user:password@127.0.0.1/callback',
+      '127.0.0.1/callback'
+    ]) {
       await t.rejects(codeFlow({ ...flow, server, redirectUri }), {
         exitCode: 2,
-        message: /not on this machine/
+        message: /redirect URI cannot be used: here it is http:..127.0.0.1/
       })
     }
     const taken = await serve(t, () => {})
@@ -588,6 +594,21 @@ t.test('the code flow', async t => {
       visit
     }
     await t.rejects(codeFlow(flow), { exitCode: 3, message: /cannot be used/ })
+  })
+  t.test('RFC 6749 an answer with no code, or with two, is not used', async t => {
+    for (const codes of ['', '&code=a&code=b']) {
+      const visit = (url: string) => {
+        const { searchParams } = new URL(url)
+        const back = `${searchParams.get('redirect_uri')}?state=${searchParams.get('state')}`
+        fetch(back + codes).then(answer => answer.text())
+      }
+      const flow = { fetch: cliFetch, server, client: { clientId: 'c' }, scopes: [], resource: 'r' }
+      const token_endpoint = 'https://x.example/t'
+      await t.rejects(codeFlow({ ...flow, server: { ...server, token_endpoint }, visit }), {
+        exitCode: 3,
+        message: /cannot be used/
+      })
+    }
   })
 })
 
