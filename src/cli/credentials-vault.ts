@@ -68,6 +68,11 @@ export async function openVault({ env, keychain }: VaultOptions): Promise<Vault>
       await writePrivately(pathOf(credential), `${JSON.stringify(envelope)}\n`)
     },
     async delete(which) {
+      const draft = new RegExp(`^${nameOf(which)}\\.json\\.[0-9a-f]+$`)
+      for (const name of await readdir(folder)) {
+        // Of a process that was killed while it wrote: the tokens in it may be the last that are good.
+        if (draft.test(name)) await rm(join(folder, name), { force: true })
+      }
       return rm(pathOf(which)).then(
         () => true,
         () => false

@@ -219,6 +219,24 @@ t.test('a file that cannot be opened does not stand in the way of the others', a
   t.match(damaged, [/0{32}\.json/, /1{32}\.json/, /2{32}\.json/])
 })
 
+t.test('what a process that was killed while it wrote has left is forgotten, too', async t => {
+  const folder = join(t.testdir(), 'home')
+  const vault = await openVault({ env: { DRUPAL_MCP_HOME: folder }, keychain: null })
+  const other = credential({ resource: 'https://other.example.org/mcp' })
+  await vault.set(credential())
+  const [mine = ''] = (await readdir(folder)).filter(file => file.endsWith('.json'))
+  await vault.set(other)
+  const files = await readdir(folder)
+  const drafts = files.filter(file => file.endsWith('.json')).map(file => `${file}.0123456789ab`)
+  for (const draft of drafts) await writeFile(join(folder, draft), 'sealed')
+  t.ok(await vault.delete(credential()))
+  t.strictSame(
+    await readdir(folder),
+    [...files, ...drafts].filter(file => !file.startsWith(mine)).toSorted()
+  )
+  t.strictSame(await vault.list(), [other])
+})
+
 t.test('which resource covers a URL', async t => {
   const cases: [string, string, boolean][] = [
     ['https://a.example/mcp', 'https://a.example/mcp', true],
