@@ -62,7 +62,7 @@ export async function register(
 /**
  * The client as the site knows it now, with a new secret or registration token where the site gives one (RFC 7592 §2.1). Undefined when
  * it did not register itself, when the site has forgotten it (at Drupal a client is easily deleted), when it may not use this grant or
- * redirect URI, and when its secret has ended.
+ * redirect URI, when its secret has ended, and when it can only be asked about where others would read the answer.
  */
 export async function known(
   fetch: Fetch,
@@ -71,14 +71,13 @@ export async function known(
   redirectUri: string,
   signal?: AbortSignal
 ): Promise<Client | undefined> {
-  if (kept?.registration === undefined) return undefined
+  if (kept?.registration === undefined || !isSafe(kept.registration.uri)) return undefined
   const { clientId, clientSecret, registration } = kept
   const client: Client = {
     clientId,
     ...(clientSecret === undefined ? {} : { clientSecret }),
     registration
   }
-  safeUrl(registration.uri, 'The registration')
   const headers = { authorization: `Bearer ${registration.token}`, accept: 'application/json' }
   const answer = await ask(fetch, registration.uri, { headers, ...(signal ? { signal } : {}) })
   // A site in trouble has forgotten nothing: another registration would leave this one there for good.
@@ -98,6 +97,15 @@ export async function known(
     ...client,
     ...(typeof secret === 'string' ? { clientSecret: secret } : {}),
     ...(typeof token === 'string' ? { registration: { ...registration, token } } : {})
+  }
+}
+
+/** Drupal makes the URL of a registration from the request, so a proxy before it may give it http. */
+function isSafe(uri: string): boolean {
+  try {
+    return safeUrl(uri, '') !== undefined
+  } catch {
+    return false
   }
 }
 

@@ -116,6 +116,23 @@ t.test('RFC 7592 what the server says of the registration counts', async t => {
   t.match(kept, { clientId: 'client-2', registration: { token: `token-${changes}` } })
 })
 
+t.test('a registration whose URL is not to be asked does not stand in the way', async t => {
+  let registered = 0
+  const { login } = await start(t, {
+    register: () => ({
+      status: 201,
+      body: {
+        client_id: `client-${++registered}`,
+        registration_access_token: 't',
+        registration_client_uri: 'http://cms.example.org/oauth/register/client'
+      }
+    }),
+    token: () => ({ body: tokens })
+  })
+  t.match(await login(), { clientId: 'client-1' })
+  t.match(await login(), { clientId: 'client-2' })
+})
+
 t.test('an id_token is nobody’s business here', async t => {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
   let number = 0
