@@ -3,7 +3,7 @@
 import type { AuthorizationServer } from 'oauth4webapi'
 import type { Credential } from './credentials.ts'
 import type { Fetch } from './http.ts'
-import { refresh, revoke } from './oauth.ts'
+import { Refusal, refresh, revoke } from './oauth.ts'
 import { unregister } from './registration.ts'
 import { peek } from './scopes.ts'
 
@@ -37,10 +37,15 @@ export async function signOut(fetch: Fetch, credential: Credential): Promise<Sig
   const isOurs = credential.grant !== 'client_credentials'
   if (refreshToken !== undefined) {
     await attempt('the refresh token', async () => {
-      const last = await refresh(fetch, server, credential, refreshToken, credential.resource)
-      access.push(last.access_token)
-      if (last.refresh_token !== undefined) refreshTokens.push(last.refresh_token)
-      return true
+      try {
+        const last = await refresh(fetch, server, credential, refreshToken, credential.resource)
+        access.push(last.access_token)
+        if (last.refresh_token !== undefined) refreshTokens.push(last.refresh_token)
+        return true
+      } catch (error) {
+        // It has ended, or was revoked: as good as spent.
+        return error instanceof Refusal && error.error === 'invalid_grant'
+      }
     })
   }
   if (revocationEndpoint !== undefined && isOurs) {

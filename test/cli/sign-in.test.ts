@@ -915,6 +915,18 @@ t.test('logout when the site is away, or several are kept', async t => {
   t.equal((await vault.list()).length, 1, 'forgotten all the same')
   t.equal((await person.run('logout', '--all')).code, 1)
   t.strictSame(await vault.list(), [])
+  const { drupal } = await startSite(t)
+  const late = {
+    ...credential('http://127.0.0.1:5/mcp'),
+    clientId: 'public',
+    tokenEndpoint: `${drupal.url}/oauth/token`,
+    revocationEndpoint: `${drupal.url}/oauth/revoke`
+  }
+  t.strictSame(
+    await signOut(cliFetch, late),
+    { done: ['the refresh token', 'the access token'], failed: [] },
+    'a refresh token that has ended needs no revoking'
+  )
   const { revocationEndpoint: _, refreshToken: __, ...bare } = credential('http://127.0.0.1:4/mcp')
   t.strictSame(await signOut(cliFetch, bare), { done: [], failed: [] })
 })
