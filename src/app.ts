@@ -27,7 +27,7 @@ import { request } from './http/request.ts'
 import { serverOptions } from './http/server.ts'
 import { shareMemory } from './http/share-memory.ts'
 import { tls } from './http/tls.ts'
-import { stopGracefully, watchConnections } from './http/stop.ts'
+import { allHaveLeft, stopGracefully, watchConnections } from './http/stop.ts'
 import { trace } from './http/trace.ts'
 import { wellKnown } from './http/well-known.ts'
 import { createSessions } from './mcp/session.ts'
@@ -226,6 +226,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
 
   const adminApp = config.server.adminPort === -1 ? undefined : buildAdmin({ log, metrics, health })
   app.addHook('onClose', async () => {
+    await allHaveLeft(connections)
     await adminApp?.close()
     await pool.close()
     await store.close()

@@ -1,5 +1,5 @@
 // How the public listener ends: calls in flight finish within a bound, then nothing is left open.
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
@@ -42,6 +42,14 @@ export function watchConnections(server: Server): Roster<OpenConnection> {
     socket.destroySoon()
   })
   return open
+}
+
+/**
+ * Resolves when the last connection of a listener that has closed has said so, too: Node tells of the listener first. Only then do the
+ * calls on a connection learn that they were cut, and leave their audit lines.
+ */
+export async function allHaveLeft(open: Roster<OpenConnection>): Promise<void> {
+  while (open.size > 0) await nextTurn()
 }
 
 /**

@@ -42,7 +42,8 @@ function run(t: Test, args: string[], env: Record<string, string> = {}): Run {
   let stderr = ''
   child.stdout.on('data', chunk => (stdout += chunk))
   child.stderr.on('data', chunk => (stderr += chunk))
-  const exit = once(child, 'exit').then(([code]) => code as number | null)
+  // 'close': all that it wrote has been read.
+  const exit = once(child, 'close').then(([code]) => code as number | null)
   t.teardown(async () => {
     child.kill('SIGKILL')
     await exit
@@ -77,11 +78,12 @@ async function startProcess(t: Test, env: Record<string, string> = {}) {
     accept: 'application/json',
     authorization: `Bearer ${drupal.mint().token}`
   }
-  const post = (body: unknown, more: Record<string, string> = {}) =>
+  const post = (body: unknown, more: Record<string, string> = {}, signal?: AbortSignal) =>
     fetch(`${origin}/mcp`, {
       method: 'POST',
       headers: { ...headers, ...more },
-      body: JSON.stringify(body)
+      body: JSON.stringify(body),
+      ...(signal && { signal })
     })
   const opened = await post(INITIALIZE)
   const session = { 'mcp-session-id': opened.headers.get('mcp-session-id') as string }
@@ -228,6 +230,32 @@ t.test('a call that outlives SHUTDOWN_TIMEOUT does not keep the process', async 
   running.child.kill('SIGTERM')
   t.equal(await slow, 'cut')
   t.equal(await running.exit, 0)
+  t.match(running.stdout(), /"method":"tools\/call".*"status":499/, 'it leaves its audit line')
+})
+
+t.test('a client that goes last while the process stops leaves its audit line', async t => {
+  const { drupal, running, post, session } = await startProcess(t)
+  const stop = new AbortController()
+  const slow = post(
+    {
+      jsonrpc: '2.0',
+      id: 1,
+      method: 'tools/call',
+      params: { name: 'demo.slow', arguments: { ms: 60_000 } }
+    },
+    session,
+    stop.signal
+  ).catch(() => 'gone')
+  while (!drupal.requests.some(({ path }) => path.endsWith('/demo.slow'))) {
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+  running.child.kill('SIGTERM')
+  while (!running.stdout().includes('stopping'))
+    await new Promise(resolve => setTimeout(resolve, 5))
+  stop.abort()
+  t.equal(await slow, 'gone')
+  t.equal(await running.exit, 0)
+  t.match(running.stdout(), /"method":"tools\/call".*"status":499/)
 })
 
 t.test('a second signal ends at once', async t => {
