@@ -71,6 +71,8 @@ async function readAll(stream: Readable, timeoutMs: number): Promise<Buffer> {
       if (length > maxRefusal) break
       chunks.push(chunk)
     }
+  } catch (error) {
+    throw failure(error as NodeJS.ErrnoException)
   } finally {
     clearTimeout(late)
   }
@@ -81,7 +83,7 @@ async function readAll(stream: Readable, timeoutMs: number): Promise<Buffer> {
 const noStream = (reason: string | undefined) =>
   gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'POST, DELETE', ...(reason && { reason }) })
 
-/** What a stream that did not come about means. */
+/** What a stream that did not come about, or a refusal that was cut, means. */
 function failure(error: NodeJS.ErrnoException): Error {
   if (isGatewayError(error)) return error
   const code = (error.cause as NodeJS.ErrnoException | undefined)?.code ?? error.code

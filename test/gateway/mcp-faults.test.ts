@@ -380,6 +380,19 @@ t.test('an exception of the site stays there also where a GET is refused with on
   t.strictSame((await refusedWith(outside)).json.error, outside, 'what is none passes')
 })
 
+t.test('a GET whose refusal is cut off is 502', async t => {
+  const { endpoint, site } = await legacyUpstream(t)
+  const gateway = await startBefore(t, endpoint, env)
+  const session = await gateway.initialize(gateway.token())
+  site.answer = (_seen, response) => {
+    response.writeHead(503, { 'content-type': 'application/json', 'content-length': 500 })
+    response.write('{"jsonrpc"', () => response.destroy())
+  }
+  const { status, json: body } = await read(await gateway.listen(session))
+  t.match({ status, body }, { status: 502, body: { error: { code: -32603 } } })
+  t.notMatch(gateway.logged.join(''), 'uncaught')
+})
+
 t.test('an exception of the site stays there also where it refuses to listen', async t => {
   const { endpoint, misbehave } = await modernUpstream(t)
   const gateway = await startBefore(t, endpoint, env)
