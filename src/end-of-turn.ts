@@ -9,11 +9,13 @@ export interface Sender {
 
 let waiting: Sender[] = []
 
-/** Sends what waits for the end of the turn. For who is about to close what it would be sent on. */
+/** Sends what waits for the end of the turn, and what has waited for that. For who is about to close what it would be sent on. */
 export function sendAll(): void {
-  const due = waiting
-  waiting = []
-  for (const sender of due) sender.sendNow()
+  while (waiting.length > 0) {
+    const due = waiting
+    waiting = []
+    for (const sender of due) sender.sendNow()
+  }
 }
 
 /** Has `sender` send when everything that has arrived in this turn is dealt with, in the order of the calls. */

@@ -1,8 +1,10 @@
 // What a request carries on its way: declared once, filled in by the steps of app.ts. It refuses to judge anything.
+import type { IncomingHttpHeaders } from 'node:http'
 import { isIP } from 'node:net'
 import type { FastifyPluginCallback } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Principal } from '../auth/principal.ts'
+import { sendAtEndOfTurn } from '../end-of-turn.ts'
 import type { Call, Message } from '../mcp/call.ts'
 
 declare module 'fastify' {
@@ -49,6 +51,12 @@ function forwardedAddresses(value: string): string {
   return entries.slice(hidden + 1).join(', ')
 }
 
+/** Whether a body follows the head (RFC 9112 §6). */
+const hasBody = ({
+  'content-length': length = '0',
+  'transfer-encoding': coding
+}: IncomingHttpHeaders) => length !== '0' || coding !== undefined
+
 const plugin: FastifyPluginCallback = function request(app, _options, done) {
   app.decorateRequest('principal', undefined)
   app.decorateRequest('token', undefined)
@@ -75,6 +83,21 @@ const plugin: FastifyPluginCallback = function request(app, _options, done) {
       headers['x-forwarded-for'] = forwardedAddresses(forwarded)
     }
     next()
+  })
+  // Else a proxy takes the connection for one to use again, and of one that never sends the rest (HAProxy 2.6) the next request,
+  // anybody's, would be read as that rest (RFC 9112 §9.3).
+  app.addHook('onSend', function closeBeforeTheRest({ raw }, reply, payload, next) {
+    if (raw.complete || !hasBody(raw.headers)) {
+      next(null, payload)
+      return
+    }
+    // What came with the head is read by then.
+    sendAtEndOfTurn({
+      sendNow() {
+        if (!raw.complete) reply.header('connection', 'close')
+        next(null, payload)
+      }
+    })
   })
   done()
 }

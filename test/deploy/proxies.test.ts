@@ -1,12 +1,13 @@
 // The gateway behind real proxies: deploy/proxies/* run as they stand, only ports, certificates and time-outs are put in. What a
 // client behind them sees, and whom the gateway sees.
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { request } from 'node:https'
 import { once } from 'node:events'
 import { type AddressInfo, connect } from 'node:net'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { startDrupal } from '../../src/demo/double.ts'
 import { EventRelay } from '../../src/mcp/sse.ts'
@@ -177,6 +178,13 @@ function ask(
   })
 }
 
+/** The status of an answer by HTTP/2, which no client of Node's speaks in as many small pieces as curl. */
+async function statusByCurl(port: number, ...options: string[]): Promise<string> {
+  const to = ['--http2', '--connect-to', `::127.0.0.1:${port}`, `https://${HOST}/mcp`]
+  const quiet = ['-sk', '--max-time', '5', '-o', '/dev/null', '-w', '%{http_code}']
+  return (await promisify(execFile)('curl', [...quiet, ...options, ...to])).stdout
+}
+
 const portOf = (origin: string) => Number(new URL(origin).port)
 
 /** An event stream as the gateway relays it: our own relay with a heartbeat; /silent: a stream that nobody keeps alive. */
@@ -304,6 +312,16 @@ for (const proxy of proxies) {
           undefined
         )
       })
+
+      if (proxy.tool === tools.haproxy) {
+        const name = 'who is refused before the body was passed on costs nobody a request'
+        await t.test(name, needs('curl'), async t => {
+          for (let n = 0; n < 50; n++) {
+            t.equal(await statusByCurl(port, '-d', '{}'), '401')
+            t.equal(await statusByCurl(port), '401')
+          }
+        })
+      }
 
       await t.test('a call goes through', async t => {
         const { status, text } = await ask(port, '/mcp', {

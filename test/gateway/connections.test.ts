@@ -161,6 +161,39 @@ t.test(
   }
 )
 
+t.test('a connection is used again only where all of its request has come', async t => {
+  const gateway = await startGateway(t)
+  const known = `Content-Length: ${PING.length}\r\n`
+  const chunk = `${PING.length.toString(16)}\r\n${PING}\r\n`
+  const rows: [string, string, string][] = [
+    ['a body of known length', known, PING],
+    ['one in chunks', 'Transfer-Encoding: chunked\r\n', `${chunk}0\r\n\r\n`],
+    ['none', '', ''],
+    ['one of no bytes', 'Content-Length: 0\r\n', '']
+  ]
+  const listen = 'GET /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n'
+  for (const path of ['/mcp', '/nothing']) {
+    for (const [name, headers, body] of rows) {
+      const whole = dial(t, gateway)
+      whole.socket.write(post(path, headers, body))
+      await whole.until(/\{.*\}$/s)
+      t.match(whole.said.text, /^connection: keep-alive\r$/im, `${name} to ${path}, with the head`)
+      whole.socket.write(listen)
+      await whole.until(/\{.*\}.*\{.*\}$/s)
+      if (body === '') continue
+
+      // What a proxy sends that forgets the body: HAProxy 2.6, where the client speaks HTTP/2.
+      const early = dial(t, gateway)
+      early.socket.write(post(path, headers))
+      await early.until(/\{.*\}$/s)
+      t.match(early.said.text, /^connection: close\r$/im, `${name} to ${path}, answered before it`)
+      early.socket.write(body + listen)
+      await early.over
+      t.equal(statuses(early).length, 1)
+    }
+  }
+})
+
 t.test('a client that closes its side is answered, however its bytes fall', async t => {
   const gateway = await startGateway(t)
   const session = lines(await gateway.initialize(gateway.token()))

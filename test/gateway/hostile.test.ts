@@ -137,11 +137,8 @@ t.test('a body that nobody reads is not waited for', async t => {
       )
       const [answer] = (await once(socket, 'data')) as [Buffer]
       t.match(answer.toString(), new RegExp(`^HTTP/1\\.1 ${status} `), `${path} ${type}`)
-      // What the rest of it may be: the connection is good for another request.
-      socket.write('1\r\n}\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n')
-      const [next] = (await once(socket, 'data')) as [Buffer]
-      t.match(next.toString(), /^HTTP\/1\.1 200 /)
-      socket.destroy()
+      socket.resume().write('1\r\n}\r\n0\r\n\r\n')
+      await once(socket, 'end')
     }
   }
 })
