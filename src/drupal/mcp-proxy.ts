@@ -168,10 +168,8 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     })
   }
 
-  async function begin(
-    { request, reply, place, caller }: Opening,
-    stream: Readable
-  ): Promise<void> {
+  async function begin(opening: Opening, stream: Readable): Promise<void> {
+    const { request, reply, place, caller } = opening
     hasStreams = true
     stream.on('error', () => {})
     // Ended while the upstream was asked: nobody ends its streams any more (R28).
