@@ -1,6 +1,6 @@
 // One process at a time: a lock that is a file. It knows nothing of what it guards; whoever dies holding it is found out.
 import { randomUUID } from 'node:crypto'
-import { readFile, readlink, rm, stat, writeFile } from 'node:fs/promises'
+import { open, readFile, readlink, rm, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Failure, systemCode } from './failure.ts'
@@ -42,12 +42,22 @@ export async function withLock<T>(
 }
 
 async function taken(path: string, mine: string): Promise<boolean> {
+  const unwritable = (error: unknown) =>
+    new Failure(`${path} cannot be written (${systemCode(error)}). ${withoutHome}`)
+  const file = await open(path, 'wx', 0o600).catch((error: unknown) => {
+    if (systemCode(error) === 'EEXIST') return undefined
+    throw unwritable(error)
+  })
+  if (file === undefined) return false
   try {
-    await writeFile(path, mine, { flag: 'wx', mode: 0o600 })
+    await file.writeFile(mine)
     return true
   } catch (error) {
-    if (systemCode(error) === 'EEXIST') return false
-    throw new Failure(`${path} cannot be written (${systemCode(error)}). ${withoutHome}`)
+    // A full disk takes the name and not the content: whose lock it is, nobody could say.
+    await rm(path, { force: true })
+    throw unwritable(error)
+  } finally {
+    await file.close()
   }
 }
 

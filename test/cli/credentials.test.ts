@@ -12,7 +12,7 @@ import {
   rm
 } from 'node:fs/promises'
 import { hostname } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { once } from 'node:events'
 import t from 'tap'
 import { type Credential, covers, credentialFor } from '../../src/cli/credentials.ts'
@@ -23,6 +23,7 @@ import { keyFrom, seal, unseal } from '../../src/cli/credentials-seal.ts'
 import { memoryVault, openVault } from '../../src/cli/credentials-vault.ts'
 import { systemCode } from '../../src/cli/failure.ts'
 import { systemKeychain } from '../../src/cli/keychain.ts'
+import { builtProgram } from '../fixtures/program.ts'
 import { terminal } from './fixtures/site.ts'
 
 const credential = (more: Partial<Credential> = {}): Credential => ({
@@ -299,6 +300,19 @@ t.test('the lock', async t => {
       withLock(join(t.testdir(), 'no', 'lock'), async () => 1),
       { message: /ENOENT.*--token-file/ }
     )
+  })
+  t.test('that a full disk does not take is not left behind', async t => {
+    const path = join(t.testdir(), 'lock')
+    // Whoever may write no byte may still make a file, as on a full disk.
+    const limit = 'unset NODE_OPTIONS; ulimit -f 0; exec "$@"'
+    const file = resolve(builtProgram(), '../credentials-lock.js')
+    const script = `import { withLock } from ${JSON.stringify(file)}
+      await withLock(${JSON.stringify(path)}, async () => 1).catch(error => console.log(error.message))`
+    const node = [process.execPath, '--input-type=module', '-e', script]
+    const child = spawn('sh', ['-c', limit, 'sh', ...node])
+    const [said] = await once(child.stdout.setEncoding('utf8'), 'data')
+    t.match(said, /lock cannot be written \(EFBIG\)/)
+    t.strictSame(await readdir(join(path, '..')), [])
   })
   t.test('holds many at once to one at a time', async t => {
     const path = join(t.testdir(), 'lock')
