@@ -19,13 +19,16 @@ export function watchConnections(server: Server): Roster<OpenConnection> {
   const closeIdleConnections = server.closeIdleConnections.bind(server)
   server.closeIdleConnections = () => {
     sendAll()
-    const leaving = open
-      .all()
-      .map(({ socket }) => socket)
-      .filter(({ writableLength }) => writableLength > 0)
-    for (const socket of leaving) socket.destroy = () => socket
-    closeIdleConnections()
-    for (const socket of leaving) Reflect.deleteProperty(socket, 'destroy')
+    // A write that is through says so on the next tick; of one whose connection is closed before, nobody knows.
+    process.nextTick(() => {
+      const leaving = open
+        .all()
+        .map(({ socket }) => socket)
+        .filter(({ writableLength }) => writableLength > 0)
+      for (const socket of leaving) socket.destroy = () => socket
+      closeIdleConnections()
+      for (const socket of leaving) Reflect.deleteProperty(socket, 'destroy')
+    })
   }
   function watch(socket: Socket): void {
     const connection = open.enter({ at: -1, socket })

@@ -257,8 +257,10 @@ t.test('a client that takes nothing of its answer is not waited for', async t =>
 })
 
 t.test('a listener that closes in the turn of an answer: the answer leaves first', async t => {
+  const told: boolean[] = []
   const server = await listen(t, WholeResponse as typeof ServerResponse, (_, res) =>
     setImmediate(() => {
+      res.once('close', () => told.push(res.writableFinished))
       res.writeHead(200, lengthOf(ascii)).end(ascii)
       server.close()
     })
@@ -266,6 +268,7 @@ t.test('a listener that closes in the turn of an answer: the answer leaves first
   const open = watchConnections(server)
   t.match(await ask(server, line('GET', 'text')), /^HTTP\/1\.1 200 OK\r\n.*"result":\{\}\}$/s)
   while (open.size > 0) await new Promise(setImmediate)
+  t.strictSame(told, [true], 'and its client is not taken for one that went away')
 })
 
 t.test(
