@@ -14,6 +14,10 @@ t.test('a roster knows who is here, whoever leaves first', async t => {
     { at: number; name: string }
   ]
   t.strictSame([names(), roster.size], [['a', 'b', 'c'], 3])
+  t.equal(
+    roster.find(({ name }) => name === 'b'),
+    b
+  )
   roster.leave(a)
   t.strictSame([names(), roster.size], [['b', 'c'], 2])
   roster.leave(a)
