@@ -176,7 +176,7 @@ t.test('what the page says', async t => {
   t.test('every client is told the URL byte for byte', async t => {
     const site = { resource: 'https://mcp.example.org/mcp', siteName: 'Été', isPublic: true }
     const all = clients(site)
-    t.equal(all.length, 10)
+    t.equal(all.length, 13)
     for (const { id, snippets, install, note } of all) {
       t.ok(
         snippets.some(({ text }) => text.includes(site.resource)),

@@ -124,6 +124,30 @@ export function clients({ resource, siteName, isPublic }: Site): readonly Client
       snippets: [{ label: 'Command', text: `claude mcp add --transport http ${name} ${url}` }]
     },
     {
+      id: 'codex',
+      name: 'Codex',
+      kind: 'terminal and editor',
+      steps: ['Run the command: it opens the sign-in.'],
+      snippets: [{ label: 'Command', text: `codex mcp add ${name} --url ${url}` }]
+    },
+    {
+      id: 'copilot-cli',
+      name: 'GitHub Copilot CLI',
+      kind: 'terminal',
+      steps: ['Run the command and start copilot: it opens the sign-in.'],
+      snippets: [{ label: 'Command', text: `copilot mcp add --transport http ${name} ${url}` }]
+    },
+    {
+      id: 'opencode',
+      name: 'opencode',
+      kind: 'terminal',
+      steps: ['Run both commands: the second opens the sign-in.'],
+      snippets: [
+        { label: 'Command', text: `opencode mcp add ${name} --url ${url}` },
+        { label: 'To sign in', text: `opencode mcp auth ${name}` }
+      ]
+    },
+    {
       id: 'cursor',
       name: 'Cursor',
       kind: 'editor',
