@@ -103,3 +103,29 @@ t.test(
     t.equal(signedInAt?.searchParams.get('scope'), 'read:tutorials write:tutorials')
   }
 )
+
+t.test(
+  'mcp-remote is told every scope that its user needs',
+  isMissing ? { skip: installHint } : {},
+  async t => {
+    const site = await startDrupalSite('jsonrpc')
+    t.teardown(() => site.close())
+    const gateway = await startGateway(site.env)
+    t.teardown(() => gateway.close())
+    const write = mcpRemote(
+      'legacy',
+      '--static-oauth-client-metadata',
+      '{"scope":"read:tutorials write:tutorials"}'
+    )
+    const { text, signedInAt } = await write({
+      url: gateway.url,
+      person: { user: 'editor', password: 'editor' },
+      trust: certificateFile,
+      tool: 'tutorials.create',
+      args: { title: 'Told by mcp-remote', body: 'Text' },
+      dir: t.testdir()
+    })
+    t.match(text, /Told by mcp-remote/)
+    t.equal(signedInAt?.searchParams.get('scope'), 'read:tutorials write:tutorials')
+  }
+)

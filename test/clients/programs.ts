@@ -78,13 +78,13 @@ export function inspector(era: 'legacy' | 'auto' | 'modern') {
     })
 }
 
-/** mcp-remote between a stdio client and the gateway, with its whole OAuth dance. */
-export function mcpRemote(protocol: 'legacy' | 'auto') {
+/** mcp-remote between a stdio client and the gateway, with its whole OAuth dance; `options` are its own. */
+export function mcpRemote(protocol: 'legacy' | 'auto', ...options: string[]) {
   return (journey: Journey): Promise<Arrival> =>
     withBrowser(journey, async env => {
       const transport = new StdioClientTransport({
         command: modernNode(),
-        args: [programs.mcpRemote, journey.url, '--protocol', protocol],
+        args: [programs.mcpRemote, journey.url, '--protocol', protocol, ...options],
         env: { ...env, MCP_REMOTE_CONFIG_DIR: journey.dir } as Record<string, string>,
         stderr: 'pipe'
       })
