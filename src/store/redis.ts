@@ -14,12 +14,15 @@ export interface StoreEvents {
   unanswered?(operation: 'take' | 'get' | 'put'): void
 }
 
+/** Milliseconds that one command may take before Redis counts as gone: a call waits no longer for it. */
+export const redisPatienceMs = 50
+
 export interface RedisStoreOptions {
   /** redis:// or rediss:// (TLS, always verified; NODE_EXTRA_CA_CERTS names a private authority). */
   url: string
   log: { warn(fields: object, text: string): void; info(fields: object, text: string): void }
   events?: StoreEvents
-  /** Milliseconds that one command may take before Redis counts as gone; default 50. */
+  /** Default `redisPatienceMs`. */
   timeoutMs?: number
   /** Milliseconds between two looks whether Redis is back; default 250. */
   probeMs?: number
@@ -36,7 +39,7 @@ type Scripted = Redis & { ask(...args: (string | number)[]): Promise<Answer[]> }
  * replica may have written it since.
  */
 export async function createRedisStore(options: RedisStoreOptions): Promise<Store> {
-  const { url, log, events = {}, timeoutMs = 50, probeMs = 250 } = options
+  const { url, log, events = {}, timeoutMs = redisPatienceMs, probeMs = 250 } = options
   if (!/^rediss?:\/\//.test(url)) {
     throw new Error('REDIS_URL must begin with redis:// or rediss://.')
   }

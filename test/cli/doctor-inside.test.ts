@@ -1,6 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net'
 import { createServer } from 'node:tls'
 import t from 'tap'
 import { redisMissing, startRedis } from '../fixtures/redis.ts'
@@ -219,6 +219,24 @@ t.test('from inside, before anything is deployed', async t => {
     })
   })
 
+  await t.test('a Redis too far away for the gateway', { skip: redisMissing() }, async t => {
+    const redis = await startRedis(t)
+    const far = createTcpServer(near => {
+      const socket = connect(redis.port, '127.0.0.1').on('error', () => {})
+      near.on('error', () => {}).pipe(socket)
+      socket.on('data', piece => setTimeout(() => near.write(piece), 70))
+      near.on('close', () => socket.destroy())
+    })
+    far.listen(0, '127.0.0.1')
+    await once(far, 'listening')
+    t.teardown(() => far.close())
+    const { port } = far.address() as AddressInfo
+    const { of } = await chain.diagnose({
+      ...inside({ REDIS_URL: `redis://127.0.0.1:${port}` }),
+      args: ['--only', 'redis']
+    })
+    t.match(of('redis'), { status: 'failed', seen: /takes \d+ ms/, advice: /more than 50 ms/ })
+  })
   await t.test('Redis answers', { skip: redisMissing() }, async t => {
     const redis = await startRedis(t)
     const { of } = await chain.diagnose({

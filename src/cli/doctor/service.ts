@@ -1,6 +1,6 @@
 // What only the inside can check: the gateway's own client at the site, and Redis.
 import type { GatewayError } from '../../errors.ts'
-import { createRedisStore } from '../../store/redis.ts'
+import { createRedisStore, redisPatienceMs } from '../../store/redis.ts'
 import { brief, certificateAdvice, fieldsOf } from './ask.ts'
 import {
   type Check,
@@ -109,10 +109,21 @@ async function redis({ config }: Context): Promise<Finding> {
   const quiet = { warn: nothing, info: nothing }
   const store = await createRedisStore({ url, log: quiet, timeoutMs: 1000 })
   const where = new URL(url).host
-  const problem = await store.check().catch((error: GatewayError) => error)
+  let problem: GatewayError | undefined
+  let quickest = Infinity
+  // The first may have to load the script, and this process is busy starting.
+  for (let n = 0; n < 3 && problem === undefined; n++) {
+    const start = performance.now()
+    await store.check().catch((error: GatewayError) => (problem = error))
+    quickest = Math.min(quickest, performance.now() - start)
+  }
   await store.close()
-  if (!problem) return ok(`${where} takes a write`)
-  return failed(`${where}: ${problem.reason}`, certificateAdvice(problem.reason ?? ''))
+  if (problem) return failed(`${where}: ${problem.reason}`, certificateAdvice(problem.reason ?? ''))
+  if (quickest <= redisPatienceMs) return ok(`${where} takes a write`)
+  return failed(
+    `${where} takes ${Math.round(quickest)} ms to answer`,
+    `Use a Redis that is nearer: one that needs more than ${redisPatienceMs} ms counts as gone.`
+  )
 }
 
 export const serviceChecks: readonly Check[] = [
