@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises'
 import { createServer as createTlsServer } from 'node:tls'
+import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { createRedisStore, type RedisStoreOptions } from '../../src/store/redis.ts'
 import { take } from '../fixtures/draw.ts'
@@ -237,6 +238,30 @@ t.test('a Redis that may be written to but runs no script is an outage', { skip 
   t.match(lines[0], /NOPERM/)
   await delay(400)
   t.equal(lines.length, 1, 'several probes later it is still an outage')
+})
+
+t.test('a user with the rights that docs/deployment.md names is enough', { skip }, async t => {
+  const docs = readFileSync('docs/deployment.md', 'utf8')
+  const [, named] = /^ACL SETUSER (.*)$/m.exec(docs) as unknown as [string, string]
+  const { port } = await startRedis(
+    t,
+    '--user',
+    ...named.split(' '),
+    '--user',
+    ...'default on nopass +@all'.split(' ')
+  )
+  const { store, lines } = await openStore(t, `redis://gateway:PASSWORD@127.0.0.1:${port}`)
+  await store.check()
+  t.equal((await take(store, 'k', 2, 60_000)).used, 2)
+  const [over] = await store.take([{ key: 'k', cost: 2, max: 3, windowMs: 60_000 }])
+  t.match(over, { isDrawn: false, used: 2 })
+  await store.put('x', 'y', 60_000)
+  t.equal(await store.get('x'), 'y')
+  t.equal(await store.claim('owner', 'first', 60_000), 'first')
+  t.strictSame(lines, [])
+  const redis = new Redis(`redis://127.0.0.1:${port}`)
+  t.teardown(() => redis.disconnect())
+  t.strictSame(await redis.acl('LOG'), [], 'nothing was refused')
 })
 
 t.test('a cluster is an outage, even of one server', { skip }, async t => {
