@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { parse } from 'yaml'
 import { loadConfig } from '../../src/config/load.ts'
+import { serverOptions } from '../../src/http/server.ts'
 import { builtProgram } from '../fixtures/program.ts'
 import { hasRoom, known } from './agreement.ts'
 import { needs, root, tools } from './tools.ts'
@@ -170,6 +171,10 @@ t.test('the numbers that the pages name are those of the program', async t => {
   t.match(page, `every ${config.streams.heartbeatSeconds} (\`STREAM_HEARTBEAT\`)`)
   const longest = config.drupal.queueTimeoutSeconds + config.drupal.callTimeoutSeconds
   t.match(page, `longer than ${longest} seconds`)
+  const { keepAliveTimeout = 0 } = serverOptions(config)
+  t.match(page, `before the gateway does, after ${keepAliveTimeout / 1000} seconds`)
+  for (const file of ['nginx.conf', 'haproxy.cfg'])
+    t.match(text(`proxies/${file}`), `the gateway's own ${keepAliveTimeout / 1000} seconds`)
   t.match(readFileSync(join(root, 'package.json'), 'utf8'), '>=20.19')
   t.match(page, 'Node 20.19 or newer')
 })
