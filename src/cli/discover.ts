@@ -66,7 +66,8 @@ export async function discover(
   if (typeof resource !== 'string') {
     throw new Failure(`${url} has metadata without a resource (RFC 9728 §3.3).`)
   }
-  if (!covers(resource, url)) {
+  // A fragment is in no resource (RFC 9728 §1.2), and must not be sent (RFC 8707 §2).
+  if (!covers(resource, url) || resource.includes('#')) {
     throw new Failure(
       `${url} calls itself ${resource}. Use that URL, or set GATEWAY_PUBLIC_URL of the gateway to what users type.`
     )

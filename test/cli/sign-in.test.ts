@@ -954,6 +954,8 @@ t.test('discovery', async t => {
     const { resource } = site.metadata
     delete site.metadata['resource']
     await t.rejects(discover(cliFetch, site.url), { message: /metadata without a resource/ })
+    site.metadata['resource'] = `${site.url}#fragment`
+    await t.rejects(discover(cliFetch, site.url), { message: /calls itself .*#fragment/ })
     site.metadata['resource'] = resource
     site.metadata['authorization_servers'] = []
     await t.rejects(discover(cliFetch, site.url), { message: /names no authorization server/ })
