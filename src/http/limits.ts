@@ -53,6 +53,13 @@ export function isFailedAttempt({ code, isExpired = false }: GatewayError): bool
   return FAILURES.has(code) && !isExpired
 }
 
+/**
+ * Among whom budgets by address are shared. Of a client that reset its connection at once the kernel knows no address any more,
+ * whatever the type says.
+ */
+export const addressOf = ({ ip }: FastifyRequest): string =>
+  normalizeIP((ip as string | undefined) ?? '')
+
 /** Lets @fastify/rate-limit keep its counts in our store. What it counts is how many of the asked budgets are exceeded. */
 function bridge(store: Store): new () => FastifyRateLimitStore {
   type Callback = Parameters<FastifyRateLimitStore['incr']>[1]
@@ -91,7 +98,7 @@ const plugin: FastifyPluginAsync<Options> = async function limits(app, options) 
     max: 0
   })
   const attempt = (request: FastifyRequest, cost: number, budget: NonNullable<Budget>) => ({
-    key: `address:${normalizeIP(request.ip)}`,
+    key: `address:${addressOf(request)}`,
     cost,
     ...budget
   })

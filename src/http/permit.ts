@@ -1,6 +1,5 @@
 // May they, and how often? Every message of an admitted call draws on its budgets and is held against its tool's rule, before a
 // single byte of the answer (R88, R89). The decisions are policy's; here they become refusals.
-import { normalizeIP } from '@fastify/rate-limit'
 import type { FastifyPluginCallback, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Principal } from '../auth/principal.ts'
@@ -11,6 +10,7 @@ import { authorize, type Question } from '../policy/authorize.ts'
 import { addUp, createDraws, type Draw } from '../policy/budgets.ts'
 import { type ToolRule, toolName } from '../policy/tools.ts'
 import { after } from './after.ts'
+import { addressOf } from './limits.ts'
 
 interface Options {
   config: Config
@@ -40,7 +40,7 @@ const plugin: FastifyPluginCallback<Options> = function permit(app, options, don
     return draws({
       principal: request.principal,
       session: session?.isSingle ? undefined : session,
-      address: request.principal === undefined ? normalizeIP(request.ip) : undefined,
+      address: request.principal === undefined ? addressOf(request) : undefined,
       message,
       rule: tool === undefined ? undefined : weigh(tool)
     })

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
+import { modern } from './fixtures/mcp.ts'
 import { type Started, startGateway } from './fixtures/start.ts'
 
 const PING = '{"jsonrpc":"2.0","id":7,"method":"ping"}'
@@ -256,4 +257,20 @@ t.test('calls that wait behind another on a connection that goes leave their lin
     await next.until(/\r\n\r\n/)
     t.strictSame(statuses(next), [200], 'and give back the place of their stream')
   }
+})
+
+t.test('a client that resets its connection at once is no error', async t => {
+  const gateway = await startGateway(t, { env: { AUTH_ANONYMOUS: 'public-tools' } })
+  const { socket } = dial(t, gateway)
+  await once(socket, 'connect')
+  const call = modern('tools/call', { name: 'site.info', arguments: {} })
+  const body = JSON.stringify(call.body)
+  const length = { 'Content-Length': String(Buffer.byteLength(body)) }
+  socket.write(post('/mcp', lines({ ...call.headers, ...length }), body))
+  socket.resetAndDestroy()
+  const isUncaught = () => gateway.logged.join('').includes('uncaught')
+  while (gateway.audited.length === 0 && !isUncaught())
+    await new Promise(resolve => setTimeout(resolve, 5))
+  t.notOk(isUncaught())
+  t.match(gateway.audited, [/"status":499/])
 })
