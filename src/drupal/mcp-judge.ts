@@ -20,8 +20,12 @@ const news = ['{"method":', '{"jsonrpc":"2.0","method":']
 const dataField = 'data:'
 const idField = 'id:'
 
-/** `dropped` is told why an event does not pass, or not as it came. */
-export function createJudge(expected: Expected, dropped: (reason: string) => void): Judge {
+/** `dropped` is told why an event does not pass, or not as it came. `mayResume`: the client has a session to come back in. */
+export function createJudge(
+  expected: Expected,
+  dropped: (reason: string) => void,
+  mayResume = true
+): Judge {
   let waiting = expected.requests
   let isResumable = false
 
@@ -71,7 +75,7 @@ export function createJudge(expected: Expected, dropped: (reason: string) => voi
   return {
     pass(event) {
       const { data, id } = readEvent(event)
-      if (id !== undefined) isResumable = true
+      if (id !== undefined) isResumable = mayResume
       if (data === '' || isNews(data)) return event
       const message = Buffer.from(data, 'latin1')
       const text = expected.batch ? shownOfBatch(message) : shown(message, waiting[0])

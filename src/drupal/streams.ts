@@ -140,10 +140,15 @@ export function createStreams(
         void reply.code(499).send()
         return
       }
+      const { session } = request.call
       const say = (reason: string, text: string) =>
         request.log.debug({ requestId: request.id, reason }, text)
       const judge = expected
-        ? createJudge(expected, reason => say(reason, 'an event of the upstream was left out'))
+        ? createJudge(
+            expected,
+            reason => say(reason, 'an event of the upstream was left out'),
+            session !== undefined && !session.isSingle
+          )
         : edit && createReplayJudge(edit)
       const maxBytes = config.drupal.maxResponseBytes
       const client = replyWithEvents(reply)
@@ -196,8 +201,8 @@ export function createStreams(
             () => {}
           )
         }, recheckMs)
-      const sessionId = request.call.session?.id
-      const stream = open.enter({ at: -1, isCall: place === undefined, sessionId, end })
+      const isCall = place === undefined
+      const stream = open.enter({ at: -1, isCall, sessionId: session?.id, end })
       events.streamOpened?.()
       source.on('error', error => {
         say(error.message, 'event stream of the upstream was lost')

@@ -380,6 +380,33 @@ t.test('an exception of the site stays there also where a GET is refused with on
   t.strictSame((await refusedWith(outside)).json.error, outside, 'what is none passes')
 })
 
+t.test(
+  'R54 who has no session to resume in is told of a lost answer, event ids or not',
+  async t => {
+    const cut: Answer = response => {
+      events(response)({ jsonrpc: '2.0', method: 'notifications/message', params: {} }, 'e1')
+      response.end()
+    }
+    const lost = { id: 'mine', error: { code: -32603, message: /may have been carried out/ } }
+    t.test('a modern client', async t => {
+      const { endpoint, misbehave } = await modernUpstream(t)
+      const send = await clientOf('modern', await startBefore(t, endpoint, env))
+      misbehave(cut)
+      t.match((await send('tools/call', echoed)).json, lost)
+    })
+    t.test('a legacy client without a session', async t => {
+      const { endpoint, misbehave } = await legacyUpstream(t)
+      const gateway = await startBefore(t, endpoint, { ...env, SESSION_REQUIRED: 'false' })
+      misbehave(cut)
+      const headers = {
+        authorization: gateway.authorization(),
+        'mcp-protocol-version': '2025-06-18'
+      }
+      t.match((await gateway.post(rpc('tools/call', echoed, 'mine'), headers)).json, lost)
+    })
+  }
+)
+
 t.test('a GET whose refusal is cut off is 502', async t => {
   const { endpoint, site } = await legacyUpstream(t)
   const gateway = await startBefore(t, endpoint, env)
