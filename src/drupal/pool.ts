@@ -124,6 +124,7 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
     connections: null
   })
   const others = new Map<string, Connections>()
+  let isClosed = false
   const queue = createFairQueue({
     maxActive: drupal.maxConcurrency,
     maxQueue: drupal.maxQueue,
@@ -183,7 +184,7 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
       streams: request.streams ?? false,
       onSettled(answer, error) {
         if (timing !== undefined) timing.drupalMs += performance.now() - sent
-        if (answer === undefined) place.report(outcomeOf(error, signal))
+        if (answer === undefined) place.report(isClosed ? 'unknown' : outcomeOf(error, signal))
         else place.report(isDown(answer.status) ? 'failure' : 'success')
         if (answer?.stream === undefined || isListening) place.release()
         else answer.stream.once('close', () => place.release())
@@ -225,6 +226,7 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
     host,
     stats: () => ({ ...queue.stats(), breaker: breaker.state() }),
     async close() {
+      isClosed = true
       for (const each of [connections, ...others.values()]) each.close()
       await dispatcher.destroy()
     }

@@ -320,6 +320,19 @@ t.test('protection', async t => {
     t.strictSame(pool.stats(), { active: 0, queued: 0, breaker: 'open' })
   })
 
+  t.test('what the end of the gateway cuts is no failure of the site', async t => {
+    const site = await startSite(t, () => {})
+    const lines: string[] = []
+    const log = { warn: (_: object, text: string) => lines.push(text), info: () => {} }
+    const pool = poolFor(t, site.url, { breakerFailures: 1 }, { log })
+    const cut = refused(pool.request(get()))
+    while (site.seen.length === 0) await new Promise(setImmediate)
+    await pool.close()
+    t.match(await cut, { code: 'GW_UPSTREAM_UNAVAILABLE' })
+    t.equal(pool.stats().breaker, 'closed')
+    t.strictSame(lines, [])
+  })
+
   t.test('who gives up in the moment of its turn is not sent', async t => {
     const site = await startSite(t)
     const pool = poolFor(t, site.url, { maxConcurrency: 1 })
