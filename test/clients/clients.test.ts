@@ -1,4 +1,4 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { startGateway } from '../conformance/gateway.ts'
 import { areToolsInstalled, installHint } from '../conformance/tools.ts'
 import type { Arrival, Journey } from './journey.ts'
@@ -80,27 +80,38 @@ for (const adapter of ['jsonrpc', 'mcp'] as const) {
   })
 }
 
+/** An editor makes a tutorial, for which the scope that clients ask for at first is not enough. */
+async function write(
+  t: Test,
+  travel: RealClient['travel'],
+  env: Record<string, string> = {}
+): Promise<Arrival> {
+  const site = await startDrupalSite('jsonrpc')
+  t.teardown(() => site.close())
+  const gateway = await startGateway({ ...site.env, ...env })
+  t.teardown(() => gateway.close())
+  return travel({
+    url: gateway.url,
+    person: { user: 'editor', password: 'editor' },
+    trust: certificateFile,
+    tool: 'tutorials.create',
+    args: { title: 'Told at first', body: 'Text' },
+    dir: t.testdir()
+  })
+}
+
+const bothScopes = 'read:tutorials write:tutorials'
+
 t.test(
   'a client that refreshes where it should ask for a scope needs it among the base scopes',
   async t => {
-    const site = await startDrupalSite('jsonrpc')
-    t.teardown(() => site.close())
-    const write = async (env: Record<string, string>) => {
-      const gateway = await startGateway({ ...site.env, ...env })
-      t.teardown(() => gateway.close())
-      return sdkV1({
-        url: gateway.url,
-        person: { user: 'editor', password: 'editor' },
-        trust: certificateFile,
-        tool: 'tutorials.create',
-        args: { title: 'Told at first', body: 'Text' },
-        dir: t.testdir()
-      })
-    }
-    await t.rejects(write({}), { message: /403 after trying upscoping/ }, 'SDK v1 does not step up')
-    const { text, signedInAt } = await write({ OAUTH_SCOPES: 'read:tutorials,write:tutorials' })
+    const refused = { message: /403 after trying upscoping/ }
+    await t.rejects(write(t, sdkV1), refused, 'SDK v1 does not step up')
+    const { text, signedInAt } = await write(t, sdkV1, {
+      OAUTH_SCOPES: 'read:tutorials,write:tutorials'
+    })
     t.match(text, /Told at first/)
-    t.equal(signedInAt?.searchParams.get('scope'), 'read:tutorials write:tutorials')
+    t.equal(signedInAt?.searchParams.get('scope'), bothScopes)
   }
 )
 
@@ -108,24 +119,10 @@ t.test(
   'mcp-remote is told every scope that its user needs',
   isMissing ? { skip: installHint } : {},
   async t => {
-    const site = await startDrupalSite('jsonrpc')
-    t.teardown(() => site.close())
-    const gateway = await startGateway(site.env)
-    t.teardown(() => gateway.close())
-    const write = mcpRemote(
-      'legacy',
-      '--static-oauth-client-metadata',
-      '{"scope":"read:tutorials write:tutorials"}'
-    )
-    const { text, signedInAt } = await write({
-      url: gateway.url,
-      person: { user: 'editor', password: 'editor' },
-      trust: certificateFile,
-      tool: 'tutorials.create',
-      args: { title: 'Told by mcp-remote', body: 'Text' },
-      dir: t.testdir()
-    })
-    t.match(text, /Told by mcp-remote/)
-    t.equal(signedInAt?.searchParams.get('scope'), 'read:tutorials write:tutorials')
+    const metadata = JSON.stringify({ scope: bothScopes })
+    const travel = mcpRemote('legacy', '--static-oauth-client-metadata', metadata)
+    const { text, signedInAt } = await write(t, travel)
+    t.match(text, /Told at first/)
+    t.equal(signedInAt?.searchParams.get('scope'), bothScopes)
   }
 )

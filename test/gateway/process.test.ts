@@ -87,7 +87,18 @@ async function startProcess(t: Test, env: Record<string, string> = {}) {
     })
   const opened = await post(INITIALIZE)
   const session = { 'mcp-session-id': opened.headers.get('mcp-session-id') as string }
-  return { drupal, origin, running, post, session, token: headers.authorization.slice(7) }
+  /** A call that the site works on for so long, as soon as it does; `cut` when its connection goes. */
+  async function beginSlow(ms: number, signal?: AbortSignal) {
+    const params = { name: 'demo.slow', arguments: { ms } }
+    const call = { jsonrpc: '2.0', id: 1, method: 'tools/call', params }
+    const answer = post(call, session, signal).catch(() => 'cut' as const)
+    while (!drupal.requests.some(({ path }) => path.endsWith('/demo.slow'))) {
+      await new Promise(resolve => setTimeout(resolve, 5))
+    }
+    return { answer }
+  }
+  const token = headers.authorization.slice(7)
+  return { drupal, origin, running, post, session, token, beginSlow }
 }
 
 t.test('starts without Drupal, says why it is not ready, and heals by itself', async t => {
@@ -173,23 +184,12 @@ t.test('known keys go on working while the authorization server is down', async 
 })
 
 t.test('SIGTERM: calls in flight finish, then the process ends with 0', async t => {
-  const { origin, drupal, running, post, session } = await startProcess(t)
+  const { origin, running, beginSlow } = await startProcess(t)
   // The other loopback addresses are somebody else's already.
   await t.rejects(fetch(origin.replace('127.0.0.1', '127.0.0.2')), 'R5 served at 127.0.0.1 alone')
-  const slow = post(
-    {
-      jsonrpc: '2.0',
-      id: 1,
-      method: 'tools/call',
-      params: { name: 'demo.slow', arguments: { ms: 500 } }
-    },
-    session
-  )
-  while (!drupal.requests.some(({ path }) => path.endsWith('/demo.slow'))) {
-    await new Promise(resolve => setTimeout(resolve, 5))
-  }
+  const { answer } = await beginSlow(500)
   running.child.kill('SIGTERM')
-  const { status, json } = await read(await slow)
+  const { status, json } = await read((await answer) as Response)
   t.equal(status, 200)
   t.match(json.result.structuredContent, { waited: 500 })
   const answered = performance.now()
@@ -214,70 +214,36 @@ t.test('readiness goes before the listener does', async t => {
 })
 
 t.test('a call that outlives SHUTDOWN_TIMEOUT does not keep the process', async t => {
-  const { drupal, running, post, session } = await startProcess(t, { SHUTDOWN_TIMEOUT: '1' })
-  const slow = post(
-    {
-      jsonrpc: '2.0',
-      id: 1,
-      method: 'tools/call',
-      params: { name: 'demo.slow', arguments: { ms: 60_000 } }
-    },
-    session
-  ).catch(() => 'cut')
-  while (!drupal.requests.some(({ path }) => path.endsWith('/demo.slow'))) {
-    await new Promise(resolve => setTimeout(resolve, 5))
-  }
+  const { running, beginSlow } = await startProcess(t, { SHUTDOWN_TIMEOUT: '1' })
+  const { answer } = await beginSlow(60_000)
   running.child.kill('SIGTERM')
-  t.equal(await slow, 'cut')
+  t.equal(await answer, 'cut')
   t.equal(await running.exit, 0)
   t.match(running.stdout(), /"method":"tools\/call".*"status":499/, 'it leaves its audit line')
 })
 
 t.test('a client that goes last while the process stops leaves its audit line', async t => {
-  const { drupal, running, post, session } = await startProcess(t)
+  const { running, beginSlow } = await startProcess(t)
   const stop = new AbortController()
-  const slow = post(
-    {
-      jsonrpc: '2.0',
-      id: 1,
-      method: 'tools/call',
-      params: { name: 'demo.slow', arguments: { ms: 60_000 } }
-    },
-    session,
-    stop.signal
-  ).catch(() => 'gone')
-  while (!drupal.requests.some(({ path }) => path.endsWith('/demo.slow'))) {
-    await new Promise(resolve => setTimeout(resolve, 5))
-  }
+  const { answer } = await beginSlow(60_000, stop.signal)
   running.child.kill('SIGTERM')
   while (!running.stdout().includes('stopping'))
     await new Promise(resolve => setTimeout(resolve, 5))
   stop.abort()
-  t.equal(await slow, 'gone')
+  t.equal(await answer, 'cut')
   t.equal(await running.exit, 0)
   t.match(running.stdout(), /"method":"tools\/call".*"status":499/)
 })
 
 t.test('a second signal ends at once', async t => {
-  const { drupal, running, post, session } = await startProcess(t)
-  const slow = post(
-    {
-      jsonrpc: '2.0',
-      id: 1,
-      method: 'tools/call',
-      params: { name: 'demo.slow', arguments: { ms: 60_000 } }
-    },
-    session
-  ).catch(() => 'cut')
-  while (!drupal.requests.some(({ path }) => path.endsWith('/demo.slow'))) {
-    await new Promise(resolve => setTimeout(resolve, 5))
-  }
+  const { running, beginSlow } = await startProcess(t)
+  const { answer } = await beginSlow(60_000)
   running.child.kill('SIGTERM')
   while (!running.stdout().includes('stopping'))
     await new Promise(resolve => setTimeout(resolve, 5))
   running.child.kill('SIGTERM')
   t.equal(await running.exit, 1)
-  t.equal(await slow, 'cut')
+  t.equal(await answer, 'cut')
 })
 
 t.test('a session outlives the process: it is sealed, not stored', async t => {
