@@ -91,7 +91,7 @@ export function createAsk(config: Config, pool: DrupalPool): Ask {
       method,
       path,
       headers,
-      ...(body !== undefined && { body }),
+      body,
       signal,
       principalKey: caller.principalKey,
       timing: caller.timing,

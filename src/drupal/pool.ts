@@ -20,7 +20,7 @@ export interface DrupalRequest {
   path: string
   /** From `upstreamHeaders`. */
   headers: Record<string, string>
-  body?: string | Buffer
+  body?: string | Buffer | undefined
   signal?: Signal | undefined
   /** Principal.key; calls without one share a line. */
   principalKey?: string | undefined
