@@ -37,9 +37,13 @@ export function lineWriter(
   output: NodeJS.WritableStream,
   signal: AbortSignal
 ): (line: string) => Promise<void> {
+  let drained: Promise<unknown> | undefined
   return async line => {
-    if (signal.aborted) return
-    if (output.write(`${line}\n`)) return
-    await once(output, 'drain', { signal }).catch(() => undefined)
+    if (signal.aborted || output.write(`${line}\n`)) return
+    // One wait for all: where each listened for itself, Node would warn of a leak on stderr.
+    drained ??= once(output, 'drain', { signal })
+      .catch(() => undefined)
+      .finally(() => (drained = undefined))
+    await drained
   }
 }

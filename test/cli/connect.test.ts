@@ -808,8 +808,10 @@ t.test('lines', async t => {
   const writing = write('longer than that').then(() => (done = true))
   await new Promise(resolve => setImmediate(resolve))
   t.notOk(done, 'a slow reader is waited for')
+  const others = Array.from({ length: 11 }, (_, index) => write(`line ${index}`))
+  t.equal(slow.listenerCount('drain'), 1, 'Node warns of a leak where more than ten listen')
   slow.resume()
-  await writing
+  await Promise.all([writing, ...others])
   slow.pause()
   const cut = write('longer than that')
   stop.abort()
