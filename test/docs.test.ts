@@ -25,6 +25,7 @@ const ours = [
   'behaviour.md',
   'clients.md',
   'deployment.md',
+  'drupal-wire.md',
   'runbooks.md',
   'security.md',
   'stored-keys.md',
@@ -101,6 +102,32 @@ t.test('every test that is cited is there', async t => {
     }
   }
   t.ok(cited > 70, 'they were found')
+})
+
+t.test('every reference in a comment of the source leads somewhere', async t => {
+  const wire = read('docs/drupal-wire.md')
+  const rows = read('test/conformance/README.md')
+  const files = readdirSync('src', { recursive: true, encoding: 'utf8' })
+  const leadsNowhere = files
+    .filter(name => name.endsWith('.ts'))
+    .flatMap(name => {
+      const text = oneLine(read(`src/${name}`).replaceAll(/^ *(?:\/\/|\*) ?/gm, ''))
+      const sections = [...text.matchAll(/wire ((?:(?:, | and )?§[\d.]*\d)+)/g)].flatMap(
+        ([, list = '']) => list.match(/[\d.]*\d/g) ?? []
+      )
+      const requirements = text.match(/\bR\d{1,3}\b/g) ?? []
+      const headings = [...text.matchAll(/docs\/([\w-]+\.md) “([^”]+)”/g)]
+      return [
+        ...sections.filter(number => !new RegExp(`^###? ${number}\\.? `, 'm').test(wire)),
+        ...requirements.filter(id => !rows.includes(`| ${id} `)),
+        ...headings.flatMap(([all, page, heading]) =>
+          read(`docs/${page}`).includes(`\n## ${heading}\n`) ? [] : [all]
+        ),
+        // Of papers that are not here.
+        ...(text.match(/(?:architecture|requirements) §\d*|§A\d+/g) ?? [])
+      ].map(reference => `src/${name}: ${reference}`)
+    })
+  t.strictSame(leadsNowhere, [])
 })
 
 t.test('every file that is named is there', async t => {

@@ -1,4 +1,4 @@
-// Was this token meant for this resource (R86, architecture §6)? Pure. It refuses to know who signed the token: the issuer
+// Was this token meant for this resource (R86)? Pure. It refuses to know who signed the token: the issuer
 // is pinned and the signature checked elsewhere, always.
 import type { AudiencePolicy } from '../config/schema.ts'
 import { isUrl } from './claims.ts'

@@ -34,7 +34,7 @@ export const configSchema = object(
 /** The tree as validated, before anything is derived from it. Only src/config sees it. */
 export type Tree = ValueOf<typeof configSchema>
 
-/** How the audience of a token is judged (architecture §6). */
+/** How the audience of a token is judged (auth/audience.ts). */
 export type AudiencePolicy =
   | { kind: 'drupal' }
   | { kind: 'resource' }

@@ -1,5 +1,5 @@
 // What Drupal's answer means: its HTML, 401, 403, 404, 429, 503 and its JSON-RPC errors become a result, a failure of the tool
-// or one of the gateway's errors (architecture §5). Pure. Nothing of a page, an exception or a permission's name gets out: those
+// or one of the gateway's errors (docs/architecture.md). Pure. Nothing of a page, an exception or a permission's name gets out: those
 // go into `reason`, for the log.
 import { isUtf8 } from 'node:buffer'
 import { type GatewayError, gatewayError } from '../errors.ts'

@@ -138,7 +138,7 @@ export function isMethodError(answer: Answer): boolean {
 const translated: ReadonlySet<number> = new Set([401, 403, 429])
 
 /**
- * Throws what an answer other than 2xx means to a client (architecture §5). A JSON-RPC error of MCP itself, such as 400 for a
+ * Throws what an answer other than 2xx means to a client (docs/architecture.md). A JSON-RPC error of MCP itself, such as 400 for a
  * bad header or 404 for a lost session, is no refusal of Drupal's: it passes.
  */
 export function refuseOrPass(answer: Answer, caller: Caller): void {

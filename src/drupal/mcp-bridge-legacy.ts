@@ -1,4 +1,4 @@
-// A client of the legacy era before an upstream of the modern one (§A14): the gateway keeps the session, the upstream is asked
+// A client of the legacy era before an upstream of the modern one: the gateway keeps the session, the upstream is asked
 // statelessly. What needs a server that remembers (subscriptions, log levels, questions to the client) is not offered.
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errorTable, gatewayError, isGatewayError } from '../errors.ts'

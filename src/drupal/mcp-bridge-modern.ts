@@ -1,4 +1,4 @@
-// A client of the modern era before an upstream of the legacy one (§A14): the upstream's session is opened in the gateway's own
+// A client of the modern era before an upstream of the legacy one: the upstream's session is opened in the gateway's own
 // name, one per principal, and every request goes into it under an id that no other client uses.
 import { LRUCache } from 'lru-cache'
 import type { FastifyReply, FastifyRequest } from 'fastify'

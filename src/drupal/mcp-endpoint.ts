@@ -41,7 +41,7 @@ function isDiscover({ call: { messages } }: FastifyRequest): boolean {
   return message?.kind === 'request' && message.method === 'server/discover'
 }
 
-/** Clients take a server that answers 429 to discover for one of the legacy era, and stay there (R-A12). */
+/** Clients take a server that answers 429 to discover for one of the legacy era, and stay there. */
 function notOfAnEra(error: unknown): unknown {
   const isLimited = isGatewayError(error) && error.code === 'GW_UPSTREAM_RATE_LIMITED'
   return isLimited ? Object.assign(error, { statusCode: 503 }) : error

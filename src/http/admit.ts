@@ -1,5 +1,6 @@
 // What is asked, in which era, in whose session? The bytes are read once and kept; the parsed copy is only looked at. Here a
-// request becomes a Call or a refusal (R10–R15, R25–R29, R33–R36, R46, R47, §A14). It refuses to know tools and budgets.
+// request becomes a Call or a refusal (R10–R15, R25–R29, R33–R36, R46, R47; docs/architecture.md “Which era”). It refuses to know
+// tools and budgets.
 import { METHODS } from 'node:http'
 import type { FastifyPluginCallback, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -223,5 +224,5 @@ declare module 'fastify' {
   }
 }
 
-/** Sets request.call, or refuses as the status table says (R-A12). */
+/** Sets request.call, or refuses as test/gateway/status-table.test.ts says. */
 export const admit = fp(plugin, { name: 'admit', dependencies: ['authenticate'] })

@@ -1,4 +1,4 @@
-// How does a client of one era talk to an upstream of the other? The translation of §A14, message by message, as text: ids and
+// How does a client of one era talk to an upstream of the other? Translated message by message, as text: ids and
 // arguments stay as they were written. What cannot be translated is not advertised. No streams, no sessions, no HTTP here.
 import { gatewayError } from '../errors.ts'
 import { isObject, type Params, parseJson, type RpcRequest } from './call.ts'

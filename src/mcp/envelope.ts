@@ -1,5 +1,5 @@
 // Which era does this POST belong to, and may it go on? The body decides, the headers only have to agree. The order of the
-// checks is part of the protocol (requirements §A14). It refuses to know sessions, tools and the upstream.
+// checks is part of the protocol (docs/architecture.md “Which era”). It refuses to know sessions, tools and the upstream.
 import type { ErrorCode, ErrorDetails } from '../errors.ts'
 import {
   isObject,
@@ -52,7 +52,7 @@ const removed: ReadonlySet<string> = new Set([
 ])
 
 /**
- * The era of an authenticated POST or the refusal, in the order of §A14 (R14, R16, R47, R54–R61). Missing client capabilities
+ * The era of an authenticated POST or the refusal, in that order (R14, R16, R47, R54–R61). Missing client capabilities
  * (-32021, R67) are for an upstream to refuse, which knows what a tool needs: no method of the protocol needs one by itself.
  */
 export function classify({ messages, batch, headers, methods }: Inbound): Envelope {

@@ -34,7 +34,7 @@ function thrown(run: () => unknown): Record<string, unknown> {
 }
 const refusedTool = (answer: Answer, as = asked) => thrown(() => readToolAnswer(answer, 'c1', as))
 
-t.test('every row of architecture §5', async t => {
+t.test("every row of what Drupal's answers become", async t => {
   const denied = {
     jsonrpc: '2.0',
     id: null,

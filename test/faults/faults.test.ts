@@ -1,4 +1,4 @@
-// The fault suite: the site, the network to it and Redis fail in every way that architecture §5 and §7 name, while calls run.
+// The fault suite: the site, the network to it and Redis fail in every way that docs/architecture.md and docs/runbooks.md name, while calls run.
 // Every call is answered or refused with a reason; none is lost, none gets another's answer, and all heals by itself.
 // Prints a table and writes it to .artifacts/faults.txt.
 import t from 'tap'

@@ -401,7 +401,7 @@ t.test('budgets', async t => {
       200,
       'another session has its own'
     )
-    t.equal((await gateway.post(rpc('ping'), session)).status, 200, 'R-A12 ping draws nothing')
+    t.equal((await gateway.post(rpc('ping'), session)).status, 200, 'ping draws nothing')
     t.equal(
       (await gateway.post({ jsonrpc: '2.0', method: 'notifications/initialized' }, session)).status,
       202

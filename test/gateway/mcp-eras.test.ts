@@ -351,7 +351,7 @@ t.test(
   }
 )
 
-t.test('modern on legacy (§A14)', async t => {
+t.test('modern on legacy', async t => {
   const server: LegacyServer = await startLegacyServer(t)
   server.initializeResult = {
     ...server.initializeResult,
@@ -803,7 +803,7 @@ t.test('R62 R71 who is not signed in is promised no news, who is hears them', as
   })
 })
 
-t.test('legacy on modern (§A14)', async t => {
+t.test('legacy on modern', async t => {
   const server = await startModernServer(t)
   const gateway = await startBefore(t, server.endpoint, {
     STREAM_WATCH: '0.05',

@@ -1,4 +1,4 @@
-// An upstream that speaks MCP and misbehaves: every row of architecture §5, whichever era client and upstream speak, in a body or on
+// An upstream that speaks MCP and misbehaves: every row of docs/architecture.md “What Drupal's answers become”, whichever era client and upstream speak, in a body or on
 // a stream. Whoever calls gets an answer of its own, and nothing of the site's inside.
 import type { ServerResponse } from 'node:http'
 import t, { type Test } from 'tap'
@@ -691,7 +691,7 @@ t.test(
   }
 )
 
-t.test('R-A12 flood control of the site makes no legacy server of the gateway', async t => {
+t.test('flood control of the site makes no legacy server of the gateway', async t => {
   for (const start of [legacyUpstream, modernUpstream]) {
     const upstream = await start(t)
     const gateway = await startBefore(t, upstream.endpoint)

@@ -713,7 +713,7 @@ t.test('a 503 that says nothing of a lock is not repeated', async t => {
   t.equal(hits, 1)
 })
 
-t.test('architecture §5: refusals become clean answers', async t => {
+t.test('refusals of Drupal become clean answers', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
   const authorization = gateway.authorization({ scopes: ['read:tutorials'] })

@@ -1,4 +1,4 @@
-// What the gateway says when it refuses (requirements §A12), and in which order it looks (§A14): on each kind of upstream, over real
+// What the gateway says when it refuses , and in which order it looks (docs/architecture.md “Which era”): on each kind of upstream, over real
 // sockets. How single refusals come about is tested where they are decided.
 import { once } from 'node:events'
 import { type IncomingMessage, METHODS, request as httpRequest } from 'node:http'
@@ -230,7 +230,7 @@ async function check(t: Test, gateway: Started, row: Row, more: Record<string, s
 }
 
 for (const [name, start] of Object.entries(upstreams)) {
-  t.test(`§A12 on upstream ${name}`, async t => {
+  t.test(`the status table on upstream ${name}`, async t => {
     const gateway = await start(t)
     const authorization = `Bearer ${gateway.token()}`
     for (const row of modernRows) await check(t, gateway, row)

@@ -108,7 +108,7 @@ t.test('R32 R62 introduces itself to both eras as their schemas want it', async 
   t.notOk('instructions' in discoverResult({ ...server, instructions: undefined }, 0))
 })
 
-t.test('§A14 advertises of an upstream only what can be bridged', async t => {
+t.test('advertises of an upstream only what can be bridged', async t => {
   const upstream = {
     protocolVersion: '2025-11-25',
     serverInfo: { name: 'drupal', version: '11' },

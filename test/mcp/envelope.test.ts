@@ -129,7 +129,7 @@ t.test('R16 modern notifications need no Mcp-Method', async t => {
   )
 })
 
-t.test('§A14 what stays legacy, and what may not mix eras', async t => {
+t.test('what stays legacy, and what may not mix eras', async t => {
   is(t, 'legacy', { jsonrpc: '2.0', id: 1, method: 'tools/list' })
   is(t, 'legacy', { jsonrpc: '2.0', id: 1, method: 'tools/list' }, { protocolVersion: 'banana' })
   is(t, 'legacy', { jsonrpc: '2.0', id: 1, method: 'initialize', params: {} })
@@ -153,7 +153,7 @@ t.test('§A14 what stays legacy, and what may not mix eras', async t => {
 // The SDK's classifier knows era and shape only: the rungs that it leaves to its handler (version served, headers present, method
 // known) may follow where it says "modern". The stated differences: posted responses, batches with a modern header or with
 // `initialize`, and Mcp-Method, which the SDK compares before the version is looked up.
-t.test('§A14 agrees with the classifier of SDK v2 wherever both have an opinion', async t => {
+t.test('agrees with the classifier of SDK v2 wherever both have an opinion', async t => {
   const dates = ['2026-07-28', '2025-11-25', '2099-01-01']
   const maybe = (...values: string[]) => fc.constantFrom(undefined, ...values)
   const method = fc.constantFrom(

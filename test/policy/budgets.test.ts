@@ -79,7 +79,7 @@ t.test('every other request weighs one and draws on no tool', async t => {
   )
 })
 
-t.test('R-A12 discover, initialize, ping, notifications and answers draw nothing', async t => {
+t.test('discover, initialize, ping, notifications and answers draw nothing', async t => {
   for (const message of [
     request('server/discover'),
     request('initialize'),
