@@ -34,8 +34,12 @@ export const wellKnown: FastifyPluginCallback<Options> = function wellKnown(app,
     next(null, payload)
   })
   app.get('/oauth-protected-resource', publicDocument, protectedResource)
-  const suffix = new URL(config.derived.resource).pathname
-  app.get(`/oauth-protected-resource${suffix}`, publicDocument, protectedResource)
+  // Not a route of its own: to the router, which decodes what it looks up, the path of a public URL may be a pattern or nothing.
+  const suffix = decoded(new URL(config.derived.resource).pathname.slice(1))
+  app.get('/oauth-protected-resource/*', publicDocument, async request => {
+    if ((request.params as { '*': string })['*'] === suffix) return protectedResource()
+    throw gatewayError('GW_NOT_FOUND')
+  })
   app.get('/oauth-authorization-server', publicDocument, async () => {
     return (await authorizationServer()).document
   })
@@ -44,4 +48,13 @@ export const wellKnown: FastifyPluginCallback<Options> = function wellKnown(app,
     throw gatewayError('GW_NOT_FOUND')
   })
   done()
+}
+
+/** A path as the router gives it. One with a % that begins no escape never gets so far. */
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path)
+  } catch {
+    return path
+  }
 }

@@ -55,6 +55,24 @@ t.test('the resource metadata', async t => {
 })
 
 t.test(
+  'R85 the challenge leads to metadata whatever is in the path of GATEWAY_PUBLIC_URL',
+  async t => {
+    for (const path of ['café', 'caf%C3%A9', 'a:b', 'a*b', 'a(b)', '50%25', 'x%2Fy']) {
+      const { origin, config } = await startGateway(t, {
+        env: { GATEWAY_PUBLIC_URL: `${PUBLIC_URL}/${path}` }
+      })
+      const { pathname } = new URL(config.derived.resourceMetadataUrl)
+      const { status, json } = await read(await fetch(origin + pathname))
+      t.equal(status, 200, path)
+      t.equal(json.resource, config.derived.resource)
+      t.equal((await fetch(origin + pathname, { method: 'HEAD' })).status, 200)
+      const other = pathname.replace(/[^/]+\/mcp$/, 'aXb/mcp')
+      t.equal((await fetch(origin + other)).status, 404, 'it describes itself, and nothing else')
+    }
+  }
+)
+
+t.test(
   'a sub-path in MCP_PATH is published and served, in GATEWAY_PUBLIC_URL only published',
   async t => {
     for (const [env, path] of [
