@@ -61,18 +61,21 @@ export function createModernRelay(options: ModernOptions) {
     if (message.kind === 'request') await checkParams(request, message, catalogues)
     const isListening = message.method === 'subscriptions/listen'
     const place = isListening ? streams.reserve(request.principal?.key) : undefined
+    const signal = untilGone(reply)
     try {
       const answer = await ask(caller, {
         method: 'POST',
         body: bytes,
         headers: mirroredHeaders(request),
-        signal: untilGone(reply),
+        signal,
         isListening
       })
       const expected = expectedOf(request)
       eras.judge(answer)
       refuseOrPass(answer, caller)
       if (answer.status === 200 && isToolList(message)) {
+        // Once there is a head, the signal does not end it any more (R69).
+        signal.addEventListener('abort', () => answer.stream?.destroy())
         const read = await readAnswer(answer, bounds, message.id)
         const { result } = read.message
         if (result !== undefined) catalogues.learn(request.principal, result as Params)

@@ -141,6 +141,7 @@ t.test('modern on modern: what a handwritten upstream shows', async t => {
   let onCall = (message: Message, response: ServerResponse) =>
     json(response, { jsonrpc: '2.0', id: message.id, result: { resultType: 'complete' } })
   let isModern = true
+  let isListHeld = false
   site.answer = ({ body }, response) => {
     const message = JSON.parse(body) as Message
     seen.push(message)
@@ -150,7 +151,7 @@ t.test('modern on modern: what a handwritten upstream shows', async t => {
       const error = { code: -32600, message: 'Session required' }
       json(response, { jsonrpc: '2.0', id: message.id, error }, 400)
     } else if (message.method === 'server/discover') result({ supportedVersions: ['2026-07-28'] })
-    else if (message.method === 'tools/list') {
+    else if (message.method === 'tools/list' && !isListHeld) {
       const properties = { region: { type: 'string', 'x-mcp-header': 'Region' } }
       const page = message.params.cursor === undefined
       result({
@@ -229,6 +230,29 @@ t.test('modern on modern: what a handwritten upstream shows', async t => {
       await gone
       t.pass('aborted upstream')
     }
+  })
+  t.test('R69 a client that goes while its list of tools is read', async t => {
+    isListHeld = true
+    const answered = onCall
+    const begun = new Promise<ServerResponse>(resolve => {
+      onCall = (message, response) => {
+        if (message.method !== 'tools/list') return json(response, { id: message.id, result: {} })
+        events(response)({ jsonrpc: '2.0', method: 'notifications/progress' })
+        resolve(response)
+      }
+    })
+    const stop = new AbortController()
+    const { body, headers } = modern('tools/list')
+    const opening = gateway.open(body, { authorization, ...headers }, stop.signal)
+    const gone = closed(await begun)
+    // What was answered before is with the gateway by then.
+    await ask(gateway, authorization, 'prompts/list')
+    stop.abort()
+    await t.rejects(opening)
+    await gone
+    t.pass('aborted upstream')
+    isListHeld = false
+    onCall = answered
   })
   t.test('the gateway notices that the upstream has changed', async t => {
     isModern = false
