@@ -6,11 +6,12 @@ import type { Readable } from 'node:stream'
 import type { Config } from '../config/schema.ts'
 import { gatewayError, isGatewayError } from '../errors.ts'
 import type { Sessions } from '../mcp/session.ts'
-import { untilGone } from './in-flight.ts'
+import { Stop, untilGone } from './in-flight.ts'
 import { withId } from './mcp-answer.ts'
 import { type Caller, callerOf, refuseOrPass, requestHeaders, rpcCode, typeOf } from './mcp-ask.ts'
 import type { Answer } from './exchange.ts'
 import type { LegacyRelay } from './mcp-legacy.ts'
+import { failure, noStream, readRefusal } from './mcp-no-stream.ts'
 import { isLost } from './mcp-session-told.ts'
 import type { createReplayEdit } from './mcp-shown.ts'
 import type { Streams } from './streams.ts'
@@ -56,42 +57,6 @@ interface UpstreamResponse {
 type Requestable = Parameters<DrupalPool['dispatcher']['request']>
 type Callback = (error: Error | null, data: unknown) => void
 
-/** Larger refusals are no refusals. */
-const maxRefusal = 65_536
-
-async function readAll(stream: Readable, timeoutMs: number): Promise<Buffer> {
-  const late = setTimeout(() => {
-    stream.destroy(gatewayError('GW_UPSTREAM_TIMEOUT', { reason: 'a refusal without an end' }))
-  }, timeoutMs)
-  const chunks: Buffer[] = []
-  let length = 0
-  try {
-    for await (const chunk of stream as AsyncIterable<Buffer>) {
-      length += chunk.length
-      if (length > maxRefusal) break
-      chunks.push(chunk)
-    }
-  } catch (error) {
-    throw failure(error as NodeJS.ErrnoException)
-  } finally {
-    clearTimeout(late)
-  }
-  return Buffer.concat(chunks)
-}
-
-/** What has no GET says so in many ways; to a client there is one (R40). */
-const noStream = (reason: string | undefined) =>
-  gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'POST, DELETE', ...(reason && { reason }) })
-
-/** What a stream that did not come about, or a refusal that was cut, means. */
-function failure(error: NodeJS.ErrnoException): Error {
-  if (isGatewayError(error)) return error
-  const code = (error.cause as NodeJS.ErrnoException | undefined)?.code ?? error.code
-  return error.code === 'FST_REPLY_FROM_GATEWAY_TIMEOUT'
-    ? gatewayError('GW_UPSTREAM_TIMEOUT', { reason: 'no answer within the headers time-out' })
-    : gatewayError('GW_UPSTREAM_UNAVAILABLE', { reason: `connection failed: ${code}` })
-}
-
 /** In a coding that nobody asked for events would reach the client as they are, and without its name. */
 function isStream(answer: Answer): boolean {
   const { 'content-encoding': coding = 'identity' } = answer.headers
@@ -105,13 +70,19 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
   // which all other requests go on in, is lost.
   let hasStreams = false
 
+  /** Of the client that is asked for: reply.from takes no signal, but calls `request` before it returns. */
+  let left = new Stop()
+
   /** The pool's connections, which verify TLS (http-proxy's own do not). Errors go on without the address in their text. */
   const requestable = {
     headersTimeout: config.drupal.headersTimeoutSeconds * 1000,
     // A quiet stream is none that has died: its life is bounded by streams.maxSeconds.
     bodyTimeout: 0,
     request(asked: Requestable[0], callback: Callback) {
-      pool.dispatcher.request(asked, (error, data) => {
+      const signal = left
+      pool.dispatcher.request({ ...asked, signal: signal as never }, (error, data) => {
+        // Nobody is there to be told.
+        if (signal.aborted) return
         const { code = error?.name } = (error ?? {}) as NodeJS.ErrnoException
         callback(error && Object.assign(new Error('no answer'), { code }), data)
       })
@@ -135,7 +106,13 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     if (typeof lastEventId === 'string') ofMcp['last-event-id'] = lastEventId
     const headers = requestHeaders(caller, pool.host, ofMcp, 'text/event-stream')
     const worker = await pool.acquire(caller.principalKey ?? '', untilGone(reply))
-    reply.raw.once('close', () => worker.release())
+    const early = (left = new Stop())
+    let isThere = false
+    reply.raw.once('close', () => {
+      worker.release()
+      // Else the site would go on at it, beyond the places that it has.
+      if (!isThere) early.stop(new Error('the client went away'))
+    })
     reply.from(opening.dest, {
       ...opening.proxyOptions,
       // Nothing of the client's query reaches Drupal.
@@ -148,15 +125,13 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
         refuse(opening, failure(error))
       },
       onResponse(_request, _reply, response) {
-        const {
-          statusCode: status,
-          stream,
-          headers: found
-        } = response as unknown as UpstreamResponse
+        isThere = true
+        const found = response as unknown as UpstreamResponse
+        const { statusCode: status, stream } = found
         // A stream holds a place until it is there, and none while it waits for news.
         worker.report(isDown(status) ? 'failure' : 'success')
         worker.release()
-        const answer = { status, headers: found, body: Buffer.alloc(0) }
+        const answer = { status, headers: found.headers, body: Buffer.alloc(0) }
         const answered = isStream(answer)
           ? begin(opening, stream)
           : judge(opening, answer, stream, isReopened ? undefined : current)
@@ -194,7 +169,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     used: UpstreamSession | undefined
   ): Promise<void> {
     const { reply, place, caller, holder } = opening
-    answer.body = await readAll(stream, requestable.headersTimeout)
+    answer.body = await readRefusal(stream, requestable.headersTimeout)
     const isRoute = answer.status !== 404 || hasStreams || rpcCode(answer) !== undefined
     if (isRoute && isLost(answer) && used !== undefined && used.id !== '') {
       await upstreamSessions.reopen(holder, caller, used)

@@ -1116,6 +1116,27 @@ t.test('R52 a GET that is refused without an end', async t => {
   await ended
 })
 
+t.test('R52 a client that goes before its stream is there', { timeout: 10_000 }, async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, { DRUPAL_MAX_CONCURRENCY: '1' })
+  const session = await gateway.initialize(gateway.token())
+  const { answer } = server
+  const asked = new Promise<ServerResponse>(resolve => {
+    // It works on it, and says nothing yet.
+    server.answer = (seen, response, turn) =>
+      seen.method === 'GET' ? resolve(response) : answer(seen, response, turn)
+  })
+  const stop = new AbortController()
+  const opening = gateway.listen(session, stop.signal)
+  const gone = closed(await asked)
+  stop.abort()
+  await t.rejects(opening)
+  await gone
+  t.pass('the site does not go on at it beyond the one place that it has')
+  t.equal((await gateway.post(rpc('tools/list'), session)).status, 200)
+  t.notOk(gateway.logged.some(line => line.includes('"level":"warn"') && line.includes('errored')))
+})
+
 t.test('R71 R95 streams are bounded: in number, and by the token', async t => {
   const gateway = await withEverything(t, { STREAMS_PER_PRINCIPAL: '2' })
   const sessions = await Promise.all([1, 2, 3].map(() => gateway.initialize(gateway.token())))
