@@ -90,6 +90,13 @@ t.test("every row of what Drupal's answers become", async t => {
       }),
       { code: 'GW_UPSTREAM_FORBIDDEN' }
     ],
+    [
+      '403 insufficient_scope for more than the token has',
+      html(403, {
+        'www-authenticate': 'Bearer error="insufficient_scope", scope="content:read content:write"'
+      }),
+      { code: 'GW_INSUFFICIENT_SCOPE', requiredScopes: ['content:read', 'content:write'] }
+    ],
     ['403 HTML', html(403), { code: 'GW_UPSTREAM_FORBIDDEN', statusCode: 200 }],
     [
       '403 JSON',
@@ -214,7 +221,8 @@ t.test('a result', async t => {
       Buffer.from([0xe9]),
       Buffer.from('"}')
     ])
-    t.strictSame(resultOf(bytes), { raw: '"caf\ufffd"', value: 'caf\ufffd' })
+    const answer = readToolAnswer({ ...json(''), body: bytes }, 'c1', asked)
+    t.strictSame(answer, { ok: true, raw: Buffer.from('"caf\ufffd"'), value: 'caf\ufffd' })
   })
 
   t.test('spelt otherwise is read as well', async t => {

@@ -369,6 +369,23 @@ t.test('protection', async t => {
     t.equal(pool.stats().active, 0)
   })
 
+  t.test('what began before the breaker opened says nothing about the site now', async t => {
+    const clock = { ms: 0 }
+    const pool = poolFor(t, 'http://127.0.0.1:1', { breakerFailures: 1 }, { now: () => clock.ms })
+    const [failing, late, later] = [pool.acquire('p'), pool.acquire('p'), pool.acquire('p')]
+    const places = [await failing, await late, await later] as const
+    places[0].report('failure')
+    places[1].report('success')
+    t.equal(pool.stats().breaker, 'open')
+    clock.ms = 60_000
+    const probe = await pool.acquire('p')
+    places[2].report('failure')
+    t.equal(pool.stats().breaker, 'half-open', 'the probe decides')
+    probe.report('success')
+    t.equal(pool.stats().breaker, 'closed')
+    for (const place of [...places, probe]) place.release()
+  })
+
   t.test('a place that probes: released without a word it hands the probe on', async t => {
     const clock = { ms: 0 }
     const pool = poolFor(t, 'http://127.0.0.1:1', { breakerFailures: 1 }, { now: () => clock.ms })

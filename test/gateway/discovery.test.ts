@@ -248,6 +248,7 @@ t.test('Host, Origin and CORS', async t => {
     'https://evil.example',
     'null',
     'garbage',
+    'http://localhost:3000',
     'https://app.example.evil.example'
   ]) {
     for (const method of ['POST', 'GET', 'DELETE', 'OPTIONS']) {

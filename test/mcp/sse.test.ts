@@ -60,6 +60,18 @@ const stream = fc
   .map(lines => Buffer.from(lines.map(([text, end]) => text + end).join('')))
 const cuts = fc.array(fc.nat(300), { maxLength: 8 })
 
+t.test('R44 a byte order mark behind the first comment would spoil the first event', t => {
+  const bytes = Buffer.from('\ufeffdata: \ufeff\n\n')
+  for (let at = 0; at <= bytes.length; at++) {
+    t.equal(
+      through(open(), cut(bytes, [at])),
+      keepalive + bytesOf('data: \ufeff\n\n'),
+      `cut at ${at}`
+    )
+  }
+  t.end()
+})
+
 t.test('R42 bytes go through exactly, wherever the chunks are cut, after one keep-alive', t => {
   fc.assert(
     fc.property(stream, cuts, (bytes, at) => {
