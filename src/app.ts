@@ -168,16 +168,14 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
   await app.register(wellKnown, {
     prefix: '/.well-known',
     config,
+    issuer: () => discovery.issuer(),
     authorizationServer: async () => {
-      const { issuer, document } = await discovery.metadata()
-      return {
-        issuer,
-        document: publishedMetadata(document, {
-          drupalUrl: config.drupal.url,
-          connectUrl: config.derived.drupalConnectUrl,
-          deviceFlowEnabled: config.oauth.deviceFlowEnabled
-        })
-      }
+      const { document } = await discovery.metadata()
+      return publishedMetadata(document, {
+        drupalUrl: config.drupal.url,
+        connectUrl: config.derived.drupalConnectUrl,
+        deviceFlowEnabled: config.oauth.deviceFlowEnabled
+      })
     },
     scopes: async () => {
       scopes.add(await publishedScopes())

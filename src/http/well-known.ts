@@ -7,28 +7,25 @@ import { gatewayError } from '../errors.ts'
 
 interface Options {
   config: Config
-  /** The authorization server: its issuer byte for byte, and its metadata as it may be shown to the public. */
-  authorizationServer: () => Promise<{
-    issuer: string
-    document: Readonly<Record<string, unknown>>
-  }>
+  /** The issuer of the authorization server, byte for byte. */
+  issuer: () => Promise<string>
+  /** Its metadata as they may be shown to the public. */
+  authorizationServer: () => Promise<Readonly<Record<string, unknown>>>
   /** Scopes known from configuration and tools. */
   scopes: () => Promise<readonly string[]>
 }
 
 export const wellKnown: FastifyPluginCallback<Options> = function wellKnown(app, options, done) {
-  const { config, authorizationServer, scopes } = options
+  const { config, issuer, authorizationServer, scopes } = options
   const publicDocument = { config: { anyOrigin: true }, exposeHeadRoute: true }
 
-  const protectedResource = async () => {
-    const { issuer } = await authorizationServer()
-    return resourceMetadata({
+  const protectedResource = async () =>
+    resourceMetadata({
       resource: config.derived.resource,
-      issuers: [issuer],
+      issuers: [await issuer()],
       scopes: await scopes(),
       siteName: config.siteName
     })
-  }
   app.addHook('onSend', function cacheAllowed(_request, reply, payload, next) {
     reply.header('cache-control', reply.statusCode === 200 ? 'public, max-age=60' : 'no-store')
     next(null, payload)
@@ -40,9 +37,7 @@ export const wellKnown: FastifyPluginCallback<Options> = function wellKnown(app,
     if ((request.params as { '*': string })['*'] === suffix) return protectedResource()
     throw gatewayError('GW_NOT_FOUND')
   })
-  app.get('/oauth-authorization-server', publicDocument, async () => {
-    return (await authorizationServer()).document
-  })
+  app.get('/oauth-authorization-server', publicDocument, authorizationServer)
   // Clients try many names; an HTML page or a 200 here sends them astray.
   app.all('/*', { config: publicDocument.config }, async () => {
     throw gatewayError('GW_NOT_FOUND')

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import t from 'tap'
+import { startDrupal } from '../../src/demo/double.ts'
 import { PUBLIC_URL, read, startGateway } from './fixtures/start.ts'
 
 const RESOURCE = `${PUBLIC_URL}/mcp`
@@ -120,6 +121,25 @@ t.test('R85 no URL that is published follows the Host of a request', async t => 
   })
   t.equal(JSON.parse(body).resource, RESOURCE)
   t.notMatch(body, /other\.example|evil\.example/)
+})
+
+t.test('R85 a configured issuer is published whether or not its server answers', async t => {
+  const issuers = ['https://id.example.org/realms/a', 'https://www.example.org/']
+  const drupal = await startDrupal()
+  drupal.faults.metadataDown = true
+  for (const [env, status] of [
+    [{ OAUTH_ISSUER: issuers.join() }, 200],
+    [{}, 503]
+  ] as const) {
+    const { origin } = await startGateway(t, { drupal, env })
+    for (const path of ['/mcp', '']) {
+      const answer = await read(
+        await fetch(`${origin}/.well-known/oauth-protected-resource${path}`)
+      )
+      t.equal(answer.status, status)
+      t.strictSame(answer.json.authorization_servers, status === 200 ? [issuers[0]] : undefined)
+    }
+  }
 })
 
 t.test('R83 scopes_supported is left out when nothing is known, never empty', async t => {
