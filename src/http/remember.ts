@@ -48,16 +48,19 @@ function bytesOut(reply: FastifyReply): number {
 const plugin: FastifyPluginCallback<Options> = function remember(app, { audit, metrics }, done) {
   /** Status 499: the client went away before there was an answer; nothing was sent. */
   function write(request: FastifyRequest, status: number, durationMs: number, sent: number): void {
-    const { principal, queueMs, drupalMs, refusal, bytesIn } = request
+    const { principal, queueMs, drupalMs, bytesIn } = request
     const messages: readonly (Message | undefined)[] = request.messages ?? [undefined]
     const call = request.call as FastifyRequest['call'] | undefined
-    const outcome = refusal?.code ?? (status === 499 ? 'aborted' : request.outcome)
+    const usual = status === 499 ? 'aborted' : request.outcome
     const asked = drupalMs > 0
     // A call that was turned away while it waited never got to Drupal; its wait counts all the same.
     const waited = asked || queueMs > 0 ? queueMs : undefined
     for (const message of messages) {
       const method = methodOf(request, message)
       const { tool, arguments: args } = toolOf(message)
+      const own = message?.kind === 'request' ? message.refusal : undefined
+      const refusal = request.refusal ?? own
+      const outcome = refusal?.code ?? usual
       audit({
         requestId: request.id,
         traceId: (request.trace as FastifyRequest['trace'] | undefined)?.traceId,
@@ -94,7 +97,7 @@ const plugin: FastifyPluginCallback<Options> = function remember(app, { audit, m
         tool
       })
     }
-    request.span?.end({ outcome, status })
+    request.span?.end({ outcome: request.refusal?.code ?? usual, status })
   }
 
   app.decorateRequest('aborted', false)

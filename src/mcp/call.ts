@@ -27,6 +27,8 @@ export interface RpcRequest {
   method: string
   /** Parsed copy, to look at only; undefined when absent. */
   params: Params | undefined
+  /** Why it was refused where the rest of its request was not, for the audit line: as an element of a batch, or on a stream. */
+  refusal?: { code: string; reason: string | undefined }
 }
 export interface RpcNotification {
   kind: 'notification'

@@ -36,7 +36,9 @@ export function rpcErrorBody({ idText, code, message, data }: RpcErrorParts): st
   return `{"jsonrpc":"2.0",${id}"error":${JSON.stringify({ code, message, data })}}`
 }
 
-/** A refusal as the JSON-RPC answer to this request. */
-export function errorFor({ idText }: RpcRequest, { code, message, data }: GatewayError): string {
-  return rpcErrorBody({ idText, code: errorTable[code].rpc, message, data })
+/** A refusal as the JSON-RPC answer to this request, which keeps it for the audit line. */
+export function errorFor(request: RpcRequest, error: GatewayError): string {
+  const { code, message, data, reason } = error
+  request.refusal = { code, reason }
+  return rpcErrorBody({ idText: request.idText, code: errorTable[code].rpc, message, data })
 }

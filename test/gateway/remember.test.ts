@@ -1,5 +1,7 @@
 // What a call leaves behind: its trace, its audit line and its measures, also when the client went away.
 import t from 'tap'
+import { json } from '../drupal/site.ts'
+import { events, startBefore, startLegacyServer } from './fixtures/mcp.ts'
 import { startGateway } from './fixtures/start.ts'
 
 const call = (name: string, args: object, meta?: object) => ({
@@ -40,6 +42,72 @@ t.test('the trace', async t => {
     t.match(seen()?.['traceparent'], /^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/)
     t.match(line().traceId, /^[0-9a-f]{32}$/)
   })
+})
+
+/** What the lines that came since the last look say of each call. */
+const decisions = (audited: string[]) =>
+  audited.splice(0).map(line => {
+    const { decision, code, reason } = JSON.parse(line) as Record<string, string>
+    return [decision, code, reason]
+  })
+const permission = "Access Denied: The 'create tutorial content' permission is required."
+
+t.test('R48 each element of a batch has its own decision and reason', async t => {
+  const gateway = await startGateway(t)
+  const { site } = gateway.drupal
+  const token = gateway.token({ scopes: ['read:tutorials', 'write:tutorials'] })
+  const session = await gateway.initialize(token, '2025-03-26')
+  await gateway.post(call('site.info', {}), session)
+  for (const [role, permissions] of Object.entries(site.roles)) {
+    site.roles[role] = permissions.filter(name => name !== 'create tutorial content')
+  }
+  gateway.audited.length = 0
+  const names = ['tutorials.create', 't.absent', 'site.info']
+  const { status } = await gateway.post(
+    names.map(name => call(name, { title: 'x' })),
+    session
+  )
+  t.equal(status, 200)
+  t.strictSame(decisions(gateway.audited), [
+    ['refused', 'GW_UPSTREAM_FORBIDDEN', `Drupal: -32600 Invalid Request: ${permission}`],
+    ['refused', 'GW_INVALID_PARAMS', undefined],
+    ['allowed', undefined, undefined]
+  ])
+})
+
+t.test('what an mcp upstream refuses on a stream or in a batch is refused on record', async t => {
+  const server = await startLegacyServer(t)
+  server.initializeResult['protocolVersion'] = '2025-03-26'
+  const error = { code: -32600, message: 'Invalid Request', data: permission }
+  const refused = ['refused', 'GW_UPSTREAM_FORBIDDEN', `Drupal: ${permission}`]
+  server.onRequest = ({ id }, response) => {
+    events(response)({ jsonrpc: '2.0', id, error })
+    response.end()
+  }
+  const { answer } = server
+  server.answer = (seen, response, request) => {
+    if (!seen.body.startsWith('[')) answer(seen, response, request)
+    else {
+      json(response, [
+        { jsonrpc: '2.0', id: null, error },
+        { jsonrpc: '2.0', id: 2, result: {} }
+      ])
+    }
+  }
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token(), '2025-03-26')
+  gateway.audited.length = 0
+  await gateway.post(call('echo', {}), session)
+  t.strictSame(decisions(gateway.audited), [refused])
+  await gateway.post([call('echo', {}), { ...call('echo', {}), id: 2 }], session)
+  t.strictSame(decisions(gateway.audited), [refused, ['allowed', undefined, undefined]])
+  server.onRequest = (_message, response) => {
+    events(response)({ jsonrpc: '2.0', method: 'notifications/progress' })
+    response.end()
+  }
+  const { json: lost } = await gateway.post(call('echo', {}), session)
+  t.equal(lost.error.code, -32603)
+  t.match(decisions(gateway.audited), [['failed', 'GW_UPSTREAM_INVALID']])
 })
 
 t.test('the audit line names arguments and never their values', async t => {
