@@ -137,6 +137,11 @@ export function createMcpUpstream(options: McpOptions): Upstream {
   }
 
   const plugin: FastifyPluginAsync = async function mcpEndpoint(app) {
+    app.addHook('preHandler', function adopt(request, _reply, next) {
+      const { session } = request.call
+      if (!session?.isAdopted || request.method === 'DELETE') next()
+      else legacy.adopt(session, callerOf(request)).then(() => next(), next)
+    })
     app.post('/', async function post(request, reply) {
       try {
         await answer(request, reply)

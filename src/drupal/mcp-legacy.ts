@@ -44,6 +44,8 @@ export interface LegacyRelay {
   post(request: FastifyRequest, reply: FastifyReply): Promise<void>
   /** A request without a session: the upstream opens one for it, which ends with it. */
   single(request: FastifyRequest, reply: FastifyReply): Promise<void>
+  /** Opens a session of the upstream's for who signed in on one that was begun without a token, unless he has one. */
+  adopt(session: SessionState, caller: Caller): Promise<void>
   /** Tells the upstream that its session is over; what it answers changes nothing. */
   end(session: SessionState, caller: Caller): Promise<void>
   holderOf(session: SessionState): Holder
@@ -221,6 +223,11 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     await post(request, reply)
   }
 
+  async function adopt(session: SessionState, caller: Caller): Promise<void> {
+    const begun = readSession(session.upstream as string)
+    if (begun.id !== '') await upstreamSessions.reopen(holderOf(session), caller, begun)
+  }
+
   async function end(session: SessionState, caller: Caller): Promise<void> {
     const current = await holderOf(session).get()
     if (current.id === '') return
@@ -228,5 +235,5 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     stream?.destroy()
   }
 
-  return { holderOf, initialize, post, single, end }
+  return { holderOf, initialize, post, single, adopt, end }
 }

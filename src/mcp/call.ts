@@ -57,6 +57,8 @@ export interface SessionState {
   upstream: string | undefined
   /** Seconds since epoch. */
   issuedAt: number
+  /** Begun without a token, now its first principal's, and what `upstream` names was opened for nobody. */
+  isAdopted?: true
   /** Of one request alone, whose client sends no id: it was never sealed, and nobody can name it. */
   isSingle?: true
 }

@@ -26,7 +26,7 @@ export interface Sessions {
   /**
    * The session, or undefined: tampered, expired, of another principal, ended and never issued look the same (R26, R93).
    * An anonymous caller's key is ''. A session begun by one becomes that of the first principal who opens it, because clients that
-   * sign in on the way keep their id (R27); from then on it is no other's, but where the upstream has a session for it.
+   * sign in on the way keep their id (R27); from then on it is no other's.
    * Rejects with GW_STORE_UNAVAILABLE when it cannot be known whether it was ended, or whose it is. A principal's own opens at
    * once where the store answers at once.
    */
@@ -61,15 +61,18 @@ export function createSessions(options: SessionOptions): Sessions {
   // Measured: saves 6 µs of decryption a call. Tombstone, principal and expiry are looked at every time all the same.
   const opened = new LRUCache<string, SessionState>({ max: cacheSize })
 
+  const adoptions = new WeakMap<SessionState, SessionState>()
+
   // Joined on each call, a key is hashed on each call: ten times the price of the look-up (measured).
   const keys = new WeakMap<SessionState, { ended: string; owner: string; upstream: string }>()
   function keysOf(state: SessionState) {
     let names = keys.get(state)
     if (names === undefined) {
+      const { id, isAdopted } = state
       names = {
-        ended: `session-ended:${state.id}`,
-        owner: `session-owner:${state.id}`,
-        upstream: `session-upstream:${state.id}`
+        ended: `session-ended:${id}`,
+        owner: `session-owner:${id}`,
+        upstream: isAdopted ? `session-upstream:${id}:owner` : `session-upstream:${id}`
       }
       keys.set(state, names)
     }
@@ -88,13 +91,20 @@ export function createSessions(options: SessionOptions): Sessions {
     const { ended, owner } = keysOf(state)
     const [tombstone, key] = await Promise.all([store.get(ended), store.get(owner)])
     if (tombstone !== undefined) return undefined
-    if (key !== undefined || principalKey === '') {
-      return (key ?? '') === principalKey ? state : undefined
+    if (principalKey === '') return key === undefined ? state : undefined
+    const first = key ?? (await store.claim(owner, principalKey, remainingMs(state)))
+    return first === principalKey ? adopted(state) : undefined
+  }
+
+  /** What its owner holds: what was opened for nobody in the upstream stays nobody's (R31). */
+  function adopted(state: SessionState): SessionState {
+    if (state.upstream === undefined) return state
+    let own = adoptions.get(state)
+    if (own === undefined) {
+      own = { ...state, isAdopted: true }
+      adoptions.set(state, own)
     }
-    // The upstream's own session is bound to whom it was opened for.
-    if (state.upstream !== undefined) return undefined
-    const first = await store.claim(owner, principalKey, remainingMs(state))
-    return first === principalKey ? state : undefined
+    return own
   }
 
   return {

@@ -1322,6 +1322,51 @@ t.test('callers who are not signed in', async t => {
   t.equal((await gateway.post(rpc('tools/call', { name: 'other' }), session)).status, 401)
 })
 
+t.test(
+  'R27 R31 who signs in on the way keeps the session, and has one of the upstream for himself',
+  async t => {
+    for (const isSessionful of [true, false]) {
+      const server = await startLegacyServer(t)
+      server.isSessionful = isSessionful
+      server.tools = [
+        { name: 'open', inputSchema: {}, annotations: { auth: { level: 'none' } } },
+        { name: 'closed', inputSchema: {} }
+      ]
+      const gateway = await startBefore(t, server.endpoint, { AUTH_ANONYMOUS: 'public-tools' })
+      const begun = await gateway.post(
+        rpc('initialize', { protocolVersion: '2025-06-18', capabilities: { sampling: {} } })
+      )
+      const session = { 'mcp-session-id': begun.headers.get('mcp-session-id') as string }
+      t.equal((await gateway.post(rpc('tools/call', { name: 'open' }), session)).status, 200)
+      const ofNobody = server.seen.at(-1)?.headers['mcp-session-id']
+      const closed = rpc('tools/call', { name: 'closed' })
+      t.equal((await gateway.post(closed, session)).status, 401)
+
+      const hello = () => server.seen.filter(({ body }) => body.includes('"sampling"'))
+      const alice = { ...session, authorization: gateway.authorization() }
+      const both = await Promise.all([gateway.post(closed, alice), gateway.post(closed, alice)])
+      t.strictSame(
+        both.map(({ status }) => status),
+        [200, 200],
+        'the call that was refused goes on'
+      )
+      t.equal(hello().length, isSessionful ? 2 : 1, 'one of her own is opened, once')
+      const { headers } = server.seen.at(-1)!
+      t.equal(headers['authorization'], alice.authorization)
+      t.equal(headers['mcp-session-id'] !== ofNobody, isSessionful)
+      if (isSessionful) t.equal(hello().at(-1)?.headers['authorization'], alice.authorization)
+      const bob = { ...session, authorization: gateway.authorization({ uid: 3 }) }
+      for (const other of [session, bob]) t.equal((await gateway.post(closed, other)).status, 404)
+      const ended = await fetch(gateway.url, { method: 'DELETE', headers: alice })
+      t.equal(ended.status, 204)
+      if (isSessionful) {
+        t.equal(server.seen.at(-1)?.headers['mcp-session-id'], headers['mcp-session-id'])
+      }
+      t.equal((await gateway.post(closed, alice)).status, 404)
+    }
+  }
+)
+
 t.test('policy: a list that Drupal refuses, and one that fails', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)

@@ -108,8 +108,18 @@ t.test('R27 R93 a session begun without a token becomes that of who signs in on 
   )
 
   const upstream = begin('up-1')
-  t.equal(await sessions.open(upstream.sealed, 'alice-key'), undefined, 'Drupal has one for it')
-  t.strictSame(await sessions.open(upstream.sealed, ''), upstream.state)
+  await sessions.moveUpstream(upstream.state, 'up-2')
+  const own = { ...upstream.state, isAdopted: true as const }
+  const opened = await sessions.open(upstream.sealed, 'alice-key')
+  t.strictSame(opened, own, 'R31 what was opened in the upstream is told from her own')
+  t.equal(await sessions.upstreamOf(own), 'up-1', 'and what was opened anew is not hers either')
+  await sessions.moveUpstream(own, 'up-3')
+  for (const replica of [sessions, another()]) {
+    const again = await replica.open(upstream.sealed, 'alice-key')
+    t.equal(again && (await replica.upstreamOf(again)), 'up-3', 'her own is found')
+    t.equal(await replica.open(upstream.sealed, 'mallory-key'), undefined)
+    t.equal(await replica.open(upstream.sealed, ''), undefined)
+  }
 
   const late = begin()
   clock.ms += lifetimeSeconds * 1000
