@@ -114,6 +114,7 @@ t.test('from inside, before anything is deployed', async t => {
     ['an issuer that DRUPAL_URL does not explain', {}, 'as-issuer', () => void (faults.metadata = { issuer: 'https://old.example/' }), 'failed', /the configuration/, /DRUPAL_URL/],
     ['the pinned key is short', { OAUTH_PUBLIC_KEY_FILE: shortKey }, 'keys', () => {}, 'failed', /at least 2048 bits/, /generate-keys/],
     ['device sign-in is off', { OAUTH_DEVICE_FLOW_ENABLED: 'false' }, 'device', () => {}, 'skipped', /OAUTH_DEVICE_FLOW_ENABLED/, /^$/],
+    ['device sign-in is off', { OAUTH_DEVICE_FLOW_ENABLED: 'false' }, 'device-scopes', () => {}, 'skipped', /OAUTH_DEVICE_FLOW_ENABLED/, /^$/],
     ['introspection is needed and missing', { OAUTH_VALIDATION: 'both' }, 'introspection', () => void (faults.introspectionDown = true), 'failed', /503/, /OAUTH_VALIDATION=jwt/],
     ['the other dialect', { OAUTH_VALIDATION: 'both', OAUTH_INTROSPECTION: 'rfc7662' }, 'introspection', () => {}, 'failed', /speaks drupal/, /OAUTH_INTROSPECTION=drupal/],
     ['the site is ahead of this machine', {}, 'clock', () => void (faults.clockSkewSeconds = 60), 'failed', /of this machine/, /timedatectl/],

@@ -42,6 +42,9 @@ function scopes(context: Context): Finding {
 }
 
 function deviceScopes(context: Context): Finding {
+  if (context.config?.oauth.deviceFlowEnabled === false) {
+    return skipped('OAUTH_DEVICE_FLOW_ENABLED is false')
+  }
   if (context.facts.metadata!.document['device_authorization_endpoint'] === undefined) {
     return skipped('the site has no device sign-in')
   }
