@@ -337,3 +337,28 @@ t.test('from outside', async t => {
     t.equal(of('token').status, 'skipped')
   })
 })
+
+t.test('where some tools work before sign-in, the challenge is that of a call', async t => {
+  const chain = await startChain(t, { env: { AUTH_ANONYMOUS: 'public-tools' } })
+  const { code, of, checks } = await chain.diagnose({ env: { DRUPAL_MCP_TOKEN: chain.token() } })
+  t.match(of('challenge'), {
+    status: 'warning',
+    seen: '401 for a call only, scope "read_tutorials"',
+    advice: /Unless that is meant/
+  })
+  t.equal(code, 0)
+  t.strictSame(
+    checks.filter(({ status }) => status !== 'ok').map(({ id }) => id),
+    ['challenge']
+  )
+  const args = ['--only', 'challenge', '--gateway-config', `${t.testdir({ file: '{}' })}/file`]
+  const known = await chain.diagnose({ args, env: chain.env })
+  t.match(known.of('challenge'), { status: 'ok' }, 'whoever has the configuration knows')
+
+  chain.gatewayFront.spoil = header('/mcp', { 'www-authenticate': undefined })
+  const { of: spoilt } = await chain.diagnose({ args: ['--only', 'challenge'] })
+  t.match(spoilt('challenge'), {
+    status: 'failed',
+    seen: 'POST answers 401 without a Bearer challenge'
+  })
+})

@@ -28,6 +28,28 @@ export const MCP_HEADERS = {
   accept: 'application/json, text/event-stream'
 }
 
+/** A call that needs a token also where some tools work without one: of a tool that is in no list. */
+const CALL = {
+  jsonrpc: '2.0',
+  id: 1,
+  method: 'tools/call',
+  params: {
+    name: 'doctor-probe',
+    _meta: {
+      'io.modelcontextprotocol/protocolVersion': '2026-07-28',
+      'io.modelcontextprotocol/clientCapabilities': {}
+    }
+  }
+}
+const CALL_HEADERS = {
+  ...MCP_HEADERS,
+  'mcp-protocol-version': '2026-07-28',
+  'mcp-method': CALL.method,
+  'mcp-name': CALL.params.name
+}
+const OPEN =
+  'The endpoint works without sign-in. Unless that is meant (AUTH_ANONYMOUS=public-tools), set AUTH_ANONYMOUS=off and check that this is the gateway.'
+
 /** The parameters of a Bearer challenge; undefined when there is none. */
 export function bearerChallenge(answer: Answer): Record<string, string> | undefined {
   const header = String(answer.headers['www-authenticate'])
@@ -68,13 +90,12 @@ function adviceFor(method: string, { status }: Answer): string {
   }
   if (status === 429)
     return 'Too many failed attempts from this address: wait a minute and run the doctor again.'
-  if (status < 300) {
-    return 'The endpoint works without sign-in. Unless that is meant (AUTH_ANONYMOUS=public-tools), set AUTH_ANONYMOUS=off and check that this is the gateway.'
-  }
+  if (status < 300) return OPEN
   return 'Nothing in front of the gateway may answer here: look at the proxy, the firewall and the bot protection.'
 }
 
-async function challenges({ url, ask, facts }: Context): Promise<Finding> {
+async function challenges(context: Context): Promise<Finding> {
+  const { url, ask, facts } = context
   const metadataUrl = metadataUrls(url!).suffixed
   const post = await ask(url!, {
     method: 'POST',
@@ -84,6 +105,14 @@ async function challenges({ url, ask, facts }: Context): Promise<Finding> {
   const get = await ask(url!, { headers: { accept: 'text/event-stream' } })
   const gone = await ask(url!, { method: 'DELETE' })
   facts.challenges = [post, get, gone]
+  if (post.status < 300) {
+    const call = await ask(url!, {
+      method: 'POST',
+      headers: CALL_HEADERS,
+      body: JSON.stringify(CALL)
+    })
+    if (call.status === 401) return lazily(context, call, metadataUrl)
+  }
   facts.challenge = bearerChallenge(post) ?? {}
   const problems = [
     judge('POST', post, metadataUrl),
@@ -99,6 +128,15 @@ async function challenges({ url, ask, facts }: Context): Promise<Finding> {
     )
   }
   return ok(`401 on POST, GET, DELETE; scope ${quote(scope)}`)
+}
+
+/** Some tools work before sign-in, by the operator's choice as far as anybody can tell from here; the rest challenges. */
+function lazily({ config, facts }: Context, call: Answer, metadataUrl: string): Finding {
+  facts.challenge = bearerChallenge(call) ?? {}
+  const problem = judge('POST', call, metadataUrl)
+  if (problem !== undefined) return problem
+  const seen = `401 for a call only, scope ${quote(facts.challenge['scope'])}`
+  return config?.oauth.anonymous === 'public-tools' ? ok(seen) : warning(seen, OPEN)
 }
 
 async function badToken({ url, ask }: Context): Promise<Finding> {
