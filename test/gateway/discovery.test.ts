@@ -56,24 +56,6 @@ t.test('the resource metadata', async t => {
 })
 
 t.test(
-  'R85 the challenge leads to metadata whatever is in the path of GATEWAY_PUBLIC_URL',
-  async t => {
-    for (const path of ['café', 'caf%C3%A9', 'a:b', 'a*b', 'a(b)', '50%25', 'x%2Fy']) {
-      const { origin, config } = await startGateway(t, {
-        env: { GATEWAY_PUBLIC_URL: `${PUBLIC_URL}/${path}` }
-      })
-      const { pathname } = new URL(config.derived.resourceMetadataUrl)
-      const { status, json } = await read(await fetch(origin + pathname))
-      t.equal(status, 200, path)
-      t.equal(json.resource, config.derived.resource)
-      t.equal((await fetch(origin + pathname, { method: 'HEAD' })).status, 200)
-      const other = pathname.replace(/[^/]+\/mcp$/, 'aXb/mcp')
-      t.equal((await fetch(origin + other)).status, 404, 'it describes itself, and nothing else')
-    }
-  }
-)
-
-t.test(
   'a sub-path in MCP_PATH is published and served, in GATEWAY_PUBLIC_URL only published',
   async t => {
     for (const [env, path] of [
@@ -92,6 +74,45 @@ t.test(
         t.equal(status === 404, each !== path, `${each}: ${status}`)
       }
     }
+  }
+)
+
+t.test(
+  'R85 whatever characters the path of the public URL has, its metadata are where they are named',
+  async t => {
+    const paths = [
+      '/über',
+      '/my%20site',
+      '/%61',
+      '/a:b',
+      '/a*b',
+      '/a(b)',
+      '/:x(^z$)',
+      '/a%2Fb',
+      '/a+b',
+      '//x'
+    ]
+    for (const path of paths) {
+      const { origin, url } = await startGateway(t, {
+        env: { GATEWAY_PUBLIC_URL: PUBLIC_URL + path }
+      })
+      const { headers } = await read(await fetch(url))
+      const named = /resource_metadata="([^"]*)"/.exec(String(headers.get('www-authenticate')))?.[1]
+      const { pathname } = new URL(String(named))
+      const { status, headers: found, json } = await read(await fetch(origin + pathname))
+      t.equal(status, 200, pathname)
+      t.match(found.get('cache-control'), /public/)
+      t.equal(`/.well-known/oauth-protected-resource${new URL(json.resource).pathname}`, pathname)
+      t.equal((await fetch(origin + pathname, { method: 'HEAD' })).status, 200)
+      t.equal((await fetch(origin + pathname, { method: 'POST' })).status, 404)
+      for (const other of ['/axx/mcp', '/mcp', '/z/mcp']) {
+        const answer = await fetch(`${origin}/.well-known/oauth-protected-resource${other}`)
+        t.equal(answer.status, 404, `${other} beside ${path}`)
+      }
+    }
+    const { origin } = await startGateway(t, { env: { GATEWAY_PUBLIC_URL: `${PUBLIC_URL}/%FF` } })
+    const { json } = await read(await fetch(`${origin}/.well-known/oauth-protected-resource`))
+    t.equal(json.resource, `${PUBLIC_URL}/%FF/mcp`, 'also of one that no router reads')
   }
 )
 
