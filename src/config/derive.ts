@@ -14,7 +14,8 @@ export function settle(tree: Tree): void {
   tree.publicUrl &&= normaliseUrl(tree.publicUrl)
   drupal.url = normaliseUrl(drupal.url)
   drupal.internalUrl &&= normaliseUrl(drupal.internalUrl)
-  drupal.mcpPath = drupal.mcpPath.replace(/\/+$/, '')
+  // As a request may name it: letters that HTTP does not know are escaped.
+  drupal.mcpPath = new URL(`http://site${drupal.mcpPath}`).pathname.replace(/\/+$/, '')
   if (drupal.mcpPath === '') drupal.mcpPath = drupal.upstream === 'jsonrpc' ? '/mcp/tools' : '/mcp'
   server.allowedHosts = server.allowedHosts.map(normaliseHost)
   server.allowedOrigins = server.allowedOrigins.map(normaliseOrigin)

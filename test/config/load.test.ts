@@ -492,6 +492,14 @@ t.test('URLs are made canonical; a sub-directory is kept', async t => {
   t.equal(load(minimal).derived.drupalConnectUrl, 'https://www.example.org')
   t.equal(load(minimal).drupal.mcpPath, '/mcp/tools', 'the default of upstream jsonrpc')
   t.equal(load({ ...minimal, DRUPAL_UPSTREAM: 'mcp' }).drupal.mcpPath, '/mcp')
+  t.equal(
+    load({ ...minimal, DRUPAL_MCP_PATH: '/über/%20mcp' }).drupal.mcpPath,
+    '/%C3%BCber/%20mcp',
+    'as a request may name it'
+  )
+  only(t, refused(t, { ...minimal, DRUPAL_MCP_PATH: ':99999999' }), [
+    /^drupal\.mcpPath .*: must be a path/
+  ])
 })
 
 t.test('URLs with a query, fragment, credentials or another scheme are refused', async t => {
