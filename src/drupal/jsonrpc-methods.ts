@@ -161,7 +161,7 @@ export function createMethods(options: MethodOptions): AnswerRequest {
       signal,
       timing: request
     })
-    if (isError) request.outcome = 'tool-error'
+    if (isError) message.outcome = 'tool-error'
     return joined(opening, members)
   }
 

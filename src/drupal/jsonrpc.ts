@@ -105,7 +105,6 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
     } catch (error) {
       if (!isGatewayError(error)) throw error
       if ('oauth' in errorTable[error.code]) throw error
-      request.outcome = 'rpc-error'
       return errorFor(message, error)
     }
   }

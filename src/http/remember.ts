@@ -51,16 +51,18 @@ const plugin: FastifyPluginCallback<Options> = function remember(app, { audit, m
     const { principal, queueMs, drupalMs, bytesIn } = request
     const messages: readonly (Message | undefined)[] = request.messages ?? [undefined]
     const call = request.call as FastifyRequest['call'] | undefined
-    const usual = status === 499 ? 'aborted' : request.outcome
+    let overall = 'ok'
     const asked = drupalMs > 0
     // A call that was turned away while it waited never got to Drupal; its wait counts all the same.
     const waited = asked || queueMs > 0 ? queueMs : undefined
     for (const message of messages) {
       const method = methodOf(request, message)
       const { tool, arguments: args } = toolOf(message)
-      const own = message?.kind === 'request' ? message.refusal : undefined
-      const refusal = request.refusal ?? own
-      const outcome = refusal?.code ?? usual
+      const own = message?.kind === 'request' ? message : undefined
+      const refusal = request.refusal ?? own?.refusal
+      const ended = status === 499 ? 'aborted' : (own?.outcome ?? request.outcome)
+      const outcome = refusal?.code ?? ended
+      if (overall === 'ok') overall = outcome
       audit({
         requestId: request.id,
         traceId: (request.trace as FastifyRequest['trace'] | undefined)?.traceId,
@@ -97,7 +99,7 @@ const plugin: FastifyPluginCallback<Options> = function remember(app, { audit, m
         tool
       })
     }
-    request.span?.end({ outcome: request.refusal?.code ?? usual, status })
+    request.span?.end({ outcome: overall, status })
   }
 
   app.decorateRequest('aborted', false)

@@ -28,7 +28,7 @@ declare module 'fastify' {
     bytesIn: number
     bytesOut: number
     /** How an allowed call went, as the upstream knows it. */
-    outcome: 'ok' | 'tool-error' | 'rpc-error' | 'aborted'
+    outcome: 'ok' | 'rpc-error' | 'aborted'
   }
   interface FastifyContextConfig {
     /** Probes come by address: the Host and Origin lists do not hold for this route. */

@@ -29,6 +29,8 @@ export interface RpcRequest {
   params: Params | undefined
   /** Why it was refused where the rest of its request was not, for the audit line: as an element of a batch, or on a stream. */
   refusal?: { code: string; reason: string | undefined }
+  /** How it went where others of its batch may have gone otherwise. */
+  outcome?: 'tool-error'
 }
 export interface RpcNotification {
   kind: 'notification'

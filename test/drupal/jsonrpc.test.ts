@@ -120,7 +120,12 @@ async function bench(t: Test, url: string, overrides: Record<string, object> = {
     }
   })
   const outcomes: string[] = []
-  app.addHook('onSend', async request => void outcomes.push(request.outcome))
+  app.addHook('onSend', async ({ call, outcome }) => {
+    for (const message of call.messages) {
+      const own = message.kind === 'request' ? message : undefined
+      outcomes.push(own?.refusal?.code ?? own?.outcome ?? outcome)
+    }
+  })
   await app.register(upstream.plugin)
   await app.listen({ port: 0, host: '127.0.0.1' })
   t.teardown(async () => {
@@ -544,7 +549,7 @@ t.test('R46 R48 batches', async t => {
       { id: 4, error: { code: -32601 } }
     ])
     t.equal((body as unknown as unknown[]).length, 4)
-    t.strictSame(b.outcomes, ['rpc-error'])
+    t.strictSame(b.outcomes, ['ok', 'ok', 'ok', 'GW_TOOL_UNREACHABLE', 'GW_METHOD_NOT_FOUND'])
   })
 
   t.test('notifications only: 202', async t => {

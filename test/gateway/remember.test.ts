@@ -53,7 +53,7 @@ const decisions = (audited: string[]) =>
 const permission = "Access Denied: The 'create tutorial content' permission is required."
 
 t.test('R48 each element of a batch has its own decision and reason', async t => {
-  const gateway = await startGateway(t)
+  const gateway = await startGateway(t, { env: { ADMIN_PORT: '0' } })
   const { site } = gateway.drupal
   const token = gateway.token({ scopes: ['read:tutorials', 'write:tutorials'] })
   const session = await gateway.initialize(token, '2025-03-26')
@@ -62,7 +62,7 @@ t.test('R48 each element of a batch has its own decision and reason', async t =>
     site.roles[role] = permissions.filter(name => name !== 'create tutorial content')
   }
   gateway.audited.length = 0
-  const names = ['tutorials.create', 't.absent', 'site.info']
+  const names = ['tutorials.create', 't.absent', 'site.info', 'demo.fail']
   const { status } = await gateway.post(
     names.map(name => call(name, { title: 'x' })),
     session
@@ -71,8 +71,15 @@ t.test('R48 each element of a batch has its own decision and reason', async t =>
   t.strictSame(decisions(gateway.audited), [
     ['refused', 'GW_UPSTREAM_FORBIDDEN', `Drupal: -32600 Invalid Request: ${permission}`],
     ['refused', 'GW_INVALID_PARAMS', undefined],
+    ['allowed', undefined, undefined],
     ['allowed', undefined, undefined]
   ])
+  const { body } = await gateway.gateway.admin!.inject('/metrics')
+  const count = (tool: string, outcome: string) =>
+    new RegExp(`tool_calls_total\\{tool="${tool}",outcome="${outcome}"\\} (\\d+)`).exec(body)?.[1]
+  t.equal(count('tutorials.create', 'GW_UPSTREAM_FORBIDDEN'), '1')
+  t.equal(count('site.info', 'ok'), '2', 'what went well beside it did')
+  t.equal(count('demo.fail', 'tool-error'), '1')
 })
 
 t.test('what an mcp upstream refuses on a stream or in a batch is refused on record', async t => {
