@@ -28,6 +28,8 @@ export interface Site {
   siteName: string
   /** Whether the address is on the public internet. */
   isPublic: boolean
+  /** Whether some tools work before sign-in: then a request without a session is refused before anybody is asked to sign in. */
+  isLazy?: boolean
 }
 
 /** A name for the server in configuration files: short, of a–z, 0–9 and "-". Pure. */
@@ -74,7 +76,7 @@ export function curlCommand(resource: string): string {
 }
 
 /** Every client that the page and docs/clients.md explain, in the order of the page. Pure. */
-export function clients({ resource, siteName, isPublic }: Site): readonly Client[] {
+export function clients({ resource, siteName, isPublic, isLazy }: Site): readonly Client[] {
   const name = serverName(siteName)
   const url = shellWord(resource)
   const remote = { command: 'npx', args: ['-y', 'mcp-remote', resource] }
@@ -231,7 +233,11 @@ export function clients({ resource, siteName, isPublic }: Site): readonly Client
       id: 'curl',
       name: 'curl',
       kind: 'for developers',
-      steps: ['Without a token it shows the challenge, which names where to sign in.'],
+      steps: [
+        isLazy
+          ? 'It shows whether the address answers, in JSON.'
+          : 'Without a token it shows the challenge, which names where to sign in.'
+      ],
       snippets: [{ label: 'Command', text: curlCommand(resource) }]
     }
   ]

@@ -55,6 +55,10 @@ const CHECKS: readonly (readonly [id: string, name: string])[] = [
 
 function selfTest(config: Config): Markup {
   const { resource, resourceMetadataUrl } = config.derived
+  const due =
+    config.oauth.anonymous === 'off'
+      ? html`401 with a <code>WWW-Authenticate</code> header`
+      : html`with JSON`
   return html`<section id="self-test" aria-labelledby="test-title" data-resource="${resource}" data-metadata="${resourceMetadataUrl}" data-anonymous="${String(config.oauth.anonymous !== 'off')}" data-device="${String(config.oauth.deviceFlowEnabled)}">
 <h2 id="test-title">Self-test</h2>
 <p>What a client does before anybody signs in, done now by your browser.</p>
@@ -68,7 +72,7 @@ ${CHECKS.map(
 `
 )}</ol>
 <button type="button" id="again" hidden>Test again</button>
-<noscript><p>Scripts are off, so nothing was tested. By hand: this must answer 401 with a <code>WWW-Authenticate</code> header.</p>
+<noscript><p>Scripts are off, so nothing was tested. By hand: this must answer ${due}.</p>
 <div class="box"><pre><code>${curlCommand(resource)}</code></pre></div></noscript>
 </div>
 </section>
@@ -90,7 +94,12 @@ function body(config: Config): Markup {
   const { resource } = config.derived
   const { siteName } = config
   const site = config.drupal.url
-  const all = clients({ resource, siteName, isPublic: reach(resource) === 'public' })
+  const all = clients({
+    resource,
+    siteName,
+    isPublic: reach(resource) === 'public',
+    isLazy: config.oauth.anonymous !== 'off'
+  })
   // The first that can get here.
   const first = all.find(({ note }) => note === undefined)
   const anonymous =
