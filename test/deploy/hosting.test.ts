@@ -142,6 +142,12 @@ t.test('the systemd unit allows what V8 calls', needs(tools.systemdAnalyze), asy
   for (const call of ['pkey_alloc', 'pkey_mprotect', 'pkey_free']) t.ok(allowed.has(call), call)
 })
 
+t.test('the systemd unit allows what listening on 0.0.0.0 calls', async t => {
+  const unit = text('hosting/plain-vps/drupal-mcp-gateway.service')
+  const families = /^RestrictAddressFamilies=(.*)$/m.exec(unit)?.[1]?.split(' ') ?? []
+  t.strictSame(families.sort(), ['AF_INET', 'AF_INET6', 'AF_NETLINK', 'AF_UNIX'])
+})
+
 t.test('every option that a recipe sets is one', async t => {
   const others = /^(NODE_EXTRA_CA_CERTS|VIRTUAL_HOST|HTTPS?_EXPOSE|DDEV_\w+)$/
   let seen = 0
