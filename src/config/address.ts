@@ -14,6 +14,14 @@ export function urlProblem(text: string): string | undefined {
 
 /** The same for the URL of a Redis, which may hold a user name and a password. */
 export function redisUrlProblem(text: string): string | undefined {
+  const problem = redisShapeProblem(text)
+  // What was meant as a part of the password cuts off the host, and the rest is not what it looks like.
+  return problem !== undefined && /^rediss?:\/\/[^/?#]+[/?#].*@/.test(text)
+    ? 'must not hold / ? # before its @: in a password write them as %2F %3F %23'
+    : problem
+}
+
+function redisShapeProblem(text: string): string | undefined {
   if (!/^rediss?:\/\/[^/]/.test(text) || !URL.canParse(text))
     return 'must be a URL that begins with redis:// or rediss://, such as redis://valkey:6379, without quotes and blanks around it'
   const { username, password, pathname, hash } = new URL(text)
@@ -24,7 +32,6 @@ export function redisUrlProblem(text: string): string | undefined {
   } catch {
     return 'has a % in its user name or password that begins no escape: write it as %25'
   }
-  // What was meant as a part of the password would have cut off the host.
   return hash === '' ? undefined : 'must not hold a #: in a password write it as %23'
 }
 

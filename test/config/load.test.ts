@@ -804,7 +804,12 @@ t.test('a password in REDIS_URL that is not escaped is named, with what to write
     ['redis://:hunter2%zz@valkey:6379', /%25/],
     ['redis://:hunter2%@valkey:6379', /%25/],
     ['redis://hunter2%E0%A4:pw@valkey:6379', /%25/],
-    ['redis://hunter2:12#34@valkey:6379', /%23/]
+    ['redis://hunter2:12#34@valkey:6379', /%23/],
+    ['redis://:12#hunter2@valkey:6379', /%23/],
+    // As those of managed stores are.
+    ['redis://:hunter2/ab=@valkey:6379', /%2F/],
+    ['rediss://user:hunter2?b@valkey:6379', /%3F/],
+    ['redis://:hunter2@c/d@valkey:6379', /%2F/]
   ] as const) {
     const found = refused(t, { ...minimal, REDIS_URL: url })
     only(t, found, [/^redisUrl \(REDIS_URL or REDIS_URL_FILE\): /], url)
