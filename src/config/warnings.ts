@@ -68,6 +68,11 @@ const warnings: readonly Warning[] = [
     text: ({ session }) => `${weakSecret(session.secrets)} (refused in production)`
   },
   {
+    path: 'session.secrets',
+    when: ({ session }) => session.secrets.some(secret => /[\r\n]/.test(secret)),
+    text: 'holds a line break, and lines are one secret: put a comma between two, or sessions of the first end.'
+  },
+  {
     path: 'redisUrl',
     when: ({ redisUrl }) => redisUrl !== '' && clearText(redisUrl) && reach(redisUrl) === 'public',
     text: 'is redis: the password and the keys cross the network in clear text. Use rediss://.'

@@ -657,7 +657,14 @@ t.test('other risks are warned about by name', async t => {
     [{ REDIS_URL: 'redis://db.example.org' }, /^redisUrl/],
     [{ LIMIT_PRINCIPAL: 'off' }, /^limits\.principal/],
     [{ LIMIT_FAILURES: 'off' }, /^limits\.failures/],
-    [{ NODE_ENV: 'development' }, /^environment \(NODE_ENV\): is development although publicUrl/]
+    [{ NODE_ENV: 'development' }, /^environment \(NODE_ENV\): is development although publicUrl/],
+    // A second one was appended as a line of its own.
+    [
+      {
+        SESSION_SECRET: `${strong}\n${strong.toLowerCase()}`
+      },
+      /^session\.secrets .*: holds a line break/
+    ]
   ]
   for (const [env, line] of cases) {
     const found = warnings({ ...strict, ...env })
@@ -667,6 +674,8 @@ t.test('other risks are warned about by name', async t => {
     warnings({ ...strict, REDIS_URL: 'redis://valkey:6379', AUTH_ANONYMOUS: 'public-tools' }),
     []
   )
+  const list = `${strong},\n${strong.toLowerCase()}\n`
+  t.strictSame(warnings({ ...strict, SESSION_SECRET: list }), [])
 })
 
 t.test('variables that look like a slip are warned about, those of neighbours are not', async t => {
