@@ -21,6 +21,10 @@ COPY package.json package-lock.json .npmrc tsconfig.json ./
 RUN npm ci --ignore-scripts
 COPY src ./src
 RUN npm run build -- --sourceMap false --inlineSources false
+# A checkout made under umask 077 has files that only their owner may read; COPY keeps that, and the process is not their owner.
+COPY LICENSE ./
+COPY config ./config
+RUN chmod -R a+rX package.json LICENSE config
 
 FROM node:24-slim${NODE_DIGEST} AS gateway
 ARG VERSION=0.1.0
@@ -31,8 +35,8 @@ LABEL org.opencontainers.image.title="drupal-mcp-gateway" \
 ENV NODE_ENV=production \
     MCP_SERVER_HOST=0.0.0.0
 WORKDIR /app
-COPY package.json LICENSE ./
-COPY config ./config
+COPY --from=build /app/package.json /app/LICENSE ./
+COPY --from=build /app/config ./config
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /app/build/src ./build/src
 # By number, so that Kubernetes can tell that it is not root. Files belong to root: the process cannot change its own program.

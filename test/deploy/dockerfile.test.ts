@@ -163,7 +163,13 @@ t.test('a stop that comes while process 1 still starts', isolated, async t => {
 })
 
 t.test('built step by step, it runs unprivileged on a read-only tree', isolated, async t => {
-  const image = buildImage(root, folder)
+  // As somebody has it who cloned it under umask 077.
+  const context = join(folder, 'context')
+  const names = readFileSync(join(root, '.dockerignore'), 'utf8').matchAll(/^!(.+)$/gm)
+  for (const name of ['Dockerfile', '.dockerignore', ...[...names].map(([, each = '']) => each)])
+    cpSync(join(root, name), join(context, name), { recursive: true })
+  execFileSync('chmod', ['-R', 'go-rwx', context])
+  const image = buildImage(context, folder)
   const app = join(image.root, 'app')
 
   await t.test('it holds production packages and compiled code, and nothing else', async t => {
