@@ -99,6 +99,7 @@ t.test('the systemd unit', needs(tools.systemdAnalyze), async t => {
     env: { ...env, NODE_ENV: 'production', SESSION_SECRET: 'kJ8s0dPq2mXv7ZtR4wYb6NcE1hGf3LuA' }
   })
   t.ok(stop > config.server.shutdownTimeoutSeconds + config.server.readinessDelaySeconds)
+  t.match([config.server.adminHost, config.server.adminPort], ['127.0.0.1', 9464], 'runbooks')
   t.match(readFileSync(unit, 'utf8'), /^Environment=SESSION_SECRET_FILE=%d\/session-secret$/m)
 })
 

@@ -283,7 +283,9 @@ t.test('Compose', async t => {
   )
   const exposed = /^EXPOSE (\d+)$/m.exec(readFileSync(join(root, 'Dockerfile'), 'utf8'))?.[1]
   t.equal(config.server.port, Number(exposed), 'the port of the Dockerfile')
-  t.match(gateway.ports, [/^127\.0\.0\.1:.*:3000$/], 'published on loopback only')
+  t.match(gateway.ports, [/^127\.0\.0\.1:.*:3000$/, /^127\.0\.0\.1:9464:9464$/])
+  t.equal(gateway.ports.length, 2, 'published on loopback only')
+  t.equal(config.server.adminPort, 9464, 'as the runbooks ask it')
   t.ok(
     Number.parseInt(gateway.stop_grace_period, 10) >
       config.server.shutdownTimeoutSeconds + config.server.readinessDelaySeconds
