@@ -119,6 +119,13 @@ t.test('the systemd unit has memory for what its options allow', async t => {
   t.ok(hasRoom(config, /^MemoryMax=(\d+M)$/m.exec(unit)?.[1] ?? ''))
 })
 
+t.test('the systemd unit lets the journal keep every audit line', async t => {
+  const unit = text('hosting/plain-vps/drupal-mcp-gateway.service')
+  // 0 would be the journal's own limit.
+  t.equal(/^LogRateLimitIntervalSec=(.*)$/m.exec(unit)?.[1], '1s')
+  t.ok(Number(/^LogRateLimitBurst=(\d+)$/m.exec(unit)?.[1]) >= 100_000)
+})
+
 t.test('the systemd unit allows what V8 calls', needs(tools.systemdAnalyze), async t => {
   const sets = execFileSync('systemd-analyze', ['syscall-filter', '--no-pager'], {
     encoding: 'utf8'
