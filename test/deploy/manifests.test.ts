@@ -226,6 +226,9 @@ t.test('the Helm chart', needs(chartTool, tools.kubernetesModels), async t => {
       { replicaz: 3 },
       { config: { ...config, SESSION_SECRET: SECRET } },
       { config: { ...config, MCP_SERVER_PORT: '4000' } },
+      // The probes ask over plain HTTP.
+      { config: { ...config, TLS_CERT_FILE: '/run/secrets/gateway/tls.crt' } },
+      { config: { ...config, TLS_KEY_FILE: '/run/secrets/gateway/tls.key' } },
       { config: { ...config, GATEWAY_PUBLIC_URL: 'http://mcp.example.org' } },
       { config: { ...config, DRUPAL_MAX_CONCURRENCY: 8 } },
       { image: { repository: 'x', digest: 'latest' } },
