@@ -191,4 +191,7 @@ t.test('the numbers that the pages name are those of the program', async t => {
     t.match(text(`proxies/${file}`), `the gateway's own ${keepAliveTimeout / 1000} seconds`)
   t.match(readFileSync(join(root, 'package.json'), 'utf8'), '>=20.19')
   t.match(page, 'Node 20.19 or newer')
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  for (const text of [page, readFileSync(join(root, 'docs/deployment.md'), 'utf8')])
+    t.match(text, new RegExp(`drupal-mcp-gateway[-:]${version}`))
 })
