@@ -24,6 +24,14 @@ export const calm = {
   nodejs_eventloop_lag_p99_seconds: '0.02x40',
   'mcp_gateway_tool_unreachable_total{tool="old"}': '4x40'
 }
+/** What is otherwise, and nothing must ring all the same. */
+export const quiet: Record<string, string>[] = [
+  // Drupal is back, and nobody has called since: the breaker is closed by the next call only.
+  {
+    'mcp_gateway_breaker_state{state="closed"}': '1x20 0x20',
+    'mcp_gateway_requests_total{outcome="GW_UPSTREAM_UNAVAILABLE",status="502"}': '0+30x24 720x16'
+  }
+]
 /** What is otherwise when an alarm must ring, and which. */
 export const rings: [alert: string, series: Record<string, string>][] = [
   ['McpGatewayDown', { up: '1x30 0x10' }],
@@ -56,6 +64,14 @@ export const rings: [alert: string, series: Record<string, string>][] = [
     { 'mcp_gateway_requests_total{outcome="GW_INVALID_TOKEN",status="401"}': '0+60x40' }
   ],
   ['McpGatewayBreakerOpen', { 'mcp_gateway_breaker_state{state="closed"}': '1x30 0x10' }],
+  [
+    'McpGatewayBreakerOpen',
+    {
+      'mcp_gateway_breaker_state{state="closed"}': '1x30 0x10',
+      'mcp_gateway_requests_total{outcome="GW_UPSTREAM_UNAVAILABLE",status="502"}': '5x40',
+      'mcp_gateway_requests_total{outcome="GW_UPSTREAM_TIMEOUT",status="504"}': '_x32 0+1x7'
+    }
+  ],
   ['McpGatewayQueueSaturated', { 'mcp_gateway_queue_duration_seconds_bucket{le="1"}': '0+50x40' }],
   [
     'McpGatewayQueueSaturated',
