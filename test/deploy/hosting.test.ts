@@ -6,6 +6,8 @@ import t from 'tap'
 import { parse } from 'yaml'
 import { loadConfig } from '../../src/config/load.ts'
 import { serverOptions } from '../../src/http/server.ts'
+import { rpc } from '../gateway/fixtures/mcp.ts'
+import { startGateway } from '../gateway/fixtures/start.ts'
 import { builtProgram } from '../fixtures/program.ts'
 import { hasRoom, known } from './agreement.ts'
 import { needs, root, tools } from './tools.ts'
@@ -177,6 +179,17 @@ t.test('every option that a recipe sets is one', async t => {
   ))
     if (name !== 'NODE_DIGEST') judge('docs', name as string)
   t.ok(seen > 50)
+})
+
+t.test('on Upsun callers have an address each', async t => {
+  const { applications } = parse(text('hosting/upsun.yaml'))
+  const given = applications['mcp-gateway'].variables.env as Record<string, string>
+  // Where it listens there only this machine connects, and so the router in front.
+  t.equal(loadConfig({ env: { ...given, NODE_ENV: 'test' } }).server.host, '127.0.0.1')
+  const env = { TRUSTED_PROXIES: given['TRUSTED_PROXIES'] as string }
+  const { post, audited } = await startGateway(t, { env })
+  await post(rpc('ping'), { 'x-forwarded-for': '203.0.113.7, 10.0.0.5' })
+  t.match(JSON.parse(audited.at(-1) ?? ''), { address: '203.0.113.7' })
 })
 
 t.test('the numbers that the pages name are those of the program', async t => {
