@@ -1,14 +1,15 @@
 // Many replicas: three gateway processes behind a plain round-robin, no affinity, one Redis. Redis dies and comes back, a gateway
 // is restarted under load: no client sees an error that is not a stated 429 or 503, and no session is lost.
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Redis } from 'ioredis'
 import t from 'tap'
 import { startDrupal } from '../../src/demo/double.ts'
 import { freePort } from '../fixtures/ports.ts'
 import { redisMissing, startRedis } from '../fixtures/redis.ts'
 import { type GatewayProcess, gatewayProcess } from './fixtures/process.ts'
 import { startRoundRobin } from './fixtures/round-robin.ts'
-import { type Answered, read } from './fixtures/start.ts'
+import { type Answered, read, startGateway } from './fixtures/start.ts'
 
 const rpc = (method: string, params: object = {}, id: number = 1) => ({
   jsonrpc: '2.0',
@@ -257,3 +258,50 @@ t.test('three replicas, one Redis', { skip: redisMissing(), timeout: 110_000 }, 
     t.equal((await send(third.url, session, rpc('ping'))).status, 200)
   })
 })
+
+t.test(
+  'every key in Redis is of a form that docs/stored-keys.md names, and expires',
+  { skip: redisMissing() },
+  async t => {
+    const redis = await startRedis(t)
+    const gateway = await startGateway(t, {
+      env: { REDIS_URL: redis.url, LIMIT_CLIENT: '1000/1h', AUTH_ANONYMOUS: 'public-tools' },
+      file: { policy: { tools: { 'tutorials.*': { budget: '100/1m' } } } }
+    })
+    const session = await gateway.initialize(gateway.token())
+    const begun = await gateway.post(
+      rpc('initialize', {
+        protocolVersion: '2025-11-25',
+        capabilities: {},
+        clientInfo: { name: 't', version: '1' }
+      })
+    )
+    const anonymous = { 'mcp-session-id': begun.headers.get('mcp-session-id') as string }
+    t.equal((await gateway.post(call('tutorials.search', { query: 'a' }), session)).status, 200)
+    t.equal((await gateway.post(call('site.info', {}), anonymous)).status, 200)
+    t.equal((await gateway.post(rpc('ping'), { ...session, ...anonymous })).status, 200)
+    t.equal((await send(gateway.url, session, undefined, 'DELETE')).status, 204)
+
+    const forms = new Map<string, RegExp>()
+    for (const [, row = ''] of readFileSync('docs/stored-keys.md', 'utf8').matchAll(
+      /^\|[^|]*\| ([^|]*dmg:[^|]*)\|/gm
+    ))
+      for (const [, form = ''] of row.matchAll(/`([^`]+)`/g)) {
+        const prefix = form.startsWith('dmg:') ? '' : 'dmg:budget:principal:'
+        const pattern = `${prefix}${form}`
+          .replaceAll(/<hash[^>]*>|<the same>|<id>/g, '[\\w-]{22}')
+          .replaceAll(/<([^>]+)>/g, (_, parts: string) => parts.replaceAll(/[^,]+(?=,|$)/g, '\\S+'))
+        forms.set(form, new RegExp(`^${pattern}$`))
+      }
+    const client = new Redis(redis.url)
+    t.teardown(() => client.disconnect())
+    const seen = new Set<string>()
+    for (const key of await client.keys('*')) {
+      const form = [...forms].find(([, pattern]) => pattern.test(key))?.[0]
+      t.ok(form, key)
+      seen.add(form ?? '')
+      t.ok((await client.pttl(key)) > 0 || (await client.exists(key)) === 0, `${key} expires`)
+    }
+    t.ok(seen.size >= 6, [...seen].join(' '))
+  }
+)
