@@ -49,7 +49,7 @@ export async function listen(gateway: Gateway, config: Config): Promise<{ url: s
           `Cannot listen on ${where.host}:${where.port} (${code}). Set ${env.port} to a port that this user may use.`
         )
       }
-      if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') {
+      if (['EADDRNOTAVAIL', 'ENOTFOUND', 'EAI_AGAIN', 'EAFNOSUPPORT'].includes(code ?? '')) {
         throw new Error(
           `Cannot listen on ${where.host}:${where.port} (${code}). Set ${env.host} to an address of this machine.`
         )

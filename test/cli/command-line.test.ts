@@ -263,6 +263,16 @@ t.test('serve listens where it is told, or says what to change', async t => {
   await t.rejects(listening('192.0.2.1'), {
     message: /192\.0\.2\.1:0 \(EADDRNOTAVAIL\)\. Set MCP_SERVER_HOST to an address/
   })
+  // As in a container whose name server does not answer.
+  const unanswered = Object.assign(new Error('getaddrinfo EAI_AGAIN'), { code: 'EAI_AGAIN' })
+  const nameless = t.intercept(dns, 'lookup', {
+    value: (_host: string, options: unknown, done = options as (error: Error) => void) =>
+      done(unanswered)
+  })
+  await t.rejects(listening('gateway.internal'), {
+    message: /gateway\.internal:0 \(EAI_AGAIN\)\. Set MCP_SERVER_HOST to an address/
+  })
+  nameless.restore()
 })
 
 t.test('login is interrupted without a trace of a stack', async t => {
