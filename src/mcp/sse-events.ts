@@ -8,9 +8,11 @@ export interface ServerSentEvent {
   /** Lines joined by "\n"; empty for a priming event (R43), which carries an id only. */
   data: string
   id: string | undefined
-  /** Milliseconds to wait before reconnecting. */
+  /** Milliseconds to wait before reconnecting, at most 25 days: a timer that is longer does not wait at all. */
   retry: number | undefined
 }
+
+const longestMs = 2 ** 31 - 1
 
 /**
  * The events of an SSE body, as they come; comments are skipped and an unfinished last event is dropped, as the standard says.
@@ -61,7 +63,8 @@ function toEvent(lines: readonly string[]): ServerSentEvent | undefined {
     if (name === 'data') data.push(value)
     else if (name === 'event') event.event = value || 'message'
     else if (name === 'id' && !value.includes('\0')) event.id = value
-    else if (name === 'retry' && /^\d+$/.test(value)) event.retry = Number(value)
+    else if (name === 'retry' && /^\d+$/.test(value))
+      event.retry = Math.min(Number(value), longestMs)
   }
   event.data = data.join('\n')
   return hasField ? event : undefined

@@ -254,6 +254,12 @@ t.test('R43 reads events: fields, several data lines, priming events, comments',
   t.strictSame(await read([bytes]), expected)
   t.strictSame(await read(Array.from(bytes, byte => Buffer.from([byte]))), expected, 'byte by byte')
   t.strictSame(await read([]), [])
+  const [late] = await read([Buffer.from('retry: 99999999999\n\n')])
+  t.equal(
+    late?.retry,
+    2 ** 31 - 1,
+    'a longer timer ends at once, and the client would ask in a loop'
+  )
 })
 
 t.test('bounds the length of an event, not of the stream', async t => {
