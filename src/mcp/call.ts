@@ -22,7 +22,7 @@ export function isObject(value: unknown): value is Params {
 export interface RpcRequest {
   kind: 'request'
   id: RequestId
-  /** The id as JSON text, exactly as sent: a 20-digit number survives. */
+  /** The id as JSON text, for the answer: a 20-digit number survives, escapes in a string are undone. */
   idText: string
   method: string
   /** Parsed copy, to look at only; undefined when absent. */
@@ -65,16 +65,16 @@ export interface SessionState {
   isSingle?: true
 }
 
-/** An admitted POST: what http/admit.ts hands to the upstream. */
+/** An admitted request: what http/admit.ts hands to the upstream. */
 export interface Call {
   era: Era
-  /** One message, or several for a 2025-03-26 batch. */
+  /** One message, or several for a 2025-03-26 batch; none for GET and DELETE. */
   messages: readonly Message[]
   batch: boolean
   /** The bytes as received: these are what an upstream that speaks MCP is sent. */
   bytes: Buffer
   /** Negotiated (legacy) or claimed and checked (modern). For `initialize`: what the one asked for comes to (R32), then what is answered. */
   version: string
-  /** Undefined for `initialize` until it is answered, and for the modern era. */
+  /** Undefined for `initialize` until it is answered, for a GET that names none, and for the modern era. */
   session: SessionState | undefined
 }
