@@ -69,8 +69,10 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
         if (tool === undefined || byName.has(tool.name) || byName.size >= maxTools) skipped++
         else byName.set(tool.name, tool)
       }
+      // Half a pair of surrogates cannot be asked for.
+      const next = typeof nextCursor === 'string' ? Buffer.from(nextCursor).toString() : undefined
       // One that came before would go round for ever.
-      cursor = typeof nextCursor === 'string' && !seen.has(nextCursor) ? nextCursor : undefined
+      cursor = next !== undefined && !seen.has(next) ? next : undefined
       if (cursor !== undefined) seen.add(cursor)
       pages++
       read += bytes

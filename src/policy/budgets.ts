@@ -42,7 +42,7 @@ export interface Drawing {
 }
 
 /**
- * Never limited (R-A12): a 429 on these makes clients take the server for an old or a broken one. Notifications and answers
+ * Never limited: a 429 on these makes clients take the server for an old or a broken one. Notifications and answers
  * draw nothing either.
  */
 const exempt = new Set(['server/discover', 'initialize', 'ping'])

@@ -168,6 +168,14 @@ t.test('pages', async t => {
     )
   })
 
+  t.test('a cursor that no URL can hold is asked for as well as can be', async t => {
+    const site = await startSite(t, (seen, response) => {
+      const isFirst = !seen.url.includes('cursor')
+      json(response, { tools: pageOf(isFirst ? 0 : 50, 50), nextCursor: isFirst ? '\ud800' : null })
+    })
+    t.equal((await catalogueOf(t, site)(alice, 'a')).tools.length, 100)
+  })
+
   t.test('a site that goes round in a circle, or without end, is left', async t => {
     const lines: object[] = []
     const log = { warn: (details: object) => lines.push(details) }
