@@ -207,4 +207,5 @@ t.test('the numbers that the pages name are those of the program', async t => {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   for (const text of [page, readFileSync(join(root, 'docs/deployment.md'), 'utf8')])
     t.match(text, new RegExp(`drupal-mcp-gateway[-:]${version}`))
+  t.match(page, /^umask 022 .*\nsudo npm install /m)
 })
