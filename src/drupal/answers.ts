@@ -74,9 +74,15 @@ export function denied(asked: Pick<Asked, 'scopes'>, reason: string): GatewayErr
 
 function forbidden(answer: Answer, asked: Asked): GatewayError {
   const missing = challengedScopes(answer.headers['www-authenticate'])
-  const granted = asked.scopes ?? []
   if (missing === undefined) {
     return denied(asked, 'Drupal: 403, the user or the token lacks a permission')
+  }
+  const { scopes: granted } = asked
+  if (granted === undefined) {
+    // Nobody's token lacks it (RFC 6750 §3.1): who signs in asks for it beside the base scopes.
+    const reason = `Drupal: insufficient_scope "${missing.join(' ')}" without a token`
+    const requiredScopes = challengeScopes([], missing)
+    return gatewayError('GW_TOKEN_MISSING', { reason, requiredScopes })
   }
   // A challenge for what the token already has would send the client round in a loop.
   if (missing.every(scope => granted.includes(scope))) {

@@ -1328,6 +1328,17 @@ t.test('callers who are not signed in', async t => {
   t.equal(open.json.result.method, 'tools/call')
   t.notOk('authorization' in (server.seen.at(-1)?.headers ?? {}))
   t.equal((await gateway.post(rpc('tools/call', { name: 'other' }), session)).status, 401)
+  server.onRequest = (_message, response) =>
+    html(response, 403, {
+      'www-authenticate': 'Bearer error="insufficient_scope", scope="write:tutorials"'
+    })
+  const refused = await gateway.post(rpc('tools/call', { name: 'open' }), session)
+  t.equal(refused.status, 401, 'R81 whatever the upstream asks of them')
+  t.match(
+    refused.headers.get('www-authenticate'),
+    /scope="read:tutorials write:tutorials"$/,
+    'R83 beside the base scopes'
+  )
 })
 
 t.test(
