@@ -132,6 +132,23 @@ t.test('starts without Drupal, says why it is not ready, and heals by itself', a
   t.equal(status, 200)
 })
 
+t.test('with issuer and key configured it is ready without the authorization server', async t => {
+  const drupal = await startDrupal()
+  drupal.faults.metadata = { issuer: 'https://another.example/' }
+  const key = join(t.testdir({ 'public.key': drupal.publicKeyPem }), 'public.key')
+  const configured = { OAUTH_ISSUER: drupal.issuer, OAUTH_PUBLIC_KEY_FILE: key }
+  for (const [env, status] of [
+    [configured, 200],
+    [{ ...configured, OAUTH_ISSUER: '' }, 503],
+    [{ ...configured, OAUTH_PUBLIC_KEY_FILE: '' }, 503]
+  ] as const) {
+    const { origin, post, token } = await startGateway(t, { drupal, env })
+    t.equal((await fetch(`${origin}/readyz`)).status, status)
+    const { status: answered } = await post(INITIALIZE, { authorization: `Bearer ${token()}` })
+    if (status === 200) t.equal(answered, 200, 'no call needs it')
+  }
+})
+
 t.test(
   '/readyz?once: 503 until it was ready, then 200 whatever is missing, until it stops',
   async t => {
