@@ -1,7 +1,7 @@
 // The crowd and the budgets: an address with too many failed attempts is held back before any key or Drupal is asked; sessions,
 // principals and tools draw on their budgets after sign-in. Which key draws on what is policy's business (policy/budgets.ts).
 import rateLimit, { type FastifyRateLimitStore, normalizeIP } from '@fastify/rate-limit'
-import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
+import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Budget, Config } from '../config/schema.ts'
 import { type ErrorCode, type GatewayError, gatewayError } from '../errors.ts'
@@ -24,14 +24,18 @@ export interface LimitEvents {
  * functions for max and window, it costs a call twice as much.
  */
 interface Asked {
+  /** The limiter looks here for a group of its own. */
+  routeOptions: object
   draws: readonly Draw[]
-  taken: TakenDraw[]
+  taken: readonly TakenDraw[]
 }
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Makes all draws and sets the RateLimit fields; throws GW_RATE_LIMITED, and draws nothing, when a budget is exceeded. */
-    drawBudgets(draws: readonly Draw[], reply: FastifyReply): Promise<void>
+    /**
+     * Makes all draws and sets the RateLimit fields; `done` is told GW_RATE_LIMITED, and nothing is drawn, when a budget is exceeded.
+     */
+    drawBudgets(draws: readonly Draw[], reply: FastifyReply, done: (error?: Error) => void): void
     /** Counts a failed attempt against the caller's address. */
     countFailure(request: FastifyRequest): void
   }
@@ -67,8 +71,15 @@ function bridge(store: Store): new () => FastifyRateLimitStore {
     incr(key: string, callback: Callback) {
       const asked = key as unknown as Asked
       const settle = (states: readonly Taken[]) => {
-        asked.taken = states.map((taken, index) => takenDraw(asked.draws[index] as Draw, taken))
-        callback(null, { current: asked.taken.filter(isExceeded).length, ttl: 0 })
+        const taken: TakenDraw[] = []
+        let current = 0
+        for (let at = 0; at < states.length; at++) {
+          const draw = takenDraw(asked.draws[at] as Draw, states[at] as Taken)
+          if (isExceeded(draw)) current += 1
+          taken.push(draw)
+        }
+        asked.taken = taken
+        callback(null, { current, ttl: 0 })
       }
       const states = store.take(asked.draws)
       if (states instanceof Promise) states.then(settle, callback)
@@ -106,18 +117,19 @@ const plugin: FastifyPluginAsync<Options> = async function limits(app, options) 
   app.decorate('countFailure', function countFailure(request) {
     if (failures !== null) void local.take([attempt(request, 1, failures)])
   })
-  app.decorate('drawBudgets', async function drawBudgets(draws, reply) {
-    const asked: Asked & { routeOptions: object } = { routeOptions: {}, draws, taken: [] }
-    await limit(asked as unknown as FastifyRequest)
-    const { taken } = asked
+  app.decorate('drawBudgets', function drawBudgets(draws, reply, done) {
+    const asked: Asked = { routeOptions: {}, draws, taken: [] }
+    limit(asked as unknown as FastifyRequest).then(() => done(tell(asked.taken, reply)), done)
+  })
+
+  function tell(taken: readonly TakenDraw[], reply: FastifyReply): GatewayError | undefined {
     for (const draw of taken) {
       if (draw.isDrawn) events?.budget?.(draw.budget, 'allowed')
       else if (isExceeded(draw)) events?.budget?.(draw.budget, 'refused')
     }
     reply.headers(rateLimitFields(taken) as Record<string, string>)
-    const refusal = rateLimited(taken)
-    if (refusal !== undefined) throw refusal
-  })
+    return rateLimited(taken)
+  }
 
   if (failures === null) return
   app.addHook('onRequest', function holdBack(request, _reply, next) {

@@ -9,7 +9,6 @@ import type { Message } from '../mcp/call.ts'
 import { authorize, type Question } from '../policy/authorize.ts'
 import { addUp, createDraws, type Draw } from '../policy/budgets.ts'
 import { type ToolRule, toolName } from '../policy/tools.ts'
-import { after } from './after.ts'
 import { addressOf } from './limits.ts'
 
 interface Options {
@@ -58,26 +57,53 @@ const plugin: FastifyPluginCallback<Options> = function permit(app, options, don
 
   /** One message after the other, from this one on. */
   function decideFrom(request: FastifyRequest, index: number): void | Promise<void> {
-    const message = request.call.messages[index]
-    if (message === undefined) return
-    const tool = toolName(message)
-    const rule = tool === undefined ? undefined : ruleOf(tool, request.principal, request.token)
-    return after(rule, found => {
-      decide(request, message, found)
-      return decideFrom(request, index + 1)
-    })
+    const { messages } = request.call
+    for (let at = index; at < messages.length; at++) {
+      const message = messages[at] as Message
+      const tool = toolName(message)
+      const rule = tool === undefined ? undefined : ruleOf(tool, request.principal, request.token)
+      if (rule instanceof Promise) return decideLater(request, at, rule)
+      decide(request, message, rule)
+    }
+  }
+
+  async function decideLater(
+    request: FastifyRequest,
+    index: number,
+    rule: Promise<ToolRule | undefined>
+  ): Promise<void> {
+    decide(request, request.call.messages[index] as Message, await rule)
+    await decideFrom(request, index + 1)
+  }
+
+  function decideAll(request: FastifyRequest, next: (error?: Error) => void): void {
+    let decided
+    try {
+      decided = decideFrom(request, 0)
+    } catch (error) {
+      next(error as Error)
+      return
+    }
+    if (decided instanceof Promise) decided.then(() => next(), next)
+    else next()
+  }
+
+  function allDraws(request: FastifyRequest): Draw[] {
+    const { messages, batch } = request.call
+    if (batch) return addUp(messages.flatMap(message => drawsOf(request, message)))
+    // The end of a session has none; a stream draws nothing.
+    return request.method === 'GET' ? [] : drawsOf(request, messages[0])
   }
 
   app.addHook('preHandler', function permit(request, reply, next) {
     // First the budgets: to learn a tool's rule Drupal may have to be asked, and that is what they protect.
-    const { messages, batch } = request.call
-    const asked = request.method === 'DELETE' ? [undefined] : messages
-    const each = asked.flatMap(message => drawsOf(request, message))
-    const all = batch ? addUp(each) : each
-    const drawn = all.length > 0 ? app.drawBudgets(all, reply) : undefined
-    const decided = after(drawn, () => decideFrom(request, 0))
-    if (decided instanceof Promise) decided.then(() => next(), next)
-    else next()
+    const all = allDraws(request)
+    if (all.length === 0) decideAll(request, next)
+    else
+      app.drawBudgets(all, reply, error => {
+        if (error === undefined) decideAll(request, next)
+        else next(error)
+      })
   })
   done()
 }

@@ -80,21 +80,30 @@ export function createDraws(budgets: Limits): (drawing: Drawing) => Draw[] {
     const who = principal?.key ?? `anonymous ${address ?? ''}`
     const keys = principal && keysOf(principal)
     const list: Draw[] = []
-    const draw = (budget: BudgetName, key: string, { max, windowMs }: NonNullable<Budget>) => {
-      list.push({ budget, key, cost: Math.min(weight, max), max, windowMs })
-    }
     if (message !== undefined && session !== undefined && budgets.session !== null) {
-      draw('session', keyOfSession(session), budgets.session)
+      list.push(drawOn('session', keyOfSession(session), weight, budgets.session))
     }
     if (budgets.principal !== null) {
-      draw('principal', keys?.principal ?? `principal:${who}`, budgets.principal)
+      const key = keys?.principal ?? `principal:${who}`
+      list.push(drawOn('principal', key, weight, budgets.principal))
     }
-    if (keys !== undefined && budgets.client !== null) draw('client', keys.client, budgets.client)
+    if (keys !== undefined && budgets.client !== null) {
+      list.push(drawOn('client', keys.client, weight, budgets.client))
+    }
     if (rule?.budget !== undefined) {
-      draw('tool', `tool:${rule.budget.name}:${who}`, rule.budget)
+      list.push(drawOn('tool', `tool:${rule.budget.name}:${who}`, weight, rule.budget))
     }
     return list
   }
+}
+
+function drawOn(
+  budget: BudgetName,
+  key: string,
+  weight: number,
+  { max, windowMs }: NonNullable<Budget>
+): Draw {
+  return { budget, key, cost: Math.min(weight, max), max, windowMs }
 }
 
 /** The draws of several messages: one for each key. Only so do they stand for what the batch asks of a budget. */
@@ -113,6 +122,18 @@ export interface RateLimitFields {
   'retry-after'?: string
 }
 
+const lastPolicies = new Map<BudgetName, { max: number; windowMs: number; text: string }>()
+
+/** One item of RateLimit-Policy. Of each budget mostly the same is told again (measured: 300 bytes a call). */
+function policyOf({ budget, max, windowMs }: Draw): string {
+  let last = lastPolicies.get(budget)
+  if (last?.max !== max || last.windowMs !== windowMs) {
+    last = { max, windowMs, text: `"${budget}";q=${max};w=${seconds(windowMs)}` }
+    lastPolicies.set(budget, last)
+  }
+  return last.text
+}
+
 /**
  * The fields of draft-ietf-httpapi-ratelimit-headers-11 §3 and §4 for an answer, refused or not, and `Retry-After` (RFC 9110
  * §10.2.3) when a budget is exceeded. One item per budget: of several (a batch) the one with the least left.
@@ -120,16 +141,17 @@ export interface RateLimitFields {
 export function rateLimitFields(taken: readonly TakenDraw[]): RateLimitFields {
   const tightest: TakenDraw[] = []
   for (const draw of taken) {
-    const at = tightest.findIndex(other => other.budget === draw.budget)
-    if (at === -1) tightest.push(draw)
-    else if (remaining(draw) <= remaining(tightest[at] as TakenDraw)) tightest[at] = draw
+    let at = 0
+    while (at < tightest.length && tightest[at]?.budget !== draw.budget) at++
+    const other = tightest[at]
+    if (other === undefined || remaining(draw) <= remaining(other)) tightest[at] = draw
   }
   if (tightest.length === 0) return {}
   let policies = ''
   let states = ''
   for (const draw of tightest) {
     const comma = policies === '' ? '' : ', '
-    policies += `${comma}"${draw.budget}";q=${draw.max};w=${seconds(draw.windowMs)}`
+    policies += comma + policyOf(draw)
     states += `${comma}"${draw.budget}";r=${remaining(draw)};t=${seconds(draw.resetMs)}`
   }
   const fields: RateLimitFields = { 'ratelimit-policy': policies, ratelimit: states }

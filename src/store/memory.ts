@@ -45,9 +45,16 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): MemoryStore
   return {
     take(draws) {
       const time = now()
-      const open = draws.map(({ key }) => openBudget(key, time))
-      const isDrawn = draws.every(({ cost, max }, at) => (open[at]?.used ?? 0) + cost <= max)
-      return draws.map(({ key, cost, windowMs }, at) => {
+      const open = []
+      let isDrawn = true
+      for (const { key, cost, max } of draws) {
+        const budget = openBudget(key, time)
+        if ((budget?.used ?? 0) + cost > max) isDrawn = false
+        open.push(budget)
+      }
+      const taken: Taken[] = []
+      for (let at = 0; at < draws.length; at++) {
+        const { key, cost, windowMs } = draws[at] as Draw
         let budget = open[at]
         if (isDrawn && cost > 0) {
           if (budget === undefined) {
@@ -56,10 +63,11 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): MemoryStore
           }
           budget.used += cost
         }
-        const { used, endsAt } = budget ?? { used: 0, endsAt: time + windowMs }
         // The clock has fractions: a hair more than a minute would be told as 61 seconds.
-        return { isDrawn, used, resetMs: Math.min(windowMs, endsAt - time) }
-      })
+        const resetMs = Math.min(windowMs, (budget?.endsAt ?? Infinity) - time)
+        taken.push({ isDrawn, used: budget?.used ?? 0, resetMs })
+      }
+      return taken
     },
     put,
     claim(key, value, ttlMs) {
