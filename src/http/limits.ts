@@ -61,8 +61,10 @@ export function isFailedAttempt({ code, isExpired = false }: GatewayError): bool
  * Among whom budgets by address are shared. Of a client that reset its connection at once the kernel knows no address any more,
  * whatever the type says.
  */
-export const addressOf = ({ ip }: FastifyRequest): string =>
-  normalizeIP((ip as string | undefined) ?? '')
+export function addressOf(request: FastifyRequest): string {
+  const ip = (request.ip as string | undefined) ?? ''
+  return ip.includes(':') ? normalizeIP(ip) : ip
+}
 
 /** Lets @fastify/rate-limit keep its counts in our store. What it counts is how many of the asked budgets are exceeded. */
 function bridge(store: Store): new () => FastifyRateLimitStore {
@@ -108,11 +110,11 @@ const plugin: FastifyPluginAsync<Options> = async function limits(app, options) 
     keyGenerator: asked => asked as unknown as string,
     max: 0
   })
-  const attempt = (request: FastifyRequest, cost: number, budget: NonNullable<Budget>) => ({
-    key: `address:${addressOf(request)}`,
-    cost,
-    ...budget
-  })
+  const attempt = (
+    request: FastifyRequest,
+    cost: number,
+    { max, windowMs }: NonNullable<Budget>
+  ) => ({ key: `address:${addressOf(request)}`, cost, max, windowMs })
 
   app.decorate('countFailure', function countFailure(request) {
     if (failures !== null) void local.take([attempt(request, 1, failures)])
