@@ -1,4 +1,5 @@
 // What is measured: the groups of the benchmark, each a run of its own with its own baselines.
+import { heapLog } from './allocations.mjs'
 import {
   apache,
   gateway,
@@ -200,5 +201,15 @@ export const gate = {
     gateway('gateway, mcp, legacy', mcp),
     gateway('gateway, jsonrpc, legacy'),
     gateway('gateway, jsonrpc, modern', { era: 'modern' })
-  ]
+  ],
+  /** One after the other, so that they do not share the caches. What a call makes today and a tenth more. */
+  maxKilobytes: 45,
+  allocations: {
+    targets: () => [
+      gateway('gateway, mcp, legacy', { ...mcp, flags: heapLog }),
+      gateway('gateway, jsonrpc, legacy', { flags: heapLog }),
+      gateway('gateway, mcp, modern', { ...mcp, era: 'modern', flags: heapLog }),
+      gateway('gateway, jsonrpc, modern', { era: 'modern', flags: heapLog })
+    ]
+  }
 }

@@ -1,9 +1,10 @@
 // The benchmark: runs the groups that are asked for, keeps what they found, writes RESULTS.md and judges the goals.
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
+import { bytesPerCall } from './allocations.mjs'
 import { measureCost } from './groups/cost.mjs'
 import { measureGrowth } from './groups/growth.mjs'
-import { measureEvents, measureLatency, measureLoop } from './groups/loops.mjs'
+import { measureEvents, measureLatency, measureLoop, withTargets } from './groups/loops.mjs'
 import { measureOverload } from './groups/overload.mjs'
 import { measureSoak } from './groups/soak.mjs'
 import { compile, describeMachine, root, workDir } from './machine.mjs'
@@ -63,8 +64,20 @@ const settings = {
 async function runGate() {
   const relay = await measureLoop({ ...loops.relay, ...gate }, settings)
   process.stdout.write(`\n${tellGroup('gate', relay)}`)
-  const broken = judge({ relay }, gate.limits).filter(({ kept }) => kept === false)
-  for (const { text } of broken) process.stdout.write(`BROKEN: ${text}\n`)
+  const broken = judge({ relay }, gate.limits)
+    .filter(({ kept }) => kept === false)
+    .map(({ text }) => text)
+  await withTargets(gate.allocations, async targets => {
+    for (const target of targets) {
+      const kilobytes = (await bytesPerCall(target)) / 1000
+      const text = `${target.name}: ${kilobytes.toFixed(1)} KB made a call (must be ≤ ${gate.maxKilobytes})`
+      process.stdout.write(`${text}\n`)
+      // Not "greater": it may be no number.
+      if (!(kilobytes <= gate.maxKilobytes)) broken.push(text)
+    }
+    return {}
+  })
+  for (const text of broken) process.stdout.write(`BROKEN: ${text}\n`)
   return broken.length === 0 ? 0 : 1
 }
 
