@@ -8,6 +8,13 @@ export interface Cell {
   count: number
 }
 
+/** The series whose label values begin with the same ones. */
+interface Branch {
+  next: Map<string, Branch>
+  /** The one that has no more of them. */
+  cell: Cell | undefined
+}
+
 /** Label values are in the order of the label names. */
 export interface Tally {
   /** One more in the series that the label values name. */
@@ -47,7 +54,9 @@ export function createTally(
   }
 ): Tally {
   const { name, help, labelNames = [], max, declared = [] } = options
-  const cells = new Map<string, Cell>()
+  const cells: Cell[] = []
+  // By one label value after the other: a joined key would be made and hashed for each count.
+  const root: Branch = { next: new Map(), cell: undefined }
   const caps = labelNames.map(() => createLabelCap(max))
   const counter = new Counter({
     name,
@@ -55,7 +64,7 @@ export function createTally(
     labelNames,
     registers: [registry],
     collect() {
-      for (const cell of cells.values()) {
+      for (const cell of cells) {
         if (cell.count === 0) continue
         counter.inc(cell.labels, cell.count)
         cell.count = 0
@@ -65,25 +74,28 @@ export function createTally(
 
   function cellOf(values: readonly string[]): Cell {
     const capped = values.map((value, index) => (caps[index] as (value: string) => string)(value))
-    const key = keyOf(capped)
-    let cell = cells.get(key)
-    if (cell === undefined) {
+    let branch = root
+    for (const value of capped) {
+      let next = branch.next.get(value)
+      if (next === undefined) branch.next.set(value, (next = { next: new Map(), cell: undefined }))
+      branch = next
+    }
+    if (branch.cell === undefined) {
       const labels = Object.fromEntries(capped.map((value, index) => [labelNames[index], value]))
-      cell = { labels, count: 0 }
-      cells.set(key, cell)
+      branch.cell = { labels, count: 0 }
+      cells.push(branch.cell)
       counter.inc(labels, 0)
     }
-    return cell
+    return branch.cell
   }
 
   for (const values of declared) cellOf(values)
-  const cell = (values: readonly string[]) => cells.get(keyOf(values)) ?? cellOf(values)
+  const cell = (values: readonly string[]) => cellAt(root, values) ?? cellOf(values)
   return { cell, add: values => void (cell(values).count += 1) }
 }
 
-function keyOf(values: readonly string[]): string {
-  if (values.length === 1) return values[0] as string
-  let key = ''
-  for (const value of values) key += `${value}\0`
-  return key
+function cellAt(root: Branch, values: readonly string[]): Cell | undefined {
+  let branch: Branch | undefined = root
+  for (const value of values) branch = branch?.next.get(value)
+  return branch?.cell
 }
