@@ -122,14 +122,14 @@ function describe(
   values: Readonly<Record<string, unknown>>,
   argument: (name: string) => string
 ): string {
-  const names = Object.keys(values)
-  const described = Math.min(names.length, maxArguments)
+  let count = 0
   let list = ',"arguments":['
-  for (let i = 0; i < described; i += 1) {
-    const name = names[i] as string
-    list += (i === 0 ? '' : ',') + argument(name) + describeValue(values[name])
+  for (const name in values) {
+    count += 1
+    if (count <= maxArguments)
+      list += (count === 1 ? '' : ',') + argument(name) + describeValue(values[name])
   }
-  const omitted = names.length - described
+  const omitted = count - maxArguments
   return omitted > 0 ? `${list}],"argumentsOmitted":${omitted}` : `${list}]`
 }
 
