@@ -110,7 +110,7 @@ const plugin: FastifyPluginCallback<Options> = function remember(app, { audit, m
   // No onResponse follows when the client has gone: legacy work goes on (R45), modern work is stopped (R69); both leave their line.
   // onRequestAbort is no help: it is silent once the body has been read.
   app.addHook('onRequest', function remember(request, reply, next) {
-    reply.raw.once('close', () => {
+    reply.raw.on('close', () => {
       if (reply.raw.writableFinished) return
       request.aborted = true
       write(request, 499, performance.now() - request.arrivedAt, 0)

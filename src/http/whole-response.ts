@@ -59,10 +59,9 @@ export class WholeResponse extends ServerResponse implements Sender {
     this.emit('close')
   }
 
-  override end(...args: unknown[]): this {
+  override end(chunk?: unknown, encoding?: unknown, callback?: unknown): this {
     if (this._closed) this.share?.free()
     if (this._last && !this.req.complete) this.#closeWhenItHasCome()
-    const [chunk, encoding, callback] = args
     // A text is as long as its bytes where it is ASCII.
     const isWhole =
       (typeof chunk === 'string' || Buffer.isBuffer(chunk)) &&
@@ -76,7 +75,7 @@ export class WholeResponse extends ServerResponse implements Sender {
       !this.finished &&
       this.socket !== null
     if (!isWhole) {
-      super.end(...(args as []))
+      super.end(...([chunk, encoding, callback] as unknown as []))
       this.countUnsent()
       return this
     }
@@ -122,7 +121,7 @@ export class WholeResponse extends ServerResponse implements Sender {
   }
 
   /** The client has gone. What it asked for may be at work or waiting all the same (R45), and its body is held as long. */
-  readonly #leave = (): void => {
+  #leave(): void {
     if (this.headersSent) this.share?.free()
   }
 
@@ -131,7 +130,7 @@ export class WholeResponse extends ServerResponse implements Sender {
     if (share === undefined || this._closed) return
     const { isHeld } = share
     share.hold(bytes, giveUp)
-    if (!isHeld && share.isHeld) this.once('close', this.#leave)
+    if (!isHeld && share.isHeld) this.once('close', () => this.#leave())
   }
 
   /** Said before its turn on a pipelined connection, it would leave behind the head of an answer in bytes: as the body's beginning. */
