@@ -63,7 +63,8 @@ export function countContainers(bytes: Buffer): number {
 export function scanEnvelope(bytes: Buffer, batch: boolean): EnvelopeText {
   const level = batch ? 2 : 1
   const lowest = level + 2
-  const idEnds: number[] = []
+  // One without a batch: an empty array would make room for 17.
+  const idEnds = batch ? [] : [0]
   let message = -1
   const seen = [0, 0, 0, 0, 0]
   let repeats = false
