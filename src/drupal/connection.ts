@@ -4,15 +4,7 @@
 import type { OnReadOpts, Socket } from 'node:net'
 import { type Sender, sendAtEndOfTurn } from '../end-of-turn.ts'
 import { type AnswerHandler, AnswerReader } from './answer-reader.ts'
-
-export interface OutgoingRequest {
-  method: string
-  /** Path and query as sent; never from a client unchecked. */
-  path: string
-  /** Without those of framing. */
-  headers: Readonly<Record<string, string>>
-  body?: string | Buffer | null
-}
+import type { OutgoingRequest } from './request-head.ts'
 
 /** Where a request is under way. */
 export interface Connection {
@@ -38,22 +30,6 @@ const readBytes = 65_536
 export const unsent = Object.assign(new Error('unsent'), { code: 'ECONNRESET' })
 
 const failed = (code: string) => Object.assign(new Error(code), { code })
-
-/** The head of a request. A line break in a value would begin another request (RFC 9112 §11.1). */
-export function headOf({ method, path, headers, body }: OutgoingRequest): string {
-  if (!/^[A-Z]+$/.test(method) || !/^[\x21-\x7e]+$/.test(path)) throw new TypeError('no request')
-  let text = `${method} ${path} HTTP/1.1\r\n`
-  for (const name in headers) {
-    const value = headers[name] as string
-    if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(value))
-      throw new TypeError(`unusable value of the header ${name}`)
-    text += `${name}: ${value}\r\n`
-  }
-  if (body === undefined || body === null) {
-    return method === 'POST' ? `${text}content-length: 0\r\n\r\n` : `${text}\r\n`
-  }
-  return `${text}content-length: ${Buffer.byteLength(body)}\r\n\r\n`
-}
 
 /** A connection that is free for the next request after each. */
 export class KeptConnection implements Connection, Sender {

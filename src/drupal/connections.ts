@@ -2,13 +2,8 @@
 // and how many connections are enough.
 import { connect as connectTcp, isIP, type OnReadOpts, type Socket } from 'node:net'
 import { connect as connectTls, type ConnectionOptions } from 'node:tls'
-import {
-  type Connection,
-  headOf,
-  KeptConnection,
-  type OutgoingRequest,
-  type RequestHandler
-} from './connection.ts'
+import { type Connection, KeptConnection, type RequestHandler } from './connection.ts'
+import { headOf, type OutgoingRequest } from './request-head.ts'
 
 export interface Connections {
   /** Sends at once where a connection is free, else on a new one. Throws TypeError for what would not be one request. */

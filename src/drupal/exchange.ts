@@ -3,10 +3,11 @@
 import type { Readable } from 'node:stream'
 import { gatewayError } from '../errors.ts'
 import { giveMemoryBack, takeMemory } from './body-memory.ts'
-import { type Connection, type OutgoingRequest, type RequestHandler, unsent } from './connection.ts'
+import { type Connection, type RequestHandler, unsent } from './connection.ts'
 import type { Connections } from './connections.ts'
 import { EventBody } from './event-body.ts'
 import { failure, mayHaveRun, silence, unreached } from './exchange-failure.ts'
+import type { OutgoingRequest } from './request-head.ts'
 
 /** What ends an exchange early: an AbortSignal, or the much cheaper Stop of in-flight.ts. */
 export interface Signal {

@@ -1,6 +1,7 @@
 // One question to an upstream that speaks MCP, with a place in Drupal's queue for as long as it works on it: the whole answer, or
 // its events as they come. It refuses to know sessions, eras and what is asked.
 import type { FastifyRequest } from 'fastify'
+import type { Principal } from '../auth/principal.ts'
 import type { Config } from '../config/schema.ts'
 import {
   type ErrorCode,
@@ -14,14 +15,13 @@ import { traceHeaders } from '../telemetry/tracing.ts'
 import { type Asked, refusal } from './answers.ts'
 import type { Answer, Signal } from './exchange.ts'
 import { mayHaveRun } from './exchange-failure.ts'
-import { upstreamHeaders } from './headers.ts'
+import { callerHeaders, callHeaders, createCallerHeaders } from './headers.ts'
 import type { DrupalPool, Timing } from './pool.ts'
 
 /** Who asks, as every request to the upstream must say. */
 export interface Caller {
-  principalKey: string | undefined
   /** Undefined: anonymous. */
-  scopes: readonly string[] | undefined
+  principal: Principal | undefined
   token: string | undefined
   requestId: string | undefined
   traceparent?: string | undefined
@@ -34,8 +34,7 @@ export interface Caller {
 export function callerOf(request: FastifyRequest): Caller {
   const { traceparent, tracestate } = traceHeaders(request.trace)
   return {
-    principalKey: request.principal?.key,
-    scopes: request.principal?.scopes,
+    principal: request.principal,
     token: request.token,
     requestId: request.id,
     timing: request,
@@ -57,18 +56,17 @@ export interface Question {
 /** Rejects with GatewayErrors, or with the signal's reason. */
 export type Ask = (caller: Caller, question: Question) => Promise<Answer>
 
-const bothTypes = 'application/json, text/event-stream'
+const json = 'application/json'
+const bothTypes = `${json}, text/event-stream`
 
-/** The headers of a request to the upstream; `more` are of MCP. */
-export function requestHeaders(
+/** All headers of a request for a stream; `more` are of MCP. */
+export function streamRequestHeaders(
   caller: Caller,
   host: string,
-  more: Record<string, string> = {},
-  accept = bothTypes
+  more: Record<string, string>
 ): Record<string, string> {
-  const { token, requestId, traceparent, tracestate } = caller
-  const headers = upstreamHeaders({ host, token, requestId, accept, traceparent, tracestate })
-  return Object.assign(headers, more)
+  const common = callerHeaders({ host, accept: 'text/event-stream' }, caller.token)
+  return { ...common, ...callHeaders(caller), ...more }
 }
 
 const ofSite: ReadonlySet<string> = new Set<ErrorCode>([
@@ -83,17 +81,22 @@ export const isOfSite = (error: unknown) => isGatewayError(error) && ofSite.has(
 /** Asks at drupal.mcpPath, within the bounds of the configuration. */
 export function createAsk(config: Config, pool: DrupalPool): Ask {
   const path = config.drupal.mcpPath
+  const { host } = pool
+  const bodiless = createCallerHeaders({ host, accept: bothTypes })
+  const withBody = createCallerHeaders({ host, accept: bothTypes, contentType: json })
   return function ask(caller, question) {
     const { method, body, signal, isListening } = question
-    const headers = requestHeaders(caller, pool.host, question.headers)
-    if (body !== undefined) headers['content-type'] = 'application/json'
+    const { principal, token } = caller
+    const headers = callHeaders(caller)
+    if (question.headers !== undefined) Object.assign(headers, question.headers)
     return pool.request({
       method,
       path,
       headers,
+      common: [(body === undefined ? bodiless : withBody)(principal, token)],
       body,
       signal,
-      principalKey: caller.principalKey,
+      principalKey: principal?.key,
       timing: caller.timing,
       streams: method === 'POST',
       isListening
@@ -146,7 +149,7 @@ export function refuseOrPass(answer: Answer, caller: Caller): void {
   if (status >= 200 && status < 300) return
   const isProtocol = status >= 400 && status < 500 && !translated.has(status)
   if (isProtocol && rpcCode(answer) !== undefined) return
-  const asked: Asked = { scopes: caller.scopes, what: 'endpoint', now: Date.now() }
+  const asked: Asked = { scopes: caller.principal?.scopes, what: 'endpoint', now: Date.now() }
   throw refusal(answer, asked) ?? unusable(`Drupal: status ${status}`)
 }
 

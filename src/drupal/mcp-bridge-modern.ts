@@ -93,7 +93,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
 
   /** One session of the upstream per principal, whoever of its clients asks; another one where it is older than `longestMs`. */
   function sessionOf(caller: Caller, longestMs = Infinity): Promise<Kept> {
-    const key = caller.principalKey ?? ''
+    const key = caller.principal?.key ?? ''
     const shared = kept.get(key)
     if (shared !== undefined && performance.now() - shared.since < longestMs) {
       // A refusal may be for the token of who asked: whoever waited for it asks for himself. Of a site that is down, each would wait
@@ -116,7 +116,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
   async function open(key: string, caller: Caller): Promise<Kept> {
     const { session, result } = await upstreamSessions.open(hello, caller)
     let current: UpstreamSession = session
-    const watches = { tools: listening.isFor(caller.principalKey) }
+    const watches = { tools: listening.isFor(caller.principal?.key) }
     const describe = (said: Params) => describeUpstream(said, watches)
     const opened: Kept = {
       description: describe(result),

@@ -87,8 +87,7 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     token: string | undefined,
     cursor: string | undefined
   ): Promise<Params | undefined> {
-    const { key: principalKey, scopes } = principal ?? {}
-    const caller: Caller = { principalKey, scopes, token, requestId: undefined }
+    const caller: Caller = { principal, token, requestId: undefined }
     if (!(await eras.isModern(caller))) return modernBridge.listTools(caller, cursor)
     const question = modernRequest('tools/list', cursor === undefined ? {} : { cursor })
     const { body, headers } = question

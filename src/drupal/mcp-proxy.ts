@@ -8,7 +8,14 @@ import { gatewayError, isGatewayError } from '../errors.ts'
 import type { Sessions } from '../mcp/session.ts'
 import { Stop, untilGone } from './in-flight.ts'
 import { withId } from './mcp-answer.ts'
-import { type Caller, callerOf, refuseOrPass, requestHeaders, rpcCode, typeOf } from './mcp-ask.ts'
+import {
+  type Caller,
+  callerOf,
+  refuseOrPass,
+  streamRequestHeaders,
+  rpcCode,
+  typeOf
+} from './mcp-ask.ts'
 import type { Answer } from './exchange.ts'
 import type { LegacyRelay } from './mcp-legacy.ts'
 import { failure, noStream, readRefusal } from './mcp-no-stream.ts'
@@ -104,8 +111,8 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     const lastEventId = request.headers['last-event-id']
     const ofMcp = sessionHeaders(current)
     if (typeof lastEventId === 'string') ofMcp['last-event-id'] = lastEventId
-    const headers = requestHeaders(caller, pool.host, ofMcp, 'text/event-stream')
-    const worker = await pool.acquire(caller.principalKey ?? '', untilGone(reply))
+    const headers = streamRequestHeaders(caller, pool.host, ofMcp)
+    const worker = await pool.acquire(caller.principal?.key ?? '', untilGone(reply))
     const early = (left = new Stop())
     let isThere = false
     reply.raw.once('close', () => {
@@ -149,7 +156,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     stream.on('error', () => {})
     // Ended while the upstream was asked: nobody ends its streams any more (R28).
     const sealed = String(request.headers['mcp-session-id'])
-    if ((await sessions.open(sealed, caller.principalKey ?? '')) === undefined) {
+    if ((await sessions.open(sealed, caller.principal?.key ?? '')) === undefined) {
       throw gatewayError('GW_SESSION_NOT_FOUND', { reason: 'ended meanwhile' })
     }
     if (stream.errored !== null) throw failure(stream.errored)

@@ -8,6 +8,7 @@ import { type Breaker, type BreakerState, createBreaker, type Ticket } from './b
 import { type Connections, createConnections } from './connections.ts'
 import { type Answer, exchange, type Signal } from './exchange.ts'
 import { createFairQueue, type FairQueue } from './queue.ts'
+import type { CommonHeaders } from './request-head.ts'
 
 export interface Timing {
   queueMs: number
@@ -18,8 +19,9 @@ export interface DrupalRequest {
   method: 'GET' | 'HEAD' | 'POST' | 'DELETE'
   /** Below the site's base path; built by the gateway, never taken from a client unchecked. */
   path: string
-  /** From `upstreamHeaders`. */
+  /** From headers.ts, as `common`. */
   headers: Record<string, string>
+  common?: readonly CommonHeaders[] | undefined
   body?: string | Buffer | undefined
   signal?: Signal | undefined
   /** Principal.key; calls without one share a line. */
@@ -176,6 +178,7 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
       method: request.method,
       path: basePath + request.path,
       headers: request.headers,
+      common: request.common,
       body: request.body ?? null,
       maxBytes: drupal.maxResponseBytes,
       headersTimeoutMs: drupal.headersTimeoutSeconds * 1000,

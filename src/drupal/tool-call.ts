@@ -7,7 +7,7 @@ import { isObject } from '../mcp/call.ts'
 import { largestGrowth, writeInString } from '../mcp/json-in-string.ts'
 import { giveMemoryBack, takeMemory } from './body-memory.ts'
 import type { Signal } from './exchange.ts'
-import { upstreamHeaders } from './headers.ts'
+import { callHeaders, createCallerHeaders } from './headers.ts'
 import type { DrupalPool, Timing } from './pool.ts'
 import type { CatalogueTool } from './upstream.ts'
 
@@ -48,6 +48,11 @@ export type CallTool = (call: ToolCall) => Promise<ToolResult>
  */
 export function createCallTool(options: CallToolOptions): CallTool {
   const { pool, config, log } = options
+  const commonHeaders = createCallerHeaders({
+    host: pool.host,
+    accept: 'application/json',
+    contentType: 'application/json'
+  })
   let calls = 0
 
   return async function callTool(call) {
@@ -58,15 +63,8 @@ export function createCallTool(options: CallToolOptions): CallTool {
     const answer = await pool.request({
       method: 'POST',
       path: `${config.drupal.mcpPath}/${encodeURIComponent(tool.name)}`,
-      headers: upstreamHeaders({
-        host: pool.host,
-        token,
-        requestId: call.requestId,
-        accept: 'application/json',
-        contentType: 'application/json',
-        traceparent: call.traceparent,
-        tracestate: call.tracestate
-      }),
+      headers: callHeaders(call),
+      common: [commonHeaders(principal, token)],
       body: `{"jsonrpc":"2.0","id":"${id}","method":"${tool.name}"${params}}`,
       principalKey: principal?.key,
       signal: call.signal,

@@ -8,7 +8,8 @@ import type { TLSSocket } from 'node:tls'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
-import type { OutgoingRequest, RequestHandler } from '../../src/drupal/connection.ts'
+import type { RequestHandler } from '../../src/drupal/connection.ts'
+import { CommonHeaders, type OutgoingRequest } from '../../src/drupal/request-head.ts'
 import { type Connections, createConnections } from '../../src/drupal/connections.ts'
 import { exchange } from '../../src/drupal/exchange.ts'
 import { builtProgram } from '../fixtures/program.ts'
@@ -279,6 +280,8 @@ t.test('what would not be one request is not sent', async t => {
     { headers: { host: 'a\r\nx: y' } },
     { headers: { host: 'a\0' } },
     { headers: { host: '\u010a' } },
+    { common: [new CommonHeaders({ host: 'a\r\nx: y' })] },
+    { common: [new CommonHeaders({ host: 'a' }), new CommonHeaders({ accept: 'a\nx: y' })] },
     { path: '/a b' },
     { path: '' },
     { path: '/\u010a' },

@@ -4,7 +4,7 @@ import type { ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
-import { upstreamHeaders } from '../../src/drupal/headers.ts'
+import { callerHeaders, callHeaders } from '../../src/drupal/headers.ts'
 import { createDrupalPool, type DrupalRequest, type PoolOptions } from '../../src/drupal/pool.ts'
 import { pairOfAuthority } from '../fixtures/certificate.ts'
 import { configFor, html, json, refused, startSite, startTcp } from './site.ts'
@@ -33,13 +33,10 @@ hvuttHKh1SkRyvqh1vXiLfcCIGDmonBbxYpFo+bzexSAwe1faybdumBXWTEMK6ep
 1fcG
 -----END CERTIFICATE-----`
 
-const headers = () =>
-  upstreamHeaders({
-    host: 'cms.example',
-    token: 'token-1',
-    requestId: 'r-1',
-    accept: 'application/json'
-  })
+const headers = () => ({
+  ...callerHeaders({ host: 'cms.example', accept: 'application/json' }, 'token-1'),
+  ...callHeaders({ requestId: 'r-1' })
+})
 const get = (more: Partial<DrupalRequest> = {}): DrupalRequest => ({
   method: 'GET',
   path: '/x',
