@@ -46,7 +46,7 @@ export function untilGone({ raw }: FastifyReply): Stop {
 }
 
 /** A call at work: its signal, and what a cancellation names it by. */
-class RunningCall extends Stop implements Member {
+export class RunningCall extends Stop implements Member {
   at = -1
   readonly #sessionId: string
   readonly #principal: string

@@ -17,6 +17,7 @@ import type { Answer, Signal } from './exchange.ts'
 import { mayHaveRun } from './exchange-failure.ts'
 import { callerHeaders, callHeaders, createCallerHeaders } from './headers.ts'
 import type { DrupalPool, Timing } from './pool.ts'
+import type { CommonHeaders } from './request-head.ts'
 
 /** Who asks, as every request to the upstream must say. */
 export interface Caller {
@@ -48,6 +49,8 @@ export interface Question {
   body?: string | Buffer
   /** Beside those that every request has: of MCP. */
   headers?: Record<string, string>
+  /** Of MCP as well: those that all requests of a session have in common. */
+  inSession?: CommonHeaders
   signal?: Signal | undefined
   /** The events are news and no work: they hold no place among Drupal's workers. */
   isListening?: boolean
@@ -85,15 +88,16 @@ export function createAsk(config: Config, pool: DrupalPool): Ask {
   const bodiless = createCallerHeaders({ host, accept: bothTypes })
   const withBody = createCallerHeaders({ host, accept: bothTypes, contentType: json })
   return function ask(caller, question) {
-    const { method, body, signal, isListening } = question
+    const { method, body, signal, inSession, isListening } = question
     const { principal, token } = caller
     const headers = callHeaders(caller)
     if (question.headers !== undefined) Object.assign(headers, question.headers)
+    const ofCaller = (body === undefined ? bodiless : withBody)(principal, token)
     return pool.request({
       method,
       path,
       headers,
-      common: [(body === undefined ? bodiless : withBody)(principal, token)],
+      common: inSession === undefined ? [ofCaller] : [ofCaller, inSession],
       body,
       signal,
       principalKey: principal?.key,

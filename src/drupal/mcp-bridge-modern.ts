@@ -20,13 +20,8 @@ import { sendJson, sendTranslated } from './mcp-translate.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
 import { isLost } from './mcp-session-told.ts'
 import type { ExpectedOf } from './mcp-shown.ts'
-import {
-  cancellation,
-  type Holder,
-  type Sent,
-  type UpstreamSession,
-  type UpstreamSessions
-} from './mcp-upstream-session.ts'
+import { type Holder, type UpstreamSession } from './mcp-kept-session.ts'
+import { cancellation, type Sent, type UpstreamSessions } from './mcp-upstream-session.ts'
 
 export interface ModernBridgeOptions {
   eras: Pick<Eras, 'judge' | 'doubt'>

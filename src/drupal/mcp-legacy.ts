@@ -9,7 +9,7 @@ import type { Sessions } from '../mcp/session.ts'
 import { isSupportedLegacy, negotiate } from '../mcp/version.ts'
 import { isGatewayError } from '../errors.ts'
 import type { Answer } from './exchange.ts'
-import { cancelled, createInFlight, type Stop } from './in-flight.ts'
+import { cancelled, createInFlight, type RunningCall } from './in-flight.ts'
 import { type Ask, type Caller, callerOf, isMethodError, refuseOrPass, rpcCode } from './mcp-ask.ts'
 import { isToolList, type McpCatalogues } from './mcp-catalogue.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
@@ -18,15 +18,15 @@ import { sendRead, sendWhole } from './mcp-send.ts'
 import type { Streams } from './streams.ts'
 import type { ExpectedOf } from './mcp-shown.ts'
 import {
-  cancellation,
+  createHolders,
   type Holder,
   openedSession,
   readSession,
   sessionHeaders,
   shortHello,
-  type UpstreamSessions,
   writeSession
-} from './mcp-upstream-session.ts'
+} from './mcp-kept-session.ts'
+import { cancellation, type UpstreamSessions } from './mcp-upstream-session.ts'
 
 export interface LegacyOptions {
   ask: Ask
@@ -60,17 +60,7 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
   const { ask, sessions, upstreamSessions, catalogues, streams, bounds, expectedOf } = options
   const inFlight = createInFlight()
 
-  function holderOf(session: SessionState): Holder {
-    return {
-      key: session.id,
-      get() {
-        // Only sessions that were sealed with one have a holder.
-        const text = sessions.upstreamOf(session) as string | Promise<string>
-        return text instanceof Promise ? text.then(readSession) : readSession(text)
-      },
-      move: moved => sessions.moveUpstream(session, writeSession(moved))
-    }
-  }
+  const holderOf = createHolders(sessions)
 
   async function initialize(
     request: FastifyRequest,
@@ -103,71 +93,86 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     return undefined
   }
 
-  /** Bytes through; `signal` ends it. Answers the stream that goes on, if one does. */
+  /** Bytes through. `call` is one that its client may cancel (R49) and that nobody waits for after its time (R52). */
   async function relay(
     request: FastifyRequest,
     reply: FastifyReply,
     session: SessionState,
-    signal?: Stop
-  ): Promise<Readable | undefined> {
-    const { messages, bytes, batch } = request.call
-    const caller = callerOf(request)
-    const over = () => {
-      if (session.isSingle) end(session, caller).catch(() => {})
-    }
-    const answer = await upstreamSessions
-      .post(holderOf(session), caller, {
-        body: bytes,
-        signal,
-        isUrgent: messages.every(isUrgent)
-      })
-      .catch((error: unknown) => {
-        over()
-        throw error
-      })
-    const { stream } = answer
-    if (stream === undefined) over()
-    else stream.once('close', over)
-    if (stream !== undefined) signal?.addEventListener('abort', () => stream.destroy(cancelled))
-    refuseOrPass(answer, caller)
-    const expected = expectedOf(request)
-    const [first] = messages
-    if (!batch && answer.status === 200 && isToolList(first)) {
-      const read = await readAnswer(answer, bounds, first.id)
-      const { result } = read.message
-      if (result !== undefined) catalogues.learn(request.principal, result as Params)
-      sendRead(reply, answer, read, expected)
-    } else if (stream === undefined || expected.requests.length === 0) {
-      // To a client 400 would say that the connection is broken, and 404 that its session is gone (R61).
-      sendWhole(request, reply, answer, expected, isMethodError(answer) ? 200 : answer.status)
-    } else streams.relay(request, reply, stream, { whenGone: 'finish', expected })
-    return stream
-  }
-
-  /** One call, which its own client may cancel (R49) and which nobody waits for after its time (R52). */
-  async function call(
-    request: FastifyRequest,
-    reply: FastifyReply,
-    session: SessionState,
-    message: RpcRequest
+    call?: RunningCall
   ): Promise<void> {
-    const stop = inFlight.start(session, message.id)
-    const over = () => inFlight.end(stop)
+    const { messages, bytes: body } = request.call
+    const caller = callerOf(request)
+    const sent = { body, signal: call, isUrgent: messages.every(isUrgent) }
+    let answer: Answer | undefined
     try {
-      const stream = await relay(request, reply, session, stop)
-      if (stream?.closed === false) stream.once('close', over)
-      else over()
+      answer = await upstreamSessions.post(holderOf(session), caller, sent)
+      const { stream } = answer
+      if (stream === undefined) over(session, caller, call)
+      else overWith(stream, session, caller, call)
+      const late = show(request, reply, answer, caller)
+      if (late !== undefined) await late
     } catch (error) {
-      over()
+      if (answer === undefined) over(session, caller, call)
+      if (call === undefined) throw error
+      inFlight.end(call)
       if (isGatewayError(error) && error.code === 'GW_UPSTREAM_TIMEOUT') {
-        const cancel = cancellation(message.idText)
-        void upstreamSessions.cancel(holderOf(session), callerOf(request), cancel)
+        const cancel = cancellation((messages[0] as RpcRequest).idText)
+        void upstreamSessions.cancel(holderOf(session), caller, cancel)
       }
       if (error !== cancelled) throw error
       // There is no answer to what was cancelled.
       request.outcome = 'aborted'
       void reply.code(202).send()
     }
+  }
+
+  /** Nothing more comes of it: the call can be cancelled no more, and a session that was opened for it alone ends. */
+  function over(session: SessionState, caller: Caller, call: RunningCall | undefined): void {
+    if (call !== undefined) inFlight.end(call)
+    if (session.isSingle) end(session, caller).catch(() => {})
+  }
+
+  function overWith(
+    stream: Readable,
+    session: SessionState,
+    caller: Caller,
+    call: RunningCall | undefined
+  ): void {
+    stream.once('close', () => over(session, caller, call))
+    call?.addEventListener('abort', () => stream.destroy(cancelled))
+  }
+
+  /** Throws what a refusal means to the client. */
+  function show(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    answer: Answer,
+    caller: Caller
+  ): Promise<void> | undefined {
+    refuseOrPass(answer, caller)
+    const { messages, batch } = request.call
+    const [first] = messages
+    if (!batch && answer.status === 200 && isToolList(first)) {
+      return showList(request, reply, answer, first.id)
+    }
+    const expected = expectedOf(request)
+    if (answer.stream === undefined || expected.requests.length === 0) {
+      // To a client 400 would say that the connection is broken, and 404 that its session is gone (R61).
+      sendWhole(request, reply, answer, expected, isMethodError(answer) ? 200 : answer.status)
+    } else streams.relay(request, reply, answer.stream, { whenGone: 'finish', expected })
+    return undefined
+  }
+
+  async function showList(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    answer: Answer,
+    id: RpcRequest['id']
+  ): Promise<void> {
+    const read = await readAnswer(answer, bounds, id)
+    const { result } = read.message
+    if (result !== undefined) catalogues.learn(request.principal, result as Params)
+    sendRead(reply, answer, read, expectedOf(request))
   }
 
   /** Not the upstream's: it may not know it (drupal/mcp 1.x), or let it wait for the call that holds the session (R51). */
@@ -190,8 +195,7 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     if (cancellations.length < messages.length) {
       const relayed = relay(request, reply, session)
       end()
-      await relayed
-      return
+      return relayed
     }
     const caller = callerOf(request)
     const passed = upstreamSessions.cancel(holderOf(session), caller, bytes)
@@ -207,7 +211,8 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     const session = request.call.session as SessionState
     const [message] = messages as [Message]
     if (message.kind !== 'request' || batch) return others(request, reply, session)
-    return message.method === 'ping' ? pong(reply, message) : call(request, reply, session, message)
+    if (message.method === 'ping') return pong(reply, message)
+    return relay(request, reply, session, inFlight.start(session, message.id))
   }
 
   async function single(request: FastifyRequest, reply: FastifyReply): Promise<void> {

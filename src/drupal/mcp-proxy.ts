@@ -22,12 +22,8 @@ import { failure, noStream, readRefusal } from './mcp-no-stream.ts'
 import { isLost } from './mcp-session-told.ts'
 import type { createReplayEdit } from './mcp-shown.ts'
 import type { Streams } from './streams.ts'
-import {
-  type Holder,
-  sessionHeaders,
-  type UpstreamSession,
-  type UpstreamSessions
-} from './mcp-upstream-session.ts'
+import { type Holder, sessionHeaders, type UpstreamSession } from './mcp-kept-session.ts'
+import { type UpstreamSessions } from './mcp-upstream-session.ts'
 import { type DrupalPool, isDown } from './pool.ts'
 
 export interface ProxyOptions {

@@ -15,82 +15,18 @@ import {
 } from './mcp-ask.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
 import { isLocked, isLost } from './mcp-session-told.ts'
+import {
+  type Holder,
+  openedSession,
+  sessionHeaders,
+  type UpstreamSession
+} from './mcp-kept-session.ts'
 import { createFairQueue, type FairQueue } from './queue.ts'
-
-/** What must be known to use a session of the upstream, and to open it anew. */
-export interface UpstreamSession {
-  /** Empty where the upstream has no sessions (drupal/mcp 1.x). */
-  id: string
-  /** The version that the upstream negotiated: this is what it is told (R38), whatever the client was. */
-  version: string
-  /** The client's params of `initialize` in short, as JSON. */
-  hello: string
-}
-
-/** Whoever keeps an upstream session between requests. */
-export interface Holder {
-  /** Names the one who keeps it; one re-opening at a time. */
-  key: string
-  get(): UpstreamSession | Promise<UpstreamSession>
-  /** `result`: what the upstream said to it. */
-  move(session: UpstreamSession, result: Params): void | Promise<void>
-}
-
-/** As one text, for the sealed session id: versions and ids have no blanks. */
-export function writeSession({ id, version, hello }: UpstreamSession): string {
-  return `${version} ${id} ${hello}`
-}
-
-/** What writeSession wrote. */
-export function readSession(text: string): UpstreamSession {
-  const [version = '', id = ''] = text.split(' ', 2)
-  return { id, version, hello: text.slice(version.length + id.length + 2) }
-}
-
-/** What an answer to `initialize` says of the session that it opens. Throws GW_UPSTREAM_INVALID for an id or a version with blanks. */
-export function openedSession({ headers }: Answer, result: Params): Omit<UpstreamSession, 'hello'> {
-  const id = headers['mcp-session-id'] ?? ''
-  const version = result['protocolVersion']
-  const isUsable = (text: string) => /^[\x21-\x7e]*$/.test(text)
-  if (typeof version !== 'string' || !isUsable(version) || !isUsable(id)) {
-    throw unusable('the upstream initialized with an unusable session id or version')
-  }
-  return { id, version }
-}
-
-/** Bytes in the sealed id, which may have 1024 characters in all. */
-const maxHello = 400
-
-/**
- * What is kept of a client's `initialize` for the day on which the upstream forgets the session: capabilities and name. Where
- * they are long, the capabilities are kept by name only.
- */
-export function shortHello(params: Params): string {
-  const { protocolVersion } = params
-  const capabilities = isObject(params['capabilities']) ? params['capabilities'] : {}
-  const info = isObject(params['clientInfo']) ? params['clientInfo'] : {}
-  const clientInfo = { name: cut(info['name']), version: cut(info['version']) }
-  const names = ['roots', 'sampling', 'elicitation', 'tasks'].filter(name => name in capabilities)
-  const short = Object.fromEntries(names.map(name => [name, {}]))
-  const whole = JSON.stringify({ protocolVersion, capabilities, clientInfo })
-  return Buffer.byteLength(JSON.stringify(whole)) <= maxHello
-    ? whole
-    : JSON.stringify({ protocolVersion: cut(protocolVersion), capabilities: short, clientInfo })
-}
-
-const cut = (text: unknown) => (typeof text === 'string' ? text.slice(0, 24) : '')
-
-/** The headers that name a session to the upstream. */
-export function sessionHeaders({ id, version }: UpstreamSession): Record<string, string> {
-  const headers: Record<string, string> = { 'mcp-protocol-version': version }
-  if (id !== '') headers['mcp-session-id'] = id
-  return headers
-}
+import { CommonHeaders } from './request-head.ts'
 
 export interface Sent {
   body: Buffer | string
   signal?: Signal | undefined
-  headers?: Record<string, string>
   /** Passes by those that wait for the session: the answer that a call at work waits for, or its cancellation. */
   isUrgent?: boolean
 }
@@ -114,6 +50,15 @@ export interface UpstreamSessions {
   reopen(holder: Holder, caller: Caller, lost: UpstreamSession): Promise<void>
 }
 
+/** A POST that is not through. */
+interface Post {
+  holder: Holder
+  caller: Caller
+  sent: Sent
+  /** performance.now() up to which a lock is waited for. */
+  deadline: number
+}
+
 const initializeId = 'gateway-initialize'
 const maxWaiting = 64
 
@@ -133,12 +78,21 @@ export function createUpstreamSessions(ask: Ask, bounds: ReadBounds): UpstreamSe
     return queue
   }
 
+  // A holder gives the same session until it is opened anew.
+  const headers = new WeakMap<UpstreamSession, CommonHeaders>()
+  function headersOf(session: UpstreamSession): CommonHeaders {
+    let known = headers.get(session)
+    if (known === undefined) {
+      known = new CommonHeaders(sessionHeaders(session))
+      headers.set(session, known)
+    }
+    return known
+  }
+
   /** One request in the session; where the upstream locks, alone in it until its last byte. */
   function inTurn(session: UpstreamSession, caller: Caller, sent: Sent): Promise<Answer> {
     const { body, signal } = sent
-    const headers = sessionHeaders(session)
-    if (sent.headers !== undefined) Object.assign(headers, sent.headers)
-    const question = { method: 'POST' as const, body, signal, headers }
+    const question = { method: 'POST' as const, body, signal, inSession: headersOf(session) }
     if (!locks || sent.isUrgent || session.id === '') return ask(caller, question)
     return alone(session, caller, question)
   }
@@ -208,6 +162,44 @@ export function createUpstreamSessions(ask: Ask, bounds: ReadBounds): UpstreamSe
     return done
   }
 
+  function postIn(
+    session: UpstreamSession,
+    holder: Holder,
+    caller: Caller,
+    sent: Sent
+  ): Promise<Answer> {
+    const deadline = performance.now() + longestMs
+    return inTurn(session, caller, sent).then(answer =>
+      isLocked(answer) || isLost(answer)
+        ? postAgain({ holder, caller, sent, deadline }, session, answer)
+        : answer
+    )
+  }
+
+  /** The session was locked or lost. Neither was carried out: these two are safe to send again. */
+  async function postAgain(post: Post, first: UpstreamSession, told: Answer): Promise<Answer> {
+    const { holder, caller, sent, deadline } = post
+    let session = first
+    let answer = told
+    let isReopened = false
+    for (;;) {
+      if (isLocked(answer)) {
+        locks = true
+        const seconds = retryAfterSeconds(answer.headers['retry-after'], Date.now()) ?? 1
+        const waitMs = Math.min(seconds, 5) * 1000
+        // The call that holds the session may be as long as a call may be.
+        if (performance.now() + waitMs > deadline) return answer
+        await sleep(waitMs)
+      } else {
+        if (!isLost(answer) || session.id === '' || isReopened) return answer
+        isReopened = true
+        await reopen(holder, caller, session)
+      }
+      session = await holder.get()
+      answer = await inTurn(session, caller, sent)
+    }
+  }
+
   return {
     open,
     reopen,
@@ -224,27 +216,11 @@ export function createUpstreamSessions(ask: Ask, bounds: ReadBounds): UpstreamSe
         return undefined
       }
     },
-    async post(holder, caller, sent) {
-      let isReopened = false
-      const deadline = performance.now() + longestMs
-      for (;;) {
-        const current = holder.get()
-        const session = current instanceof Promise ? await current : current
-        const answer = await inTurn(session, caller, sent)
-        // Neither was carried out: these two are safe to send again.
-        if (isLocked(answer)) {
-          locks = true
-          const seconds = retryAfterSeconds(answer.headers['retry-after'], Date.now()) ?? 1
-          const waitMs = Math.min(seconds, 5) * 1000
-          // The call that holds the session may be as long as a call may be.
-          if (performance.now() + waitMs > deadline) return answer
-          await sleep(waitMs)
-          continue
-        }
-        if (!isLost(answer) || session.id === '' || isReopened) return answer
-        isReopened = true
-        await reopen(holder, caller, session)
-      }
+    post(holder, caller, sent) {
+      const current = holder.get()
+      return current instanceof Promise
+        ? current.then(session => postIn(session, holder, caller, sent))
+        : postIn(current, holder, caller, sent)
     }
   }
 }
