@@ -25,6 +25,9 @@ export function takeMemory(length: number): Buffer {
   return Buffer.from(memory, 0, length)
 }
 
+/** Whether there is anything to give back. */
+export const isLent = ({ buffer }: Buffer): boolean => lent.has(buffer)
+
 /**
  * For the next to take. The caller promises that nobody has or gets to see these bytes any more: the next answer is somebody else's.
  * What did not come from here stays with its owner.

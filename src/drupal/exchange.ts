@@ -42,6 +42,7 @@ export interface ExchangeOptions extends OutgoingRequest {
 }
 
 const noBytes = Buffer.alloc(0)
+const noHeaders: Answer['headers'] = {}
 
 /** Collects one answer and settles once, whatever comes first. */
 class Exchange implements RequestHandler {
@@ -56,7 +57,7 @@ class Exchange implements RequestHandler {
   #connection: Connection | undefined
   #isSent = false
   #status = 0
-  #headers: Record<string, string> = {}
+  #headers: Answer['headers'] = noHeaders
   /** As large as declared, or twice as large whenever it is full. */
   #body: Buffer = noBytes
   #declared = 0

@@ -5,11 +5,13 @@ import type { RequestId, SessionState } from '../mcp/call.ts'
 import { type Member, Roster } from '../roster.ts'
 import type { Signal } from './exchange.ts'
 
+const none: readonly (() => void)[] = []
+
 /** What an AbortController does: measured, it costs a call 5 % less. */
 export class Stop implements Signal {
   aborted = false
   reason: unknown = undefined
-  #listeners: (() => void)[] = []
+  #listeners: readonly (() => void)[] = none
 
   stop(reason: unknown): void {
     if (this.aborted) return
@@ -17,15 +19,16 @@ export class Stop implements Signal {
     this.reason = reason
     // Listeners remove themselves when they are called.
     const listeners = this.#listeners
-    this.#listeners = []
+    this.#listeners = none
     for (const listener of listeners) listener()
   }
   addEventListener(_type: 'abort', listener: () => void): void {
-    this.#listeners.push(listener)
+    // Mostly there is one: an array that is pushed to makes room for seventeen.
+    this.#listeners = this.#listeners.length === 0 ? [listener] : [...this.#listeners, listener]
   }
   removeEventListener(_type: 'abort', listener: () => void): void {
-    const at = this.#listeners.indexOf(listener)
-    if (at !== -1) this.#listeners.splice(at, 1)
+    const isOnly = this.#listeners.length === 1 && this.#listeners[0] === listener
+    this.#listeners = isOnly ? none : this.#listeners.filter(each => each !== listener)
   }
 }
 

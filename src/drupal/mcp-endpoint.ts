@@ -124,13 +124,16 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     else legacyBridge.initialize(request, reply, discovered)
   }
 
-  async function answer(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  async function single(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const isModern = await eras.isModern(callerOf(request))
+    return isModern ? legacyBridge.post(request, reply) : legacy.single(request, reply)
+  }
+
+  function answer(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const { era, session } = request.call
     if (era === 'modern') return modernPost(request, reply)
     if (session === undefined) return initialize(request, reply)
-    if (session.isSingle && !(await eras.isModern(callerOf(request)))) {
-      return legacy.single(request, reply)
-    }
+    if (session.isSingle) return single(request, reply)
     if (session.upstream === undefined) return legacyBridge.post(request, reply)
     return legacy.post(request, reply)
   }

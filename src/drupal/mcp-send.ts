@@ -1,6 +1,6 @@
 // How a whole answer of the upstream leaves: as it came where it is the one that was asked for. It refuses to know sessions and eras.
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { giveMemoryBack } from './body-memory.ts'
+import { giveMemoryBack, isLent } from './body-memory.ts'
 import { streamHeaders } from './event-reply.ts'
 import type { Answer } from './exchange.ts'
 import { checkWhole, type Expected, withId } from './mcp-answer.ts'
@@ -30,7 +30,7 @@ export function sendWhole(
   if (!isGood) request.outcome = 'rpc-error'
   const shown = isGood ? checkWhole(body, expected) : withId(body, expected)
   // With 'finish' the kernel has the bytes; without it, who knows: then they are left to V8.
-  if (shown === body) reply.raw.once('finish', () => giveMemoryBack(body))
+  if (shown === body && isLent(body)) reply.raw.once('finish', () => giveMemoryBack(body))
   void reply
     .code(isGood ? 200 : shownStatus)
     .header('content-type', answer.headers['content-type'])

@@ -28,12 +28,17 @@ export function createExpectedOf(config: Config, toolPolicy: ToolPolicy): Expect
       return asOwn(principal === undefined ? withoutNews(served) : served)
     }
   }
-  return ({ call, principal }, requests) => ({
-    requests: requests ?? call.messages.filter(message => message.kind === 'request'),
-    batch: requests === undefined && call.batch,
-    scopes: principal?.scopes,
-    edit: editFor(principal)
-  })
+  const isEdited = ({ method }: RpcRequest) =>
+    method === 'server/discover' || (hides && method === 'tools/list')
+  return ({ call, principal }, others) => {
+    const requests = others ?? call.messages.filter(message => message.kind === 'request')
+    return {
+      requests,
+      batch: others === undefined && call.batch,
+      scopes: principal?.scopes,
+      edit: requests.some(isEdited) ? editFor(principal) : undefined
+    }
+  }
 }
 
 /** R62: what is refused here is not offered, however new the upstream is. */
