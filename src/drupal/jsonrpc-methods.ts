@@ -1,5 +1,5 @@
 // What the gateway answers as the MCP server in front of jsonrpc_mcp: initialize, ping, discover, the list of tools and their
-// calls, in both eras, each as JSON text of the result. It refuses to know bodies, batches and status codes.
+// calls, in both eras, each as the JSON-RPC answer. It refuses to know bodies, batches and status codes.
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
@@ -12,17 +12,17 @@ import {
 } from '../mcp/server-info.ts'
 import type { Sessions } from '../mcp/session.ts'
 import { metaKey } from '../mcp/envelope.ts'
+import { rpcFrame, rpcResult } from '../mcp/rpc-error.ts'
 import { negotiate } from '../mcp/version.ts'
 import { isListed, unknownToolHint } from '../policy/authorize.ts'
 import { securitySchemes, type ToolPolicy } from '../policy/tools.ts'
-import { traceHeaders } from '../telemetry/tracing.ts'
 import { createArgumentsText } from './arguments-text.ts'
 import type { GetCatalogue } from './catalogue.ts'
 import type { Signal } from './exchange.ts'
 import { cancelled, type InFlight, untilGone } from './in-flight.ts'
 import { openSession } from './open-session.ts'
 import type { DrupalPool } from './pool.ts'
-import { createCallTool } from './tool-call.ts'
+import { createCallTool, type RpcText } from './tool-call.ts'
 import type { Catalogue, CatalogueTool } from './upstream.ts'
 
 export interface MethodOptions {
@@ -37,18 +37,12 @@ export interface MethodOptions {
   log?: { warn(details: object, text: string): void }
 }
 
-/** JSON text; in bytes where they are many: those stand behind the text. */
-export type Result = string | { before: string; bytes: Buffer }
-
-const joined = (before: string, rest: string | Buffer): Result =>
-  typeof rest === 'string' ? before + rest : { before, bytes: rest }
-
-/** The result of one request; undefined when there is none to give. Throws or rejects with GatewayErrors. */
+/** The answer to one request; undefined when there is none to give. Throws or rejects with GatewayErrors. */
 export type AnswerRequest = (
   request: FastifyRequest,
   reply: FastifyReply,
   message: RpcRequest
-) => Result | Promise<Result | undefined>
+) => RpcText | Promise<RpcText | undefined>
 
 /** What modern clients may ask; admit.ts answers 404 to everything else (R61). */
 export const modernMethods: ReadonlySet<string> = new Set([
@@ -87,7 +81,8 @@ export function createMethods(options: MethodOptions): AnswerRequest {
       throw gatewayError('GW_INVALID_PARAMS', { hint: 'initialize needs "protocolVersion".' })
     }
     openSession(sessions, request, reply, { version: negotiate(requested), upstream: undefined })
-    return JSON.stringify(initializeResult(serverFor(request), requested))
+    const result = initializeResult(serverFor(request), requested)
+    return rpcResult(message.idText, JSON.stringify(result))
   }
 
   function shown({ name, listing, auth }: CatalogueTool): object {
@@ -110,7 +105,7 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     `{"tools":[${tools.map(listingOf).join(',')}]}`
 
   /** All tools at once: there are no pages, so every cursor is an invalid one. */
-  async function listTools(request: FastifyRequest, message: RpcRequest): Promise<Result> {
+  async function listTools(request: FastifyRequest, message: RpcRequest): Promise<RpcText> {
     if (message.params?.['cursor'] !== undefined) {
       throw gatewayError('GW_INVALID_PARAMS', { hint: 'There is no such cursor.' })
     }
@@ -118,23 +113,25 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     const inEra = era === 'modern' ? cacheable : (result: string) => result
     const mine = await catalogue(request.principal, request.token)
     if (missingScope === 'hide') {
-      return inEra(listText(mine.tools.filter(tool => isShown(tool, request))))
+      const list = listText(mine.tools.filter(tool => isShown(tool, request)))
+      return rpcResult(message.idText, inEra(list))
     }
     let bytes = wholeLists[era].get(mine)
     if (bytes === undefined) {
       bytes = Buffer.from(inEra(listText(mine.tools)))
       wholeLists[era].set(mine, bytes)
     }
-    return { before: '', bytes }
+    const [before, behind] = rpcFrame(message.idText)
+    return { before, bytes, behind }
   }
 
   /** `opening` is the brace, and what else stands before the members of the tool's own result. */
-  async function call(
+  function call(
     request: FastifyRequest,
     message: RpcRequest,
     signal: Signal,
     opening: string
-  ): Promise<Result> {
+  ): RpcText | Promise<RpcText> {
     const { name, arguments: args } = message.params ?? {}
     // In a batch each element is judged here alone.
     if (typeof name !== 'string') {
@@ -143,26 +140,21 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     if (args !== undefined && !isObject(args)) {
       throw gatewayError('GW_INVALID_PARAMS', { hint: '"arguments" must be an object.' })
     }
-    const known = catalogue(request.principal, request.token)
-    const mine = known instanceof Promise ? await known : known
-    const tool = mine.byName.get(name)
-    if (tool === undefined || !isShown(tool, request)) {
-      throw gatewayError('GW_INVALID_PARAMS', { hint: unknownToolHint(name) })
-    }
     const { principal, token } = request
-    if (tool.answer !== undefined) return opening + tool.answer(principal, mine).slice(1)
-    const { members, isError } = await callTool({
-      tool,
-      argsText: args === undefined ? undefined : argumentsText(request.call, message),
-      principal,
-      token,
-      requestId: request.id,
-      ...traceHeaders(request.trace),
-      signal,
-      timing: request
-    })
-    if (isError) message.outcome = 'tool-error'
-    return joined(opening, members)
+    const callOf = (mine: Catalogue) => {
+      const tool = mine.byName.get(name)
+      if (tool === undefined || !isShown(tool, request)) {
+        throw gatewayError('GW_INVALID_PARAMS', { hint: unknownToolHint(name) })
+      }
+      const [head, behind] = rpcFrame(message.idText)
+      const before = head + opening
+      if (tool.answer !== undefined) return before + tool.answer(principal, mine).slice(1) + behind
+      const argsText = args === undefined ? undefined : argumentsText(request.call, message)
+      return callTool({ tool, argsText, request, message, signal, before, behind })
+    }
+    // Mostly the list is at hand.
+    const mine = catalogue(principal, token)
+    return mine instanceof Promise ? mine.then(callOf) : callOf(mine)
   }
 
   /** A client that cancels gets no answer; one that only went away does not stop the work (R45). */
@@ -170,7 +162,7 @@ export function createMethods(options: MethodOptions): AnswerRequest {
     request: FastifyRequest,
     message: RpcRequest,
     session: SessionState
-  ): Promise<Result | undefined> {
+  ): Promise<RpcText | undefined> {
     const stop = inFlight.start(session, message.id)
     try {
       const result = await call(request, message, stop, '{')
@@ -194,7 +186,7 @@ export function createMethods(options: MethodOptions): AnswerRequest {
       case 'initialize':
         return initialize(request, reply, message)
       case 'ping':
-        return '{}'
+        return rpcResult(message.idText, '{}')
       case 'tools/list':
         return listTools(request, message)
       case 'tools/call':
@@ -211,14 +203,16 @@ export function createMethods(options: MethodOptions): AnswerRequest {
   const cacheable = (result: string) =>
     `${completeOpening}"ttlMs":${ttlMs},"cacheScope":"private",${result.slice(1)}`
 
-  async function modern(
+  function modern(
     request: FastifyRequest,
     reply: FastifyReply,
     message: RpcRequest
-  ): Promise<Result> {
+  ): ReturnType<AnswerRequest> {
     switch (message.method) {
-      case 'server/discover':
-        return JSON.stringify(discoverResult(serverFor(request), DISCOVER_TTL_MS))
+      case 'server/discover': {
+        const result = discoverResult(serverFor(request), DISCOVER_TTL_MS)
+        return rpcResult(message.idText, JSON.stringify(result))
+      }
       case 'tools/list':
         return listTools(request, message)
       case 'tools/call':

@@ -5,18 +5,19 @@ import type { FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastif
 import type { Config } from '../config/schema.ts'
 import { errorTable, gatewayError, isGatewayError } from '../errors.ts'
 import type { RpcNotification, RpcRequest } from '../mcp/call.ts'
-import { errorFor, rpcFrame, rpcResult } from '../mcp/rpc-error.ts'
+import { errorFor } from '../mcp/rpc-error.ts'
 import type { Sessions } from '../mcp/session.ts'
 import type { ToolPolicy } from '../policy/tools.ts'
 import { withAuthStatus } from './auth-status.ts'
 import { giveMemoryBack } from './body-memory.ts'
 import { createCatalogue } from './catalogue.ts'
 import { createInFlight } from './in-flight.ts'
-import { createMethods, modernMethods, type Result } from './jsonrpc-methods.ts'
+import { createMethods, modernMethods } from './jsonrpc-methods.ts'
 import { createListening } from './listening.ts'
 import { createStreams, type Refuses, type StreamEvents } from './streams.ts'
 import type { DrupalPool } from './pool.ts'
 import { checkSite } from './site-check.ts'
+import type { RpcText } from './tool-call.ts'
 import type { Catalogue, Upstream } from './upstream.ts'
 
 export interface JsonrpcOptions {
@@ -31,39 +32,37 @@ export interface JsonrpcOptions {
   refuses?: Refuses
 }
 
-type ResultBytes = Exclude<Result, string>
-
 const isListen = (request: FastifyRequest, { method }: RpcRequest) =>
   request.call.era === 'modern' && method === 'subscriptions/listen'
 
 const json = 'application/json; charset=utf-8'
 
-function send(reply: FastifyReply, text: string | undefined): void {
+function send(reply: FastifyReply, text: RpcText | undefined): void {
   if (text === undefined) void reply.code(202).send()
-  else void reply.header('content-type', json).send(text)
+  else if (typeof text === 'string') void reply.header('content-type', json).send(text)
+  else sendBytes(reply, text)
 }
 
-/** A result as one text, for a batch. */
-function textOf(result: Result): string {
-  if (typeof result === 'string') return result
-  const text = result.before + result.bytes.toString()
-  giveMemoryBack(result.bytes)
-  return text
+/** An answer as one text, for a batch. */
+function oneText(text: RpcText): string {
+  if (typeof text === 'string') return text
+  const { before, bytes, behind } = text
+  const whole = before + bytes.toString() + behind
+  giveMemoryBack(bytes)
+  return whole
 }
 
-/** A result in bytes: made text, measured and made bytes again, a list of 400 KB costs twice as much (measured). */
-function sendBytes(reply: FastifyReply, idText: string, { before, bytes }: ResultBytes): void {
-  const [frame, tail] = rpcFrame(idText)
-  const head = frame + before
-  const length = Buffer.byteLength(head) + bytes.length + tail.length
+/** An answer in bytes: made text, measured and made bytes again, a list of 400 KB costs twice as much (measured). */
+function sendBytes(reply: FastifyReply, { before, bytes, behind }: Exclude<RpcText, string>): void {
+  const length = Buffer.byteLength(before) + bytes.length + behind.length
   const { raw } = reply.headers({ 'content-type': json, 'content-length': length }).hijack()
   raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders)
   // A list is kept, and its memory was never lent. With 'finish' the kernel has the bytes.
   raw.once('finish', () => giveMemoryBack(bytes))
   raw.cork()
-  raw.write(head)
+  raw.write(before)
   raw.write(bytes)
-  raw.end(tail)
+  raw.end(behind)
   raw.uncork()
 }
 
@@ -98,10 +97,9 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
     reply: FastifyReply,
     message: RpcRequest
   ): Promise<string | undefined> {
-    const { idText } = message
     try {
-      const result = await answer(request, reply, message)
-      return result && rpcResult(idText, textOf(result))
+      const text = await answer(request, reply, message)
+      return text && oneText(text)
     } catch (error) {
       if (!isGatewayError(error)) throw error
       if ('oauth' in errorTable[error.code]) throw error
@@ -109,19 +107,11 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
     }
   }
 
-  async function respond(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-    const { messages, batch } = request.call
+  async function answerBatch(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const pending: Promise<string | undefined>[] = []
-    for (const message of messages) {
+    for (const message of request.call.messages) {
       if (message.kind === 'notification') notice(request, message)
-      if (message.kind !== 'request') continue
-      if (!batch) {
-        const result = await answer(request, reply, message)
-        if (typeof result === 'object') sendBytes(reply, message.idText, result)
-        else send(reply, result && rpcResult(message.idText, result))
-        return
-      }
-      pending.push(element(request, reply, message))
+      if (message.kind === 'request') pending.push(element(request, reply, message))
     }
     const answers = (await Promise.all(pending)).filter(text => text !== undefined)
     send(reply, answers.length === 0 ? undefined : `[${answers.join(',')}]`)
@@ -129,13 +119,19 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
 
   const plugin: FastifyPluginCallback = function jsonrpc(app, _options, done) {
     app.post('/', async function post(request, reply) {
-      const [first] = request.call.messages
-      if (first?.kind === 'request' && isListen(request, first)) {
-        listening.subscribe(request, reply, first)
+      const { messages, batch } = request.call
+      const [message] = messages
+      if (message?.kind === 'request' && isListen(request, message)) {
+        listening.subscribe(request, reply, message)
         return reply
       }
       try {
-        await respond(request, reply)
+        if (batch) await answerBatch(request, reply)
+        else if (message?.kind === 'request') send(reply, await answer(request, reply, message))
+        else {
+          if (message?.kind === 'notification') notice(request, message)
+          send(reply, undefined)
+        }
         return reply
       } catch (error) {
         // A modern client that went away has cancelled (R69): nobody is there to be told.

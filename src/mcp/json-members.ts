@@ -72,7 +72,7 @@ export type Change = string | undefined | ((value: string | undefined) => string
 export function setMembers(object: string, changes: Readonly<Record<string, Change>>): string {
   const names = Object.keys(changes)
   const members: Member[] = []
-  const last = new Array<Member | undefined>(names.length)
+  const last: Member[] = []
   const walk = new Walk(object)
   while (walk.next()) {
     const { start, valueStart, valueEnd } = walk
