@@ -5,30 +5,29 @@ import type { RequestId, SessionState } from '../mcp/call.ts'
 import { type Member, Roster } from '../roster.ts'
 import type { Signal } from './exchange.ts'
 
-const none: readonly (() => void)[] = []
-
 /** What an AbortController does: measured, it costs a call 5 % less. */
 export class Stop implements Signal {
   aborted = false
   reason: unknown = undefined
-  #listeners: readonly (() => void)[] = none
+  #listeners: (() => void)[] | undefined
 
   stop(reason: unknown): void {
     if (this.aborted) return
     this.aborted = true
     this.reason = reason
     // Listeners remove themselves when they are called.
-    const listeners = this.#listeners
-    this.#listeners = none
+    const listeners = this.#listeners ?? []
+    this.#listeners = undefined
     for (const listener of listeners) listener()
   }
   addEventListener(_type: 'abort', listener: () => void): void {
-    // Mostly there is one: an array that is pushed to makes room for seventeen.
-    this.#listeners = this.#listeners.length === 0 ? [listener] : [...this.#listeners, listener]
+    // One that an empty list grows for gets a list of 17 places.
+    if (this.#listeners === undefined) this.#listeners = [listener]
+    else this.#listeners.push(listener)
   }
   removeEventListener(_type: 'abort', listener: () => void): void {
-    const isOnly = this.#listeners.length === 1 && this.#listeners[0] === listener
-    this.#listeners = isOnly ? none : this.#listeners.filter(each => each !== listener)
+    const at = this.#listeners?.indexOf(listener) ?? -1
+    if (at !== -1) this.#listeners?.splice(at, 1)
   }
 }
 
@@ -38,13 +37,12 @@ export class Stop implements Signal {
  */
 export function untilGone({ raw }: FastifyReply): Stop {
   const stop = new Stop()
-  const gone = () => stop.stop(new Error('the client went away'))
-  if (raw.destroyed) gone()
-  else {
-    raw.once('close', () => {
-      if (!raw.writableFinished) gone()
-    })
+  const gone = () => {
+    if (!raw.writableFinished) stop.stop(new Error('the client went away'))
   }
+  if (raw.destroyed) gone()
+  // It comes once, and `once` makes two objects more.
+  else raw.on('close', gone)
   return stop
 }
 

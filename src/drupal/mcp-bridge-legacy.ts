@@ -17,7 +17,7 @@ import type { McpCatalogues } from './mcp-catalogue.ts'
 import type { Eras } from './mcp-eras.ts'
 import type { Listening } from './listening.ts'
 import type { Streams } from './streams.ts'
-import { sendJson, sendTranslated } from './mcp-translate.ts'
+import { type Relaying, sendJson, sendTranslated, type Translation } from './mcp-translate.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
 import { openSession } from './open-session.ts'
 import type { ExpectedOf } from './mcp-shown.ts'
@@ -56,6 +56,7 @@ const isNews = (message: Message) =>
 export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
   const { ask, eras, sessions, catalogues, listening, streams, bounds, expectedOf } = options
   const inFlight = createInFlight()
+  const relaying: Relaying = { streams, bounds, whenGone: 'finish' }
 
   /** The upstream's answer, or the refusal that it stands for. */
   async function askModern(
@@ -136,14 +137,12 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
     }
     try {
       const answer = await askModern(request, message, request.call.bytes.toString())
-      await sendTranslated(request, reply, answer, {
-        streams,
-        bounds,
-        whenGone: 'finish',
-        news: (said, text) => (isNews(said) ? text : undefined),
+      const translation: Translation = {
+        newsOf: () => ({ news: (said, text) => (isNews(said) ? text : undefined) }),
         expected: expectedOf(request),
         finish: text => toLegacyAnswer(text, message)
-      })
+      }
+      await sendTranslated(request, reply, answer, translation, relaying)
     } catch (error) {
       if (error !== cancelled) throw error
       // There is no answer to what was cancelled (R49).

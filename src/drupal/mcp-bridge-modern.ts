@@ -6,17 +6,17 @@ import { gatewayError, isGatewayError } from '../errors.ts'
 import { describeUpstream, toLegacyRequest, toModernAnswer } from '../mcp/bridge.ts'
 import type { Params, RpcRequest } from '../mcp/call.ts'
 import { progressToken, toModernNews } from '../mcp/news.ts'
-import { withoutMirroredParams } from '../mcp/mirrored-headers.ts'
+import { withoutAnnotations } from '../mcp/mirrored-headers.ts'
 import { errorFor, rpcResult } from '../mcp/rpc-error.ts'
 import { discoverResult, gatewayInfo, type ServerDescription } from '../mcp/server-info.ts'
 import { LEGACY_VERSIONS } from '../mcp/version.ts'
-import type { Answer, Signal } from './exchange.ts'
+import type { Answer } from './exchange.ts'
 import { untilGone } from './in-flight.ts'
-import { type Caller, callerOf, isOfSite, refuseOrPass, unusable } from './mcp-ask.ts'
+import { type Caller, isOfSite, refuseOrPass, unusable } from './mcp-ask.ts'
 import type { Eras } from './mcp-eras.ts'
 import type { Listening } from './listening.ts'
 import type { Streams } from './streams.ts'
-import { sendJson, sendTranslated } from './mcp-translate.ts'
+import { type Relaying, sendJson, sendTranslated, type Translation } from './mcp-translate.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
 import { isLost } from './mcp-session-told.ts'
 import type { ExpectedOf } from './mcp-shown.ts'
@@ -35,7 +35,7 @@ export interface ModernBridgeOptions {
 }
 
 export interface ModernBridge {
-  post(request: FastifyRequest, reply: FastifyReply): Promise<void>
+  post(request: FastifyRequest, reply: FastifyReply, caller: Caller): void | Promise<void>
   /** One page of tools for the gateway itself; undefined where the upstream has no such list. */
   listTools(caller: Caller, cursor: string | undefined): Promise<Params | undefined>
 }
@@ -74,6 +74,12 @@ interface Kept {
   description: ServerDescription
 }
 
+interface Entry {
+  since: number
+  /** The promise until it is open: no call waits for what is there. */
+  found: Kept | Promise<Kept>
+}
+
 const hello = JSON.stringify({
   protocolVersion: LEGACY_VERSIONS[0],
   // What the upstream would ask back has no way to the client.
@@ -83,14 +89,16 @@ const hello = JSON.stringify({
 
 export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
   const { eras, upstreamSessions, listening, streams, bounds, expectedOf, listTtlMs } = options
-  const kept = new LRUCache<string, { since: number; found: Promise<Kept> }>({ max: maxPrincipals })
+  const kept = new LRUCache<string, Entry>({ max: maxPrincipals })
+  const relaying: Relaying = { streams, bounds, whenGone: 'abort' }
   let count = 0
 
   /** One session of the upstream per principal, whoever of its clients asks; another one where it is older than `longestMs`. */
-  function sessionOf(caller: Caller, longestMs = Infinity): Promise<Kept> {
+  function sessionOf(caller: Caller, longestMs = Infinity): Kept | Promise<Kept> {
     const key = caller.principal?.key ?? ''
     const shared = kept.get(key)
     if (shared !== undefined && performance.now() - shared.since < longestMs) {
+      if (!(shared.found instanceof Promise)) return shared.found
       // A refusal may be for the token of who asked: whoever waited for it asks for himself. Of a site that is down, each would wait
       // for the time-outs of all before him.
       return shared.found.catch((error: unknown) => {
@@ -99,12 +107,18 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
       })
     }
     const found = open(key, caller)
-    kept.set(key, { since: performance.now(), found })
-    found.catch((error: unknown) => {
-      kept.delete(key)
-      // It was found to be of this era in a bad moment, or is so no longer.
-      if (isGatewayError(error) && error.code === 'GW_UPSTREAM_INVALID') eras.doubt()
-    })
+    const entry: Entry = { since: performance.now(), found }
+    kept.set(key, entry)
+    found.then(
+      opened => {
+        entry.found = opened
+      },
+      (error: unknown) => {
+        kept.delete(key)
+        // It was found to be of this era in a bad moment, or is so no longer.
+        if (isGatewayError(error) && error.code === 'GW_UPSTREAM_INVALID') eras.doubt()
+      }
+    )
     return found
   }
 
@@ -128,90 +142,101 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
   }
 
   /** Sends a request under an id of the gateway's own; a client that goes away has it cancelled there (R52, R69). */
-  async function ask(
-    holder: Holder,
-    caller: Caller,
-    write: (idText: string) => string,
-    signal?: Signal
-  ) {
-    const id = `gateway-${count++}`
-    const idText = JSON.stringify(id)
+  function ask(holder: Holder, caller: Caller, idText: string, sent: Sent): Promise<Answer> {
+    const { signal } = sent
     const cancel = () => void upstreamSessions.cancel(holder, caller, cancellation(idText))
     signal?.addEventListener('abort', cancel)
-    const answer = await upstreamSessions
-      .post(holder, caller, { body: write(idText), signal })
-      .catch((error: unknown) => {
+    return upstreamSessions.post(holder, caller, sent).then(
+      answer => {
+        const { stream } = answer
+        // Once there is a head, the signal does not end it any more.
+        if (stream !== undefined) signal?.addEventListener('abort', () => stream.destroy())
+        eras.judge(answer)
+        refuseOrPass(answer, caller)
+        if (isLost(answer)) throw unusable('the upstream has lost a session that was just opened')
+        return answer
+      },
+      (error: unknown) => {
         if (isGatewayError(error) && error.code === 'GW_UPSTREAM_TIMEOUT') cancel()
         throw error
-      })
-    // Once there is a head, the signal does not end it any more.
-    signal?.addEventListener('abort', () => answer.stream?.destroy())
-    eras.judge(answer)
-    refuseOrPass(answer, caller)
-    if (isLost(answer)) throw unusable('the upstream has lost a session that was just opened')
-    return { answer, id, idText }
+      }
+    )
   }
 
-  async function call(
+  function call(
     request: FastifyRequest,
     reply: FastifyReply,
-    message: RpcRequest
+    caller: Caller,
+    { holder, description }: Kept
   ): Promise<void> {
-    const caller = callerOf(request)
-    const { holder, description } = await sessionOf(caller)
-    const write = (idText: string) => toLegacyRequest(request.call.bytes.toString(), idText)
-    const { answer, id, idText } = await ask(holder, caller, write, untilGone(reply))
+    const message = request.call.messages[0] as RpcRequest
     const { method, idText: own } = message
-    const ids = { own, asked: idText }
-    const told = {
-      request: message,
-      asked: id,
-      progressToken: progressToken(message, () => request.call.bytes.toString())
-    }
-    const asModern = { method, info: description.info, ttlMs: listTtlMs, ids }
-    await sendTranslated(request, reply, answer, {
-      streams,
-      bounds,
-      whenGone: 'abort',
-      news: (said, text) => toModernNews(said, text, told),
-      asked: question =>
-        void upstreamSessions.post(holder, caller, answerOf(question)).then(drop, ignore),
-      expected: expectedOf(request, [{ ...message, id, idText }]),
-      finish: answered =>
-        toModernAnswer(method === 'tools/list' ? withoutAnnotations(answered) : answered, asModern)
-    })
+    // Not kept for as long as the call is at work: it may have 4 MB.
+    const textOf = () => request.call.bytes.toString()
+    const id = `gateway-${count++}`
+    const idText = `"${id}"`
+    const signal = untilGone(reply)
+    return ask(holder, caller, idText, { body: toLegacyRequest(textOf(), idText), signal }).then(
+      answer => {
+        const translation: Translation = {
+          expected: expectedOf(request, [{ ...message, id, idText }]),
+          finish: answered =>
+            toModernAnswer(method === 'tools/list' ? withoutAnnotations(answered) : answered, {
+              method,
+              info: description.info,
+              ttlMs: listTtlMs,
+              ids: { own, asked: idText }
+            }),
+          newsOf() {
+            const token = progressToken(message, textOf)
+            const told = { request: message, asked: id, progressToken: token }
+            return {
+              news: (said, saidText) => toModernNews(said, saidText, told),
+              asked: question =>
+                void upstreamSessions.post(holder, caller, answerOf(question)).then(drop, ignore)
+            }
+          }
+        }
+        return sendTranslated(request, reply, answer, translation, relaying)
+      }
+    )
+  }
+
+  async function discover(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    caller: Caller
+  ): Promise<void> {
+    const { description } = await sessionOf(caller, discoverTtlMs)
+    const { idText } = request.call.messages[0] as RpcRequest
+    const result = JSON.stringify(discoverResult(description, discoverTtlMs))
+    sendJson(request, reply, { status: 200, body: rpcResult(idText, result) })
   }
 
   return {
-    async post(request, reply) {
+    post(request, reply, caller) {
       const message = request.call.messages[0] as RpcRequest
-      if (message.kind !== 'request') {
-        // The era defines none that would concern the upstream (R16).
-        void reply.code(202).send()
-      } else if (message.method === 'server/discover') {
-        const { description } = await sessionOf(callerOf(request), discoverTtlMs)
-        const result = JSON.stringify(discoverResult(description, discoverTtlMs))
-        sendJson(request, reply, { status: 200, body: rpcResult(message.idText, result) })
-      } else if (message.method === 'subscriptions/listen' && listening.isOffered) {
-        listening.subscribe(request, reply, message)
-      } else if (bridged.has(message.method)) await call(request, reply, message)
-      else throw gatewayError('GW_METHOD_NOT_FOUND', { status: 404 })
+      // The era defines no notification that would concern the upstream (R16).
+      if (message.kind !== 'request') return void reply.code(202).send()
+      if (message.method === 'server/discover') return discover(request, reply, caller)
+      if (message.method === 'subscriptions/listen' && listening.isOffered) {
+        return listening.subscribe(request, reply, message)
+      }
+      if (!bridged.has(message.method)) throw gatewayError('GW_METHOD_NOT_FOUND', { status: 404 })
+      const found = sessionOf(caller)
+      return found instanceof Promise
+        ? found.then(opened => call(request, reply, caller, opened))
+        : call(request, reply, caller, found)
     },
 
     async listTools(caller, cursor) {
       const { holder } = await sessionOf(caller)
+      const id = `gateway-${count++}`
       const params = cursor === undefined ? {} : { cursor }
-      const rest = `"method":"tools/list","params":${JSON.stringify(params)}`
-      const write = (idText: string) => `{"jsonrpc":"2.0","id":${idText},${rest}}`
-      const { answer, id } = await ask(holder, caller, write)
+      const body = JSON.stringify({ jsonrpc: '2.0', id, method: 'tools/list', params })
+      const answer = await ask(holder, caller, `"${id}"`, { body })
       const { message } = await readAnswer(answer, bounds, id)
       return message['result'] as Params | undefined
     }
   }
-}
-
-/** Nobody checks headers against annotations of a legacy upstream, so clients are not asked to send them (R60). */
-function withoutAnnotations(text: string): string {
-  if (!text.includes('x-mcp-header')) return text
-  return JSON.stringify(withoutMirroredParams(JSON.parse(text)))
 }

@@ -97,11 +97,23 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     return message['result'] as Params | undefined
   }
 
-  async function modernPost(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  function modernPost(request: FastifyRequest, reply: FastifyReply): void | Promise<void> {
     const caller = callerOf(request)
-    const { bytes: body, messages } = request.call
-    const { kind, method, id } = messages[0] as RpcRequest
-    if (kind === 'request' && method === 'server/discover' && eras.isUnknown()) {
+    const isModern = eras.known()
+    if (isModern === undefined) return firstPost(request, reply, caller)
+    if (isModern) return modern(request, reply, caller)
+    return modernBridge.post(request, reply, caller)
+  }
+
+  /** Where nobody knows the upstream's era: a client's server/discover is sent as it is, for it asks the same. */
+  async function firstPost(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    caller: Caller
+  ): Promise<void> {
+    if (isDiscover(request)) {
+      const { bytes: body, messages } = request.call
+      const { id } = messages[0] as RpcRequest
       const { isModern, answer, read } = await eras.probe(caller, {
         body,
         headers: mirroredHeaders(request),
@@ -112,8 +124,8 @@ export function createMcpUpstream(options: McpOptions): Upstream {
         return
       }
     }
-    if (await eras.isModern(caller)) await modern(request, reply)
-    else await modernBridge.post(request, reply)
+    if (await eras.isModern(caller)) await modern(request, reply, caller)
+    else await modernBridge.post(request, reply, caller)
   }
 
   async function initialize(request: FastifyRequest, reply: FastifyReply): Promise<void> {

@@ -19,8 +19,8 @@ export interface Probed {
 export interface Eras {
   /** Whether the upstream speaks 2026-07-28. Asks when nobody knows. */
   isModern(caller: Caller): Promise<boolean>
-  /** Whether `isModern` would have to ask. */
-  isUnknown(): boolean
+  /** The same without asking; undefined where nobody knows. */
+  known(): boolean | undefined
   /**
    * What the upstream says of itself to this caller; undefined where it does not speak 2026-07-28. Always asks: it may say
    * something else to the next one (R65).
@@ -77,7 +77,10 @@ export function createEras(ask: Ask, bounds: ReadBounds): Eras {
   let verdict: { isModern: boolean; until: number } | undefined
   let asking: Promise<boolean> | undefined
 
-  const isUnknown = () => verdict === undefined || performance.now() >= verdict.until
+  function known(): boolean | undefined {
+    if (verdict === undefined || performance.now() >= verdict.until) return undefined
+    return verdict.isModern
+  }
 
   function keep(isModern: boolean): void {
     verdict = { isModern, until: performance.now() + trustMs }
@@ -124,11 +127,12 @@ export function createEras(ask: Ask, bounds: ReadBounds): Eras {
   const findsModern = async (caller: Caller) => (await discover(caller)) !== undefined
 
   return {
-    isUnknown,
+    known,
     probe,
     discover,
     isModern(caller) {
-      if (verdict !== undefined && !isUnknown()) return Promise.resolve(verdict.isModern)
+      const isModern = known()
+      if (isModern !== undefined) return Promise.resolve(isModern)
       // A refusal may be for the token of who asked: whoever waited for it asks for himself.
       if (asking !== undefined) return asking.catch(() => findsModern(caller))
       asking = findsModern(caller).finally(() => {

@@ -7,7 +7,7 @@ import { paramMismatch } from '../mcp/mirrored-headers.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
 import { ended } from '../mcp/subscription.ts'
 import { untilGone } from './in-flight.ts'
-import { type Ask, callerOf, refuseOrPass } from './mcp-ask.ts'
+import { type Ask, type Caller, refuseOrPass } from './mcp-ask.ts'
 import { isToolList, type McpCatalogues } from './mcp-catalogue.ts'
 import type { Eras } from './mcp-eras.ts'
 import { sendRead, sendWhole } from './mcp-send.ts'
@@ -54,10 +54,13 @@ async function checkParams(
 export function createModernRelay(options: ModernOptions) {
   const { ask, eras, catalogues, streams, bounds, expectedOf, replayEdit } = options
 
-  return async function post(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  return async function post(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    caller: Caller
+  ): Promise<void> {
     const { messages, bytes } = request.call
     const message = messages[0] as RpcRequest
-    const caller = callerOf(request)
     if (message.kind === 'request') await checkParams(request, message, catalogues)
     const isListening = message.method === 'subscriptions/listen'
     const place = isListening ? streams.reserve(request.principal?.key) : undefined

@@ -14,23 +14,37 @@ import { typeOf, unusable } from './mcp-ask.ts'
 import type { Streams } from './streams.ts'
 import type { ReadBounds } from './mcp-read.ts'
 
-export interface Translation {
+/** What passes of a stream. */
+export interface News {
   /** A message that is no answer, as the client gets it; undefined: not at all. */
   news: (message: Message, text: string) => string | undefined
   /** Told of what the upstream asks its client: no request passes from one era to the other. */
   asked?: (question: RpcRequest) => void
+}
+
+export interface Translation {
   /** The request as the upstream knows it. */
   expected: Expected
   /** The answer as the client's era wants it. Throws GW_UPSTREAM_INVALID for what is none. */
   finish: (text: string) => RpcAnswer
+  /** Called where the answer is a stream: most are none. */
+  newsOf: () => News
+}
+
+/** The same for all answers of a bridge. */
+export interface Relaying {
+  streams: Streams
+  bounds: ReadBounds
+  whenGone: 'finish' | 'abort'
 }
 
 /** The answer of a stream, and the messages before it. */
 async function* read(
   answer: Answer,
-  { news, asked, expected, finish }: Translation,
+  { expected, finish, newsOf }: Translation,
   bounds: ReadBounds
 ) {
+  const { news, asked } = newsOf()
   for await (const { data } of readEvents(answer.stream as Readable, {
     maxLength: bounds.maxBytes,
     details: mayHaveRun
@@ -61,20 +75,31 @@ async function* written(
 }
 
 /** Answers the client with what the upstream answered, translated. */
-export async function sendTranslated(
+export function sendTranslated(
   request: FastifyRequest,
   reply: FastifyReply,
   answer: Answer,
-  options: Translation & { streams: Streams; bounds: ReadBounds; whenGone: 'finish' | 'abort' }
-): Promise<void> {
-  const { streams, bounds, whenGone, expected, finish } = options
-  const { stream } = answer
-  if (stream === undefined) {
-    if (typeOf(answer) !== 'application/json') throw unusable('Drupal: an answer that is no JSON')
-    sendJson(request, reply, finish(checkWhole(answer.body, expected).toString()))
-    return
+  translation: Translation,
+  relaying: Relaying
+): void | Promise<void> {
+  if (answer.stream !== undefined) {
+    return sendStream(request, reply, answer, answer.stream, translation, relaying)
   }
-  const messages = read(answer, options, bounds)
+  if (typeOf(answer) !== 'application/json') throw unusable('Drupal: an answer that is no JSON')
+  const { expected, finish } = translation
+  sendJson(request, reply, finish(checkWhole(answer.body, expected).toString()))
+}
+
+async function sendStream(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  answer: Answer,
+  stream: Readable,
+  translation: Translation,
+  { streams, bounds, whenGone }: Relaying
+): Promise<void> {
+  const { expected } = translation
+  const messages = read(answer, translation, bounds)
   const late = setTimeout(() => {
     const reason = 'no event on the stream'
     stream.destroy(gatewayError('GW_UPSTREAM_TIMEOUT', { reason, ...mayHaveRun }))

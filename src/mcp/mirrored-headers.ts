@@ -115,6 +115,12 @@ export function withoutMirroredParams(json: unknown, depth = 0): unknown {
   )
 }
 
+/** The same of JSON text. Nobody checks headers against annotations of a legacy upstream. */
+export function withoutAnnotations(text: string): string {
+  if (!text.includes('x-mcp-header')) return text
+  return JSON.stringify(withoutMirroredParams(JSON.parse(text)))
+}
+
 /**
  * What is wrong with the Mcp-Param-* headers of a tools/call, or undefined (R60). `headers` has names in lower case, as Node gives
  * them. A value that is absent or null in the body needs no header, integers compare by value ("42.0" is 42), and headers of no
