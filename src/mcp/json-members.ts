@@ -3,6 +3,7 @@
 
 const quote = 0x22
 const backslash = 0x5c
+const comma = 0x2c
 
 /** The members of an object one after the other. Measured: made a list of, with their names, they cost twice the bytes. */
 class Walk {
@@ -71,26 +72,29 @@ export type Change = string | undefined | ((value: string | undefined) => string
  */
 export function setMembers(object: string, changes: Readonly<Record<string, Change>>): string {
   const names = Object.keys(changes)
-  const members: Member[] = []
-  const last: Member[] = []
+  // A bit for each: nobody makes more than 31 changes.
+  let found = 0
+  let text = ''
   const walk = new Walk(object)
   while (walk.next()) {
-    const { start, valueStart, valueEnd } = walk
-    const member = { at: names.indexOf(walk.name), start, valueStart, valueEnd }
-    members.push(member)
-    if (member.at !== -1) last[member.at] = member
-  }
-  let text = ''
-  for (const member of members) {
-    const { at, start, valueStart, valueEnd } = member
-    if (at === -1) text = joined(text, object.slice(start, valueEnd))
-    else if (last[at] === member) {
-      const value = changed(changes[names[at] as string], object.slice(valueStart, valueEnd))
-      if (value !== undefined) text = joined(text, object.slice(start, valueStart) + value)
+    const at = names.indexOf(walk.name)
+    if (at === -1) {
+      text = joined(text, object.slice(walk.start, walk.valueEnd))
+      continue
+    }
+    // Rare, and to know it beforehand all members would have to be kept.
+    if (found & (1 << at)) return setMembers(lastOf(names, object), changes)
+    found |= 1 << at
+    const value = changed(
+      changes[names[at] as string],
+      object.slice(walk.valueStart, walk.valueEnd)
+    )
+    if (value !== undefined) {
+      text = joined(text, object.slice(walk.start, walk.valueStart) + value)
     }
   }
   for (let at = 0; at < names.length; at++) {
-    if (last[at] !== undefined) continue
+    if (found & (1 << at)) continue
     const name = names[at] as string
     const value = changed(changes[name], undefined)
     if (value !== undefined) text = joined(text, `${JSON.stringify(name)}:${value}`)
@@ -98,12 +102,19 @@ export function setMembers(object: string, changes: Readonly<Record<string, Chan
   return `{${text}}`
 }
 
-interface Member {
-  /** Which of the changes is its; -1: none. */
-  at: number
-  start: number
-  valueStart: number
-  valueEnd: number
+/** The object with the last of each of these members alone. */
+function lastOf(names: readonly string[], object: string): string {
+  const last = new Map<string, number>()
+  const before = new Walk(object)
+  while (before.next()) last.set(before.name, before.start)
+  let text = ''
+  const walk = new Walk(object)
+  while (walk.next()) {
+    const { name, start, valueEnd } = walk
+    const isKept = !names.includes(name) || last.get(name) === start
+    if (isKept) text = joined(text, object.slice(start, valueEnd))
+  }
+  return `{${text}}`
 }
 
 const joined = (members: string, member: string) =>
@@ -144,9 +155,11 @@ function endOfValue(text: string, start: number): number {
 
 function endOfScalar(text: string, start: number): number {
   let at = start
-  while (/[-+.\w]/.test(text.charAt(at))) at += 1
+  while (isOfScalar(text.charCodeAt(at))) at += 1
   return at
 }
+
+const isOfScalar = (char: number) => char > 0x20 && char !== comma && (char | 0x20) !== 0x7d
 
 /** Looks for quotes instead of at every character: strings are most of a message. */
 function endOfString(text: string, start: number): number {

@@ -61,6 +61,11 @@ t.test('sets members and leaves every other character of them alone', async t =>
     '{"b":{"c":2},"a":["x"],"d":undefined}',
     'a change is told what is there; of two the last counts'
   )
+  t.equal(
+    setMembers('{"b":1,"a":1,"b":2,"\\u0061":2,"c":{"a":3},"a":4}', { a: '0', d: '5' }),
+    '{"b":1,"b":2,"c":{"a":3},"a":0,"d":5}',
+    'what is not changed stays twice'
+  )
   t.equal(setMembers('{"a":1,"b":2}', { a: () => undefined, c: () => undefined }), '{"b":2}')
   t.equal(setMembers('{"\\u0061":1}', { a: '2' }), '{"\\u0061":2}')
   t.equal(
