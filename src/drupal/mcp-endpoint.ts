@@ -136,18 +136,18 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     else legacyBridge.initialize(request, reply, discovered)
   }
 
-  async function single(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-    const isModern = await eras.isModern(callerOf(request))
-    return isModern ? legacyBridge.post(request, reply) : legacy.single(request, reply)
-  }
-
-  function answer(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  function answer(request: FastifyRequest, reply: FastifyReply): void | Promise<void> {
     const { era, session } = request.call
     if (era === 'modern') return modernPost(request, reply)
     if (session === undefined) return initialize(request, reply)
-    if (session.isSingle) return single(request, reply)
+    if (session.isSingle) return singlePost(request, reply)
     if (session.upstream === undefined) return legacyBridge.post(request, reply)
     return legacy.post(request, reply)
+  }
+
+  async function singlePost(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    if (await eras.isModern(callerOf(request))) await legacyBridge.post(request, reply)
+    else await legacy.single(request, reply)
   }
 
   const plugin: FastifyPluginAsync = async function mcpEndpoint(app) {
