@@ -5,7 +5,7 @@ import { gatewayError } from '../errors.ts'
 import { type Asked, readObject } from './answers.ts'
 import { type CallerMemory, createCallerMemory } from './caller-memory.ts'
 import { createDistinctLists } from './distinct-lists.ts'
-import { callerHeaders } from './headers.ts'
+import { siteHeaders } from './headers.ts'
 import type { DrupalPool } from './pool.ts'
 import { maxPages, maxTools, readTool } from './tool-listing.ts'
 import type { Catalogue, CatalogueTool } from './upstream.ts'
@@ -40,7 +40,8 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
     const answer = await pool.request({
       method: 'GET',
       path: cursor === undefined ? listPath : `${listPath}?cursor=${encodeURIComponent(cursor)}`,
-      headers: callerHeaders({ host: pool.host, accept: 'application/json' }, token),
+      headers: siteHeaders({ host: pool.host, accept: 'application/json' }),
+      bearer: token,
       principalKey: principal?.key
     })
     // Retry-After may be a date.

@@ -15,9 +15,9 @@ import { traceHeaders } from '../telemetry/tracing.ts'
 import { type Asked, refusal } from './answers.ts'
 import type { Answer, Signal } from './exchange.ts'
 import { mayHaveRun } from './exchange-failure.ts'
-import { callerHeaders, callHeaders, createCallerHeaders } from './headers.ts'
+import { callHeaders, siteHeaders } from './headers.ts'
 import type { DrupalPool, Timing } from './pool.ts'
-import type { CommonHeaders } from './request-head.ts'
+import { CommonHeaders } from './request-head.ts'
 
 /** Who asks, as every request to the upstream must say. */
 export interface Caller {
@@ -68,8 +68,13 @@ export function streamRequestHeaders(
   host: string,
   more: Record<string, string>
 ): Record<string, string> {
-  const common = callerHeaders({ host, accept: 'text/event-stream' }, caller.token)
-  return { ...common, ...callHeaders(caller), ...more }
+  const { token } = caller
+  return {
+    ...siteHeaders({ host, accept: 'text/event-stream' }),
+    ...(token !== undefined && { authorization: `Bearer ${token}` }),
+    ...callHeaders(caller),
+    ...more
+  }
 }
 
 const ofSite: ReadonlySet<string> = new Set<ErrorCode>([
@@ -85,19 +90,20 @@ export const isOfSite = (error: unknown) => isGatewayError(error) && ofSite.has(
 export function createAsk(config: Config, pool: DrupalPool): Ask {
   const path = config.drupal.mcpPath
   const { host } = pool
-  const bodiless = createCallerHeaders({ host, accept: bothTypes })
-  const withBody = createCallerHeaders({ host, accept: bothTypes, contentType: json })
+  const bodiless = new CommonHeaders(siteHeaders({ host, accept: bothTypes }))
+  const withBody = new CommonHeaders(siteHeaders({ host, accept: bothTypes, contentType: json }))
   return function ask(caller, question) {
     const { method, body, signal, inSession, isListening } = question
     const { principal, token } = caller
     const headers = callHeaders(caller)
     if (question.headers !== undefined) Object.assign(headers, question.headers)
-    const ofCaller = (body === undefined ? bodiless : withBody)(principal, token)
+    const common = body === undefined ? bodiless : withBody
     return pool.request({
       method,
       path,
       headers,
-      common: inSession === undefined ? [ofCaller] : [ofCaller, inSession],
+      common: inSession === undefined ? [common] : [common, inSession],
+      bearer: token,
       body,
       signal,
       principalKey: principal?.key,

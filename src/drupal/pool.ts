@@ -22,6 +22,8 @@ export interface DrupalRequest {
   /** From headers.ts, as `common`. */
   headers: Record<string, string>
   common?: readonly CommonHeaders[] | undefined
+  /** The caller's token. */
+  bearer?: string | undefined
   body?: string | Buffer | undefined
   signal?: Signal | undefined
   /** Principal.key; calls without one share a line. */
@@ -179,6 +181,7 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
       path: basePath + request.path,
       headers: request.headers,
       common: request.common,
+      bearer: request.bearer,
       body: request.body ?? null,
       maxBytes: drupal.maxResponseBytes,
       headersTimeoutMs: drupal.headersTimeoutSeconds * 1000,

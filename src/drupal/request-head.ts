@@ -3,10 +3,7 @@
 
 export type Headers = Readonly<Record<string, string>>
 
-/**
- * Headers that many requests have in common: checked and joined once, when the first is sent. Measured: half of what a call made on
- * its way to the site was the head, most of it a token.
- */
+/** Headers that many requests have in common: checked and joined once, when the first is sent (measured: 1 KB a call). */
 export class CommonHeaders {
   readonly #headers: Headers
   #lines: string | undefined
@@ -32,14 +29,22 @@ export interface OutgoingRequest {
   headers: Headers
   /** Beside them; no name comes twice. */
   common?: readonly CommonHeaders[] | undefined
+  /** The caller's token; undefined: anonymous. Its scheme is spelt `Bearer`: Drupal compares it by case (drupal-wire §6.3). */
+  bearer?: string | undefined
   body?: string | Buffer | null | undefined
 }
 
 /** The head of a request. Throws TypeError for what would be none, or more than one. */
-export function headOf({ method, path, headers, common = [], body }: OutgoingRequest): string {
+export function headOf(request: OutgoingRequest): string {
+  const { method, path, headers, common = [], bearer, body } = request
   if (!/^[A-Z]+$/.test(method) || !/^[\x21-\x7e]+$/.test(path)) throw new TypeError('no request')
   let text = `${method} ${path} HTTP/1.1\r\n`
   for (const { lines } of common) text += lines
+  if (bearer !== undefined) {
+    // Apart from its line, which is not put together to be looked at.
+    if (!/^[\x21-\x7e]+$/.test(bearer)) throw new TypeError('unusable token')
+    text += `authorization: Bearer ${bearer}\r\n`
+  }
   for (const name in headers) text += lineOf(name, headers[name] as string)
   if (body === undefined || body === null) {
     return method === 'POST' ? `${text}content-length: 0\r\n\r\n` : `${text}\r\n`

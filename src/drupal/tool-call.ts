@@ -8,8 +8,9 @@ import { largestGrowth, writeInString } from '../mcp/json-in-string.ts'
 import { traceHeaders } from '../telemetry/tracing.ts'
 import { giveMemoryBack, takeMemory } from './body-memory.ts'
 import type { Answer, Signal } from './exchange.ts'
-import { callHeaders, createCallerHeaders } from './headers.ts'
+import { callHeaders, siteHeaders } from './headers.ts'
 import type { DrupalPool } from './pool.ts'
+import { CommonHeaders } from './request-head.ts'
 import type { CatalogueTool } from './upstream.ts'
 
 const quote = 0x22
@@ -46,11 +47,10 @@ export type CallTool = (call: ToolCall) => Promise<RpcText>
  */
 export function createCallTool(options: CallToolOptions): CallTool {
   const { pool, config, log } = options
-  const commonHeaders = createCallerHeaders({
-    host: pool.host,
-    accept: 'application/json',
-    contentType: 'application/json'
-  })
+  const type = 'application/json'
+  const common = [
+    new CommonHeaders(siteHeaders({ host: pool.host, accept: type, contentType: type }))
+  ]
   let calls = 0
 
   function read(call: ToolCall, id: string, answer: Answer): RpcText {
@@ -79,7 +79,8 @@ export function createCallTool(options: CallToolOptions): CallTool {
         method: 'POST',
         path: `${config.drupal.mcpPath}/${encodeURIComponent(tool.name)}`,
         headers: callHeaders({ requestId: request.id, traceparent, tracestate }),
-        common: [commonHeaders(request.principal, request.token)],
+        common,
+        bearer: request.token,
         body: `{"jsonrpc":"2.0","id":"${id}","method":"${tool.name}"${params}}`,
         principalKey: request.principal?.key,
         signal: call.signal,

@@ -7,8 +7,7 @@ import {
   refusal,
   retryAfterSeconds
 } from '../../src/drupal/answers.ts'
-import { callerHeaders, callHeaders, createCallerHeaders } from '../../src/drupal/headers.ts'
-import type { Principal } from '../../src/auth/principal.ts'
+import { callHeaders, siteHeaders, userAgent } from '../../src/drupal/headers.ts'
 import type { Answer } from '../../src/drupal/exchange.ts'
 import { failureText } from '../../src/drupal/tool-failure.ts'
 
@@ -358,44 +357,21 @@ t.test('scopes of a challenge are read leniently', async t => {
 t.test('headers cross the hop by name only', async t => {
   t.strictSame(
     {
-      ...callerHeaders(
-        { host: 'cms.example', accept: 'application/json', contentType: 'application/json' },
-        'abc'
-      ),
+      ...siteHeaders({
+        host: 'cms.example',
+        accept: 'application/json',
+        contentType: 'application/json'
+      }),
       ...callHeaders({ requestId: 'r1', traceparent: '00-1-2-01', tracestate: 'a=b' })
     },
     {
       host: 'cms.example',
-      'user-agent': callerHeaders({ host: '', accept: '' }, undefined)['user-agent'],
+      'user-agent': userAgent,
       accept: 'application/json',
       'x-request-id': 'r1',
-      authorization: 'Bearer abc',
       'content-type': 'application/json',
       traceparent: '00-1-2-01',
       tracestate: 'a=b'
     }
   )
 })
-
-t.test(
-  'what a caller has in common is written once a token, and never for another one',
-  async t => {
-    const headersFor = createCallerHeaders({
-      host: 'cms.example',
-      accept: 'a/b',
-      contentType: 'c/d'
-    })
-    const said = (lines: string) => /^authorization: (.*)\r$/m.exec(lines)?.[1]
-    const [mine, other] = [{ key: 'a' }, { key: 'a' }] as Principal[]
-    const first = headersFor(mine, 'one')
-    t.equal(headersFor(mine, 'one'), first)
-    t.equal(said(first.lines), 'Bearer one')
-    t.match(first.lines, /^host: cms\.example\r\nuser-agent: .*\r\naccept: a\/b\r\n[^]*c\/d\r\n$/)
-    t.equal(said(headersFor(mine, 'two').lines), 'Bearer two', 'a principal with another token')
-    t.equal(said(headersFor(other, 'three').lines), 'Bearer three')
-    t.equal(said(headersFor(mine, undefined).lines), undefined)
-    t.equal(headersFor(undefined, undefined), headersFor(mine, undefined), 'anonymous')
-    t.equal(said(headersFor(undefined, 'four').lines), 'Bearer four', 'a token of nobody known')
-    t.equal(headersFor(undefined, undefined).lines.includes('authorization'), false)
-  }
-)

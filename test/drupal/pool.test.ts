@@ -4,7 +4,7 @@ import type { ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
-import { callerHeaders, callHeaders } from '../../src/drupal/headers.ts'
+import { callHeaders, siteHeaders } from '../../src/drupal/headers.ts'
 import { createDrupalPool, type DrupalRequest, type PoolOptions } from '../../src/drupal/pool.ts'
 import { pairOfAuthority } from '../fixtures/certificate.ts'
 import { configFor, html, json, refused, startSite, startTcp } from './site.ts'
@@ -34,13 +34,14 @@ hvuttHKh1SkRyvqh1vXiLfcCIGDmonBbxYpFo+bzexSAwe1faybdumBXWTEMK6ep
 -----END CERTIFICATE-----`
 
 const headers = () => ({
-  ...callerHeaders({ host: 'cms.example', accept: 'application/json' }, 'token-1'),
+  ...siteHeaders({ host: 'cms.example', accept: 'application/json' }),
   ...callHeaders({ requestId: 'r-1' })
 })
 const get = (more: Partial<DrupalRequest> = {}): DrupalRequest => ({
   method: 'GET',
   path: '/x',
   headers: headers(),
+  bearer: 'token-1',
   ...more
 })
 
@@ -52,6 +53,7 @@ t.test('a request', async t => {
       method: 'POST',
       path: '/mcp/tools/a.b',
       headers: { ...headers(), host: pool.host },
+      bearer: 'token-1',
       body: '{"a":1}'
     })
     t.equal(answer.status, 201)
