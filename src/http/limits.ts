@@ -121,7 +121,9 @@ const plugin: FastifyPluginAsync<Options> = async function limits(app, options) 
   })
   app.decorate('drawBudgets', function drawBudgets(draws, reply, done) {
     const asked: Asked = { routeOptions: {}, draws, taken: [] }
-    limit(asked as unknown as FastifyRequest).then(() => done(tell(asked.taken, reply)), done)
+    limit(asked as unknown as FastifyRequest)
+      .then(() => tell(asked.taken, reply))
+      .then(done, done)
   })
 
   function tell(taken: readonly TakenDraw[], reply: FastifyReply): GatewayError | undefined {
