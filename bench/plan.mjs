@@ -129,6 +129,16 @@ export const overload = {
 }
 
 /**
+ * The goals were set in a run on Node 20. On a newer Node these peers cost less (streams and promises) and HAProxy the same, so the
+ * line that a multiple of theirs drew stands beside HAProxy with RS256 too: `times` what `peer` cost, in costs of HAProxy, there.
+ */
+const onNode20 = (peer, times) => {
+  const haproxy = 50.4
+  const micros = { 'http-proxy': 154, 'jose RS256': 258, 'jose ES256': 337 }
+  return Math.round(((times * micros[peer]) / haproxy) * 100) / 100
+}
+
+/**
  * What the results page holds against its peers, in one run. `figure` is a field of
  * the measured rounds; CPU time a request where none is named.
  */
@@ -137,8 +147,13 @@ export const goals = [
   { group: 'relay', who: 'gateway, mcp, modern', base: 'http-proxy', must: 0.5, goal: 0.33 },
   { group: 'relay', who: 'gateway, jsonrpc, legacy', base: 'http-proxy', must: 0.65 },
   { group: 'relay', who: 'gateway, jsonrpc, modern', base: 'http-proxy', must: 0.65 },
-  { group: 'relay', who: 'gateway, mcp, legacy', base: 'haproxy-rs256', goal: 1 },
-  { group: 'relay', who: 'gateway, jsonrpc, legacy', base: 'haproxy-rs256', goal: 1.3 },
+  ...['legacy', 'modern'].flatMap(era => {
+    const beside = { group: 'relay', base: 'haproxy-rs256' }
+    return [
+      { ...beside, who: `gateway, mcp, ${era}`, must: onNode20('http-proxy', 0.5), goal: 1 },
+      { ...beside, who: `gateway, jsonrpc, ${era}`, must: onNode20('http-proxy', 0.65), goal: 1.3 }
+    ]
+  }),
   { group: 'relay', who: 'gateway, jsonrpc, legacy', base: 'sdk-gateway', must: 0.05, goal: 0.033 },
   {
     group: 'relay',
@@ -161,6 +176,13 @@ export const goals = [
     must: 0.7,
     goal: 0.5
   },
+  ...['RS256', 'ES256'].map(algorithm => ({
+    group: 'tokens',
+    who: `gateway, ${algorithm} unknown`,
+    base: 'haproxy-rs256',
+    must: onNode20(`jose ${algorithm}`, 0.7),
+    goal: onNode20(`jose ${algorithm}`, 0.5)
+  })),
   {
     group: 'redis',
     who: 'gateway, budgets in Redis',
