@@ -69,7 +69,7 @@ export const loops = {
   '100k': sized('100k'),
   lists: {
     title: 'tools/list of 1,000 tools, cached',
-    text: 'Beside a small call of the same gateway; the list is about 400 KB of JSON, which the kernel copies for every answer.',
+    text: 'Beside a small call of the same gateway; the list is about 340 KB of JSON, which the kernel copies for every answer.',
     toolCount: 1000,
     targets: () => [
       gateway('gateway, small call'),
