@@ -1,6 +1,6 @@
 // What is given to Kubernetes and Compose: rendered, held against Kubernetes' own schemas, and held against the program itself, so
 // that no port, path, option or time in deploy/ says something else than the gateway does.
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Ajv } from 'ajv'
 import t from 'tap'
@@ -181,6 +181,27 @@ t.test('the Helm chart', needs(chartTool, tools.kubernetesModels), async t => {
       t.match(manifest['metadata'], { name, namespace: '2024' })
     }
     t.equal(unknownFields(numbers, t.testdir()), '')
+  })
+
+  t.test('its notes ask for the keys that the pods read', async t => {
+    const copy = t.testdir()
+    cpSync(chart, copy, { recursive: true })
+    const notes = readFileSync(join(chart, 'templates/NOTES.txt'), 'utf8')
+    // Renderers show objects only.
+    writeFileSync(join(copy, 'templates/notes.yaml'), `notes: |\n${notes.replaceAll(/^/gm, '  ')}`)
+    for (const redis of [true, false]) {
+      const rendered = renderChart({ redis }, 'mcp', copy)
+      const shown = rendered.find(object => 'notes' in object)?.['notes'] as string
+      const keys = gatewayPod(rendered).spec.containers[0].env.map(
+        ({ value }: { value: string }) => /[^/]+$/.exec(value)?.[0]
+      )
+      t.strictSame(
+        new Set(shown.match(/(?<=--from-literal=)[a-z-]+/g)),
+        new Set(keys),
+        `redis: ${redis}`
+      )
+      t.notMatch(shown, /\\\n\n/, 'no line goes on into nothing')
+    }
   })
 
   t.test('lets the pods out to where Drupal and the store listen, and nowhere else', async t => {

@@ -41,8 +41,8 @@ export const defaultValues = parse(readFileSync(join(chart, 'values.yaml'), 'utf
 /** What renders charts here: helm itself, else Go's template engine with Debian's sprig (render-chart.go). */
 export const chartTool = has(tools.helm) ? tools.helm : tools.go
 
-/** The chart's objects, `name` being that of the release and its namespace. Only whole top-level values are replaced. */
-export function renderChart(values: Values = {}, name = 'mcp'): Manifest[] {
+/** A chart's objects, `name` being that of the release and its namespace. Only whole top-level values are replaced. */
+export function renderChart(values: Values = {}, name = 'mcp', folder = chart): Manifest[] {
   const input = JSON.stringify({ ...defaultValues, ...values })
   const run = (program: string, args: string[]) =>
     readManifests(
@@ -53,8 +53,8 @@ export function renderChart(values: Values = {}, name = 'mcp'): Manifest[] {
       })
     )
   return chartTool === tools.helm
-    ? run('helm', ['template', name, chart, '--namespace', name, '--values', '-'])
-    : run('go', ['run', join(root, 'test/deploy/render-chart.go'), chart, name, name])
+    ? run('helm', ['template', name, folder, '--namespace', name, '--values', '-'])
+    : run('go', ['run', join(root, 'test/deploy/render-chart.go'), folder, name, name])
 }
 
 /** The file, without its ending, that holds the schema and the types of an object. */
