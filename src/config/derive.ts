@@ -14,9 +14,11 @@ export function settle(tree: Tree): void {
   tree.publicUrl &&= normaliseUrl(tree.publicUrl)
   drupal.url = normaliseUrl(drupal.url)
   drupal.internalUrl &&= normaliseUrl(drupal.internalUrl)
+  drupal.mcpPath ||= drupal.upstream === 'jsonrpc' ? '/mcp/tools' : '/mcp'
   // As a request may name it: letters that HTTP does not know are escaped.
   drupal.mcpPath = new URL(`http://site${drupal.mcpPath}`).pathname.replace(/\/+$/, '')
-  if (drupal.mcpPath === '') drupal.mcpPath = drupal.upstream === 'jsonrpc' ? '/mcp/tools' : '/mcp'
+  // The endpoint itself is asked for; of tools, what is below.
+  if (drupal.upstream === 'mcp') drupal.mcpPath ||= '/'
   server.allowedHosts = server.allowedHosts.map(normaliseHost)
   server.allowedOrigins = server.allowedOrigins.map(normaliseOrigin)
 }

@@ -492,6 +492,13 @@ t.test('URLs are made canonical; a sub-directory is kept', async t => {
   t.equal(load(minimal).derived.drupalConnectUrl, 'https://www.example.org')
   t.equal(load(minimal).drupal.mcpPath, '/mcp/tools', 'the default of upstream jsonrpc')
   t.equal(load({ ...minimal, DRUPAL_UPSTREAM: 'mcp' }).drupal.mcpPath, '/mcp')
+  const root = { ...minimal, DRUPAL_MCP_PATH: '/' }
+  t.equal(
+    load({ ...root, DRUPAL_UPSTREAM: 'mcp' }).drupal.mcpPath,
+    '/',
+    'the root, not the default'
+  )
+  t.equal(load(root).drupal.mcpPath, '', 'tools at the root')
   t.equal(
     load({ ...minimal, DRUPAL_MCP_PATH: '/über/%20mcp' }).drupal.mcpPath,
     '/%C3%BCber/%20mcp',

@@ -49,6 +49,17 @@ t.test('R17 R20 R21 R77 bytes pass through in both directions', async t => {
   t.equal(server.seen.at(-1)?.body, body)
 })
 
+t.test('an MCP server at the root of the site, and below a folder of it', async t => {
+  const server = await startLegacyServer(t)
+  for (const folder of ['', '/cms']) {
+    const gateway = await startBefore(t, server.url, { DRUPAL_URL: server.url + folder })
+    const session = await gateway.initialize(gateway.token())
+    t.equal((await gateway.post(call(), session)).status, 200)
+    const posts = server.seen.splice(0).filter(({ method }) => method === 'POST')
+    t.same(new Set(posts.map(({ url }) => url)), new Set([`${folder}/`]))
+  }
+})
+
 const requestText = (body: unknown, headers: Record<string, string>) => {
   const text = JSON.stringify(body)
   const lines = Object.entries({
