@@ -143,6 +143,8 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
   }
 
   const app = fastify({ ...serverOptions(config), loggerInstance: log })
+  // Else Node drops every field behind the first 1,000, which may be a foreign Origin; their size is bounded all the same (R79).
+  app.server.maxHeadersCount = 0
   const connections = watchConnections(app.server)
   let stopping = false
 

@@ -7,7 +7,7 @@ import { gatewayError, isGatewayError } from '../errors.ts'
 import type { Params, RpcRequest } from '../mcp/call.ts'
 import type { Sessions } from '../mcp/session.ts'
 import type { ToolPolicy } from '../policy/tools.ts'
-import { type Caller, callerOf, createAsk, refuseOrPass } from './mcp-ask.ts'
+import { type Caller, callerOf, createAsk, isMethodError, refuseOrPass } from './mcp-ask.ts'
 import { createLegacyBridge } from './mcp-bridge-legacy.ts'
 import { createModernBridge } from './mcp-bridge-modern.ts'
 import { createMcpCatalogues } from './mcp-catalogue.ts'
@@ -132,7 +132,9 @@ export function createMcpUpstream(options: McpOptions): Upstream {
     const refused = await legacy.initialize(request, reply)
     if (refused === undefined) return
     const discovered = await eras.discover(callerOf(request))
-    if (discovered === undefined) sendWhole(request, reply, refused, expectedOf(request))
+    // 404 would say that a session is gone (R61).
+    const status = refused.status === 404 && isMethodError(refused) ? 200 : refused.status
+    if (discovered === undefined) sendWhole(request, reply, refused, expectedOf(request), status)
     else legacyBridge.initialize(request, reply, discovered)
   }
 

@@ -6,7 +6,7 @@ import type { FastifyPluginCallback, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
-import type { Call, RpcRequest, SessionState } from '../mcp/call.ts'
+import type { Call, Message, RpcRequest, SessionState } from '../mcp/call.ts'
 import { classify } from '../mcp/envelope.ts'
 import { readMessage } from '../mcp/message.ts'
 import type { Sessions } from '../mcp/session.ts'
@@ -19,6 +19,7 @@ import {
 } from '../mcp/version.ts'
 import { after } from './after.ts'
 import { refuseParsed } from './parsed-body.ts'
+import { ALLOWED_METHODS } from './server.ts'
 import { readWhole } from './whole-request.ts'
 
 const NO_BYTES = Buffer.alloc(0)
@@ -51,6 +52,9 @@ function isStreamAcceptable(accept: string | undefined): boolean {
 function isCoded(coding: string | undefined): boolean {
   return coding !== undefined && !/^(identity)?$/i.test(coding)
 }
+
+const isCallWithoutId = (message: Message) =>
+  message.kind === 'notification' && !message.method.startsWith('notifications/')
 
 function one(header: string | string[] | undefined): string | undefined {
   return Array.isArray(header) ? header.join(', ') : header
@@ -176,7 +180,6 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
       return
     }
     readWhole(payload, bodyLimit, (error, bytes) => {
-      // Some clients name a content type on a DELETE that has no content.
       if (bytes === undefined || request.method !== 'POST') {
         next(error)
         return
@@ -193,10 +196,21 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
         next(gatewayError(reading.code, { reason, ...(idText === undefined ? {} : { idText }) }))
         return
       }
+      // The SDKs would not run it either; a server that does would be asked with no budget drawn and no scope looked at (R48).
+      if (reading.messages.some(isCallWithoutId)) {
+        next(gatewayError('GW_INVALID_MESSAGE', { hint: 'Only notifications go without an id.' }))
+        return
+      }
       request.messages = reading.messages
       request.batch = reading.batch
       next(null, bytes)
     })
+  })
+
+  // Some clients name a content type on a DELETE that has no content; what it is makes no difference (R28).
+  app.addContentTypeParser('*', function ignore(request, payload, next) {
+    if (request.method === 'POST') next(gatewayError('GW_UNSUPPORTED_MEDIA_TYPE'))
+    else readWhole(payload, bodyLimit, error => next(error))
   })
 
   // Other methods have a route too: the caller learns of the 405 only after the 401 (R8, R39).
@@ -204,7 +218,7 @@ const plugin: FastifyPluginCallback<Options> = function admit(app, options, done
   app.route({ method: others, url: '/', handler: async () => {} })
   app.addHook('preParsing', function method(request, _reply, payload, next) {
     if (served.has(request.method)) next(null, payload)
-    else next(gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'GET, POST, DELETE, OPTIONS' }))
+    else next(gatewayError('GW_METHOD_NOT_ALLOWED', { allow: ALLOWED_METHODS }))
   })
 
   app.addHook('preHandler', function admit(request, _reply, next) {

@@ -48,7 +48,13 @@ export function allowLists(config: Config): Allowed {
 function originAllowed(origin: string, { origins, loopback }: Allowed): boolean {
   if (!URL.canParse(origin)) return false // "null" and garbage (R4)
   if (origins === undefined || origins.has(origin.toLowerCase())) return true
-  return loopback && LOOPBACK.includes(new URL(origin).hostname)
+  const { protocol, hostname, origin: own } = new URL(origin)
+  return (
+    loopback &&
+    LOOPBACK.includes(hostname) &&
+    /^https?:$/.test(protocol) &&
+    own === origin.toLowerCase()
+  )
 }
 
 function answerPreflight(request: FastifyRequest, reply: FastifyReply): void {

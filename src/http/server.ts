@@ -9,7 +9,7 @@ import {
   type FastifyServerOptions,
   LogController
 } from 'fastify'
-import type { Server } from 'node:http'
+import { type Server, STATUS_CODES } from 'node:http'
 import type { Config } from '../config/schema.ts'
 import { sendAll } from '../end-of-turn.ts'
 import { type ErrorCode, errorTable } from '../errors.ts'
@@ -18,6 +18,8 @@ import { toGatewayError } from './errors.ts'
 import { tlsOptions } from './tls.ts'
 import { WholeRequest } from './whole-request.ts'
 import { WholeResponse } from './whole-response.ts'
+
+export const ALLOWED_METHODS = 'GET, POST, DELETE, OPTIONS'
 
 /** Ids that no other process makes: a random prefix for the process, then a counter. Costs no system call per request. */
 export function requestIds(): () => string {
@@ -44,13 +46,23 @@ function refuseRaw(error: NodeJS.ErrnoException, socket: Socket): void {
   socket.destroySoon()
 }
 
-function rawRefusal(error: NodeJS.ErrnoException): string {
-  const code: ErrorCode =
-    error.code === 'HPE_HEADER_OVERFLOW' ? 'GW_HEADERS_TOO_LARGE' : 'GW_BAD_REQUEST'
+/** A request line whose method Node does not know; what is no HTTP at all fails at the same place. */
+const foreignMethod = /^[\w!#$%&'*+.^`|~-]+ \S+ HTTP\/1\.[01]\r?\n/
+
+function rawRefusal(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): string {
+  let code: ErrorCode = 'GW_BAD_REQUEST'
+  let allow = ''
+  if (error.code === 'HPE_HEADER_OVERFLOW') code = 'GW_HEADERS_TOO_LARGE'
+  else if (
+    error.code === 'HPE_INVALID_METHOD' &&
+    foreignMethod.test(error.rawPacket?.toString('latin1') ?? '')
+  ) {
+    code = 'GW_METHOD_NOT_ALLOWED'
+    allow = `Allow: ${ALLOWED_METHODS}\r\n`
+  }
   const { status, rpc, text } = errorTable[code]
   const body = rpcErrorBody({ code: rpc, message: text })
-  const reason = status === 431 ? 'Request Header Fields Too Large' : 'Bad Request'
-  return `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/json; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
+  return `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${allow}Content-Type: application/json; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
 }
 
 /** A URL that no route can be looked up for: the router gives up before any hook, and its own answer would repeat the URL. */

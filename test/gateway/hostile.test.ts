@@ -192,17 +192,102 @@ t.test('R81 Authorization headers', async t => {
       /^HTTP\/1.1 431 [\s\S]*\r\nCache-Control: no-store\r\n[\s\S]*"code":-32600/
     )
   })
-  t.test('no HTTP at all: 400 and a JSON body', async t => {
-    const { hostname, port } = new URL(gateway.origin)
-    const text = await new Promise<string>((resolve, reject) => {
+  t.test('R3 R4 R7 R79 a field is seen behind a thousand others', async t => {
+    const token = `Authorization: Bearer ${good}`
+    const many = Array.from({ length: 1500 }, () => 'a:')
+    for (const [line, status] of [
+      ['Origin: https://evil.example', 403],
+      ['Host: evil.example', 403],
+      [token.toLowerCase(), 400]
+    ] as const) {
+      const text = await raw([token, 'Content-Type: application/json', ...many, line])
+      t.match(text, new RegExp(`^HTTP/1.1 ${status} `), line)
+    }
+  })
+})
+
+t.test('what Node’s parser does not take for a request', async t => {
+  const gateway = await startGateway(t)
+  const { hostname, port } = new URL(gateway.origin)
+  const send = (bytes: string) =>
+    new Promise<string>((resolve, reject) => {
       let all = ''
       const socket = connect(Number(port), hostname).on('error', reject)
       socket.on('data', chunk => (all += chunk.toString())).on('end', () => resolve(all))
-      socket.end('\x16\x03\x01 hello\r\n\r\n')
+      socket.end(bytes)
     })
-    t.match(text, /^HTTP\/1.1 400 [\s\S]*application\/json[\s\S]*"code":-32600/)
-  })
+  for (const bytes of ['\x16\x03\x01 hello\r\n\r\n', 'FOO\r\n\r\n', 'FOO /mcp HTTP/3\r\n\r\n']) {
+    const text = await send(bytes)
+    t.match(text, /^HTTP\/1.1 400 [\s\S]*application\/json[\s\S]*"code":-32600/, 'no HTTP at all')
+    t.notMatch(text, /^Allow:/im)
+  }
+  for (const method of ['FOO', 'post', 'X-1'])
+    t.match(
+      await send(`${method} /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n`),
+      /^HTTP\/1.1 405 Method Not Allowed\r\nAllow: GET, POST, DELETE, OPTIONS\r\n[\s\S]*"code":-32600/,
+      `R8 ${method}`
+    )
 })
+
+t.test(
+  'R4 with a loopback public URL: any port of a loopback name, and nothing that only looks so',
+  async t => {
+    const gateway = await startGateway(t)
+    const session = await gateway.initialize(gateway.token())
+    for (const origin of [
+      'http://localhost',
+      'http://127.0.0.1:8080',
+      'https://[::1]:1',
+      'http://LOCALHOST:6274'
+    ])
+      t.equal((await gateway.post(PING, { ...session, origin })).status, 200, origin)
+    for (const origin of [
+      'http://localhost/, http://evil.example',
+      'http://evil@localhost',
+      'http://localhost/path',
+      'http://localhost?x',
+      'ftp://localhost'
+    ]) {
+      const { status, headers } = await gateway.post(PING, { ...session, origin })
+      t.equal(status, 403, origin)
+      t.equal(headers.get('access-control-allow-origin'), null)
+    }
+  }
+)
+
+t.test('R28 a session ends whatever content its DELETE names', async t => {
+  const gateway = await startGateway(t)
+  for (const [type, body] of [
+    ['application/json', undefined],
+    ['application/x-www-form-urlencoded', undefined],
+    ['text/plain', 'bye'],
+    [undefined, undefined]
+  ] as const) {
+    const session = await gateway.initialize(gateway.token())
+    const headers = { ...session, ...(type !== undefined && { 'content-type': type }) }
+    const ended = await fetch(gateway.url, { method: 'DELETE', headers, ...(body && { body }) })
+    t.equal(ended.status, 204, String(type))
+    t.equal((await gateway.post(PING, session)).status, 404, 'it is over')
+  }
+})
+
+t.test(
+  'R48 what is no notification needs an id: nobody would have looked at its scopes',
+  async t => {
+    const gateway = await startGateway(t)
+    const session = await gateway.initialize(gateway.token(), '2025-03-26')
+    const call = { jsonrpc: '2.0', method: 'tools/call', params: { name: 'site.info' } }
+    for (const body of [call, [call], [PING, call], { jsonrpc: '2.0', method: 'ping' }]) {
+      const answer = await gateway.post(body, session)
+      t.equal(answer.status, 400)
+      t.equal(answer.json.error.code, -32600)
+      t.notOk('id' in answer.json)
+      t.match(answer.json.error.message, /Only notifications go without an id/)
+    }
+    const notice = { jsonrpc: '2.0', method: 'notifications/nobody-knows' }
+    t.equal((await gateway.post(notice, session)).status, 202)
+  }
+)
 
 t.test('URLs that no route can be looked up for', async t => {
   const gateway = await startGateway(t)

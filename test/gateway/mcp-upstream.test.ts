@@ -56,9 +56,47 @@ t.test('an MCP server at the root of the site, and below a folder of it', async 
     const session = await gateway.initialize(gateway.token())
     t.equal((await gateway.post(call(), session)).status, 200)
     const posts = server.seen.splice(0).filter(({ method }) => method === 'POST')
-    t.same(new Set(posts.map(({ url }) => url)), new Set([`${folder}/`]))
+    t.strictSame([...new Set(posts.map(({ url }) => url))], [`${folder}/`])
   }
 })
+
+t.test('R48 a call without an id reaches nobody, alone or in a batch', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, { AUTH_ANONYMOUS: 'public-tools' })
+  const session = await gateway.initialize(gateway.token(), '2025-03-26')
+  const { length } = server.seen
+  const { id: _id, ...silent } = call() as Message
+  for (const body of [silent, [silent], [call(), silent]])
+    t.equal((await gateway.post(body, session)).status, 400)
+  const { body, headers } = modern('tools/call', { name: 'echo' })
+  const { id: _other, ...modernSilent } = body as Message
+  const signedIn = { ...headers, authorization: `Bearer ${gateway.token()}` }
+  t.equal((await gateway.post(modernSilent, signedIn)).status, 400)
+  t.equal((await gateway.post(modernSilent, headers)).status, 400, 'before sign-in')
+  t.equal(server.seen.length, length)
+})
+
+t.test(
+  'R61 how initialize was refused is no 404, which would say that a session is gone',
+  async t => {
+    const server = await startLegacyServer(t)
+    const gateway = await startBefore(t, server.endpoint)
+    server.answer = ({ body }, response) => {
+      const { id } = JSON.parse(body) as Message
+      json(response, { jsonrpc: '2.0', id, error: { code: -32601, message: 'no' } }, 404)
+    }
+    const { status, json: answer } = await gateway.post(
+      rpc('initialize', {
+        protocolVersion: '2025-11-25',
+        capabilities: {},
+        clientInfo: { name: 'x', version: '1' }
+      }),
+      { authorization: `Bearer ${gateway.token()}` }
+    )
+    t.equal(status, 200)
+    t.match(answer, { id: 1, error: { code: -32601 } })
+  }
+)
 
 const requestText = (body: unknown, headers: Record<string, string>) => {
   const text = JSON.stringify(body)
