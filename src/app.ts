@@ -24,7 +24,7 @@ import { origin } from './http/origin.ts'
 import { permit } from './http/permit.ts'
 import { remember } from './http/remember.ts'
 import { request } from './http/request.ts'
-import { serverOptions } from './http/server.ts'
+import { overruleNode, serverOptions } from './http/server.ts'
 import { shareMemory } from './http/share-memory.ts'
 import { tls } from './http/tls.ts'
 import { allHaveLeft, stopGracefully, watchConnections } from './http/stop.ts'
@@ -143,8 +143,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
   }
 
   const app = fastify({ ...serverOptions(config), loggerInstance: log })
-  // Else Node drops every field behind the first 1,000, which may be a foreign Origin; their size is bounded all the same (R79).
-  app.server.maxHeadersCount = 0
+  overruleNode(app.server)
   const connections = watchConnections(app.server)
   let stopping = false
 

@@ -65,12 +65,19 @@ function rawRefusal(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): stri
   return `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${allow}Content-Type: application/json; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
 }
 
-/** A URL that no route can be looked up for: the router gives up before any hook, and its own answer would repeat the URL. */
+/**
+ * A URL that no route can be looked up for: the router gives up before any hook, and its own answer would repeat the URL. No hook sees
+ * whether the body has come (request.ts), so the connection is never used again.
+ */
 function refuseUrl(error: FastifyError, _request: FastifyRequest, reply: FastifyReply): void {
   const { code, statusCode, message } = toGatewayError(error)
   reply
     .code(statusCode)
-    .headers({ 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-store' })
+    .headers({
+      'content-type': 'application/json; charset=utf-8',
+      'cache-control': 'no-store',
+      connection: 'close'
+    })
     .send(rpcErrorBody({ code: errorTable[code].rpc, message }))
 }
 
@@ -113,4 +120,14 @@ export function serverOptions(config: Config): FastifyHttpOptions<Server> & Fast
     frameworkErrors: refuseUrl,
     routerOptions: { maxParamLength: 256 }
   }
+}
+
+/**
+ * What Node does by itself with a listener's requests, and must not. It drops every field behind the first 1,000 unseen, which may be a
+ * foreign Origin (R79: their size is bounded all the same). And it answers an expectation that it does not know, on a connection that
+ * is used again for what it takes for the body; here it is a request like any other (RFC 9110 §10.1.1 lets a server ignore it).
+ */
+export function overruleNode(server: Server): void {
+  server.maxHeadersCount = 0
+  server.on('checkExpectation', (request, response) => server.emit('request', request, response))
 }
