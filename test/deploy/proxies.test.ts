@@ -320,6 +320,16 @@ for (const proxy of proxies) {
             t.equal(await statusByCurl(port, '-d', '{}'), '401')
             t.equal(await statusByCurl(port), '401')
           }
+          // Whoever refuses these, proxy or gateway, by router or by Node.
+          for (const odd of [
+            ['--request-target', '/%'],
+            ['-H', 'Expect: the-unexpected']
+          ]) {
+            for (let n = 0; n < 12; n++) {
+              await statusByCurl(port, '-d', '{}', ...odd)
+              t.equal(await statusByCurl(port), '401', odd.join(' '))
+            }
+          }
         })
       }
 
