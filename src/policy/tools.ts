@@ -52,13 +52,15 @@ export function toolName(message: Message): string | undefined {
 }
 
 /**
- * Understands a tool's `annotations` as Drupal lists them. Lenient in form, strict in doubt: scopes may be an array or one
- * spaced string, a level that nobody knows counts as required. Undefined when neither level nor scopes are stated.
+ * Understands a tool's `annotations` as Drupal lists them. Lenient in form, strict in doubt: scopes may be an array, PHP's object in
+ * place of one, or one spaced string, a level that nobody knows counts as required. Undefined when neither level nor scopes are stated.
  */
 export function readAuthAnnotation(annotations: unknown): AuthAnnotation | undefined {
   const auth = isObject(annotations) ? annotations.auth : undefined
   if (!isObject(auth)) return undefined
-  const stated = (Array.isArray(auth.scopes) ? auth.scopes : [auth.scopes]).filter(
+  // PHP writes a list with gaps as an object.
+  const listed = isObject(auth.scopes) ? Object.values(auth.scopes) : [auth.scopes].flat()
+  const stated = listed.filter(
     (scope): scope is string => typeof scope === 'string' && scope.trim() !== ''
   )
   const hasLevel = auth.level !== undefined && auth.level !== null

@@ -40,6 +40,11 @@ t.test('the annotation', async t => {
       { level: 'required', scopes: ['a', 'b'] }
     ],
     [
+      'scopes as PHP writes a list with gaps',
+      { auth: { scopes: { 0: 'b', 2: 'a' } } },
+      { level: 'required', scopes: ['a', 'b'] }
+    ],
+    [
       'a scope that no header may carry is dropped, the level is not',
       { auth: { scopes: ['a"\r\nx: y', 7, 'ü'] } },
       { level: 'required', scopes: ['x:', 'y'] }
