@@ -33,11 +33,14 @@ export const isToolList = (message: Message | undefined): message is RpcRequest 
   message.method === 'tools/list' &&
   message.params?.['cursor'] === undefined
 
+/** The upstream's own names, whatever they are: a tool that were passed over would be called without a look at its scopes. */
+const isString = (name: unknown): name is string => typeof name === 'string'
+
 function read(tools: readonly unknown[]): McpCatalogue {
   const byName = new Map<string, CatalogueTool>()
   const mirrored = new Map<string, readonly MirroredParam[]>()
   for (const listed of tools.slice(0, maxTools)) {
-    const tool = readTool(listed)
+    const tool = readTool(listed, isString)
     if (tool === undefined || byName.has(tool.name)) continue
     byName.set(tool.name, tool)
     const params = mirroredParams((listed as Params)['inputSchema'])

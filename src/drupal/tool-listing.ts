@@ -97,9 +97,9 @@ function annotationsOf(annotations: unknown): Json | undefined {
   return Object.fromEntries(kept)
 }
 
-/** The normalised tool; undefined when its name cannot be one. Members that MCP does not know are left out. */
-export function readTool(tool: unknown): CatalogueTool | undefined {
-  if (!isObject(tool) || !isToolName(tool['name'])) return undefined
+/** The normalised tool; undefined when its name cannot be one, by `isName`. Members that MCP does not know are left out. */
+export function readTool(tool: unknown, isName = isToolName): CatalogueTool | undefined {
+  if (!isObject(tool) || !isName(tool['name'])) return undefined
   const { name, title, description, outputSchema } = tool
   const annotations = annotationsOf(tool['annotations'])
   const listing: Json = { name }

@@ -884,6 +884,14 @@ t.test('policy: the annotations of the upstream’s own list', async t => {
   await gateway.post(rpc('tools/list'), other)
   t.equal((await gateway.post(call(), other)).status, 200)
   t.equal(lists(), asked + 1, 'a list that passed by is not asked for again')
+  t.test('whatever the tools are called', async t => {
+    for (const name of ['node:write', 'list', 'nœud', '.', 'x'.repeat(129)]) {
+      server.tools = [{ name, inputSchema: {}, annotations: { auth } }]
+      const own = await gateway.initialize(gateway.token({ uid: 5, scopes: ['read:tutorials'] }))
+      await gateway.post(rpc('tools/list'), own)
+      t.equal((await gateway.post(rpc('tools/call', { name }), own)).status, 403, name)
+    }
+  })
   t.test('an upstream without a list does not block', async t => {
     server.tools = undefined as never
     const own = await gateway.initialize(gateway.token({ uid: 4 }))
