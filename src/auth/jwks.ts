@@ -194,7 +194,7 @@ function keySet(document: Record<string, unknown>): KeySet {
   if (!Array.isArray(list) || list.length === 0 || list.length > maxKeys) {
     throw new Error(`the key set must hold 1 to ${maxKeys} keys`)
   }
-  const keys = list.filter(isPublicKey)
+  const keys = list.map(withoutNulls).filter(isPublicKey)
   if (keys.length === 0) throw new Error('the key set holds no key that can be used')
   const local = createLocalJWKSet({ keys })
   const anonymous = keys.every(key => key.kid === undefined)
@@ -203,6 +203,12 @@ function keySet(document: Record<string, unknown>): KeySet {
     anonymous,
     lastSigner: undefined
   }
+}
+
+/** PHP writes a member that it has nothing for as null. */
+function withoutNulls(jwk: unknown): unknown {
+  if (typeof jwk !== 'object' || jwk === null) return jwk
+  return Object.fromEntries(Object.entries(jwk).filter(([, value]) => value !== null))
 }
 
 /** RFC 7517 §5: what is no key, or one that nobody here can read, is passed over; the rest of the set counts. */

@@ -407,6 +407,8 @@ t.test(
 
     keys = [{ ...jwks[2], kid: 'enc', use: 'enc' }]
     t.equal(await judged(parts, await sign(2, { kid: 'enc' })), 'unknown-key')
+    keys = [{ ...jwks[2], kid: null, use: null, alg: null, key_ops: null }]
+    t.equal(await judged(parts, await sign(2)), 'ok', 'PHP’s nulls say nothing')
     keys = [{ kty: 'RSA', n: 'AQAB', e: 'AQAB' }]
     t.equal(await judged(parts, await sign(0, { kid: 'x' })), 'signature', 'an RSA key of 24 bits')
 
