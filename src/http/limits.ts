@@ -43,13 +43,12 @@ declare module 'fastify' {
 
 /**
  * Refusals that look like an attack on tokens. A missing token is how every sign-in begins, an expired one how many a refresh does:
- * of a hosted client, users by the hundred share an address. Both cost neither a key nor the site, and do not count.
+ * of a hosted client, users by the hundred share an address. A foreign Origin or Host is any web page's to send, from the address of
+ * whoever looks at it. All of these cost neither a key nor the site, and do not count.
  */
 const FAILURES: ReadonlySet<string> = new Set<ErrorCode>([
   'GW_INVALID_TOKEN',
-  'GW_MALFORMED_AUTHORIZATION',
-  'GW_FORBIDDEN_HOST',
-  'GW_FORBIDDEN_ORIGIN'
+  'GW_MALFORMED_AUTHORIZATION'
 ])
 
 /** Whether a refusal draws on the address budget. Pure. */
