@@ -110,9 +110,17 @@ export function createConnection(options: ConnectionOptions, mirrored: Mirrored)
         `The session was lost and cannot be opened again (status ${answer.status}).`
       )
     }
-    log('The gateway had forgotten the session; it was opened again.')
     const body = '{"jsonrpc":"2.0","method":"notifications/initialized"}'
-    await (await post(body, look(body) as Look, signal)).body?.cancel()
+    const headers = headersFor(look(body) as Look)
+    // Not by `post`: where this session is lost as well, it would wait for its own end.
+    const told = await exchange(fetch, access, url, { method: 'POST', headers, body, signal })
+    await told.body?.cancel()
+    if (!told.ok) {
+      throw new Failure(
+        `The session was lost, and is lost again as soon as it is opened (status ${told.status}).`
+      )
+    }
+    log('The gateway had forgotten the session; it was opened again.')
     listen()
   }
 

@@ -367,6 +367,27 @@ t.test('a session that cannot be opened again is an error for each who waits', a
   t.match((await client.sees(answer(1))).error.message, /cannot be opened again/)
 })
 
+t.test(
+  'R27 a session that is lost again as soon as it is opened is an error, and no end of everything',
+  async t => {
+    let generation = 0
+    const { client } = await scripted(t, ({ method, rpc, headers }, response) => {
+      if (method === 'GET') return void response.writeHead(405).end()
+      if (rpc?.method === 'initialize') return welcome(rpc, response, `s${++generation}`)
+      // Replicas that do not share their secret, asked in turn.
+      if (headers['mcp-session-id'] !== 's3') return void response.writeHead(404).end()
+      if (rpc?.id === undefined) return void response.writeHead(202).end()
+      json(response, { jsonrpc: '2.0', id: rpc.id, result: {} })
+    })
+    client.send(initialize())
+    await client.sees(answer(0))
+    client.send(request(1, 'tools/list'))
+    t.match((await client.sees(answer(1))).error.message, /lost again as soon as it is opened/)
+    client.send(request(2, 'tools/list'))
+    t.strictSame((await client.sees(answer(2))).result, {}, 'the next one tries once more')
+  }
+)
+
 t.test('R42 R43 a stream that breaks is taken up again', async t => {
   let part = 0
   const { client, seen } = await scripted(t, ({ method, rpc, headers }, response) => {
