@@ -7,10 +7,12 @@ export interface Access {
   token(): Promise<string | undefined>
   /** After a 401: another token, by refresh or by a sign-in. Throws a Failure when there is none to be had. */
   replace(refused: string | undefined): Promise<string>
-  /** After a 403 that names scopes: a token that was asked for with them; undefined when the last sign-ins already did. */
+  /** After a 403 that names scopes: a token that was asked for with them; undefined when the last sign-ins already did. Throws a Failure, too. */
   stepUp(scopes: string[]): Promise<string | undefined>
   /** The token that was given last; nothing is refreshed and nobody asked. */
   last(): string | undefined
+  /** Which scopes the last sign-in did not get, and why; undefined when it got all. */
+  lacking(): Promise<string | undefined>
   /** Resolves when neither a sign-in nor a refresh is under way. */
   settled(): Promise<void>
 }
@@ -37,6 +39,8 @@ export function createAccess({
   let last: string | undefined
   /** The wider scopes that the present sign-in was asked for, each as its 403 named them. */
   const wider = new Set<string>()
+  /** What a sign-in could not bring is not asked for again: why, by the scopes. */
+  const inVain = new Map<string, Failure>()
 
   /** `wish`: scopes as one text; '' takes what any sign-in gives. */
   async function signedIn(wish = ''): Promise<string | undefined> {
@@ -60,12 +64,19 @@ export function createAccess({
       const scopes = new Set([wish, ...wider].flatMap(text => text.split(' ')))
       await begin(wish === '' ? undefined : [...scopes])
     } catch (error) {
+      if (error instanceof Failure && error.exitCode === exitCodes.fewerScopes) {
+        inVain.set(wish, error)
+        throw error
+      }
       failed = { at: now(), error }
       throw error
     }
     failed = undefined
-    if (wish === '') wider.clear()
-    else wider.add(wish)
+    if (wish !== '') wider.add(wish)
+    else {
+      wider.clear()
+      inVain.clear()
+    }
   }
 
   return {
@@ -81,9 +92,12 @@ export function createAccess({
     async stepUp(scopes) {
       const wish = scopes.toSorted().join(' ')
       if (signIn === undefined || wish === '' || wider.has(wish)) return undefined
+      const known = inVain.get(wish)
+      if (known !== undefined) throw known
       return (last = await signedIn(wish))
     },
     last: () => last,
+    lacking: async () => tokens.lacking?.(),
     async settled() {
       await running?.done.catch(() => undefined)
       await tokens.settled?.()

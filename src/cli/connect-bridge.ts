@@ -100,7 +100,9 @@ export function createBridge(options: ConnectionOptions): Bridge {
     const { error, scope, description } = readChallenge(answer.headers.get('www-authenticate'))
     const why = description === undefined ? '.' : `: ${description}`
     const scopes = error === 'insufficient_scope' && scope ? ` Scopes to ask for: ${scope}` : ''
-    await fail(`The gateway answered with status ${status}${why}${scopes}`)
+    const lacking = status === 401 || status === 403 ? await options.access.lacking() : undefined
+    const missing = lacking === undefined ? '' : ` ${lacking}`
+    await fail(`The gateway answered with status ${status}${why}${scopes}${missing}`)
   }
 
   /** Passes messages on until the stream ends; a stream with event ids is taken up again where it broke (R42, R43). */

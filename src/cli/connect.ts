@@ -140,10 +140,11 @@ async function means(
   const secret = await clientSecret(env, values['client-secret-file'])
   const scopes = scopeList(values.scope)
   const withSecret = secret === undefined ? {} : { clientSecret: secret }
+  const tokens = keptTokens({ vault, url, fetch, ...withSecret })
   return {
-    tokens: keptTokens({ vault, url, fetch, ...withSecret }),
-    signIn: more =>
-      signIn({
+    tokens,
+    async signIn(more) {
+      await signIn({
         url,
         fetch,
         vault,
@@ -158,7 +159,11 @@ async function means(
               ? 'browser'
               : 'auto',
         ...(clientId ? { clientId, ...withSecret } : {}),
-        ...(more || scopes ? { scopes: [...new Set([...(scopes ?? []), ...(more ?? [])])] } : {})
+        ...(more || scopes ? { scopes: [...new Set([...(scopes ?? []), ...(more ?? [])])] } : {}),
+        ...(more ? { isStepUp: true } : {})
       })
+      const lacking = await tokens.lacking()
+      if (lacking !== undefined) tell({ kind: 'note', text: lacking })
+    }
   }
 }

@@ -11,7 +11,7 @@ import { headless } from './headless.ts'
 import type { Fetch } from './http.ts'
 import { type Client, clientCredentials, deviceGrant, type Tokens } from './oauth.ts'
 import { known, register, unregister } from './registration.ts'
-import { grantedScopes, peek } from './scopes.ts'
+import { explainMissing, grantedScopes, missingScopes, peek } from './scopes.ts'
 
 export type SignInEvent =
   | Told
@@ -32,6 +32,8 @@ export interface SignIn {
   /** Default: what the gateway asks for. */
   scopes?: string[]
   redirectUri?: string
+  /** What is kept still works and lacks scopes alone: it is replaced only by what covers more of them. */
+  isStepUp?: boolean
   signal?: AbortSignal
   now?: () => number
   sleep?: (ms: number) => Promise<unknown>
@@ -46,7 +48,10 @@ export async function signIn(wish: SignIn): Promise<Credential> {
   try {
     const tokens = await run(wish, found, grant, client)
     const credential = toCredential(wish, found, grant, client, tokens)
-    await vault.locked(credential, () => vault.set(credential))
+    await vault.locked(credential, async () => {
+      if (wish.isStepUp) refuseLess(await vault.get(credential), credential)
+      await vault.set(credential)
+    })
     return credential
   } catch (error) {
     // Nothing here remembers it, so every attempt would leave another client at the site.
@@ -54,6 +59,19 @@ export async function signIn(wish: SignIn): Promise<Credential> {
       await unregister(fetch, client.registration).catch(() => undefined)
     throw error
   }
+}
+
+function refuseLess(kept: Credential | undefined, made: Credential): void {
+  if (kept === undefined) return
+  const { askedScopes, grantedScopes, grant } = made
+  const missing = missingScopes(askedScopes, grantedScopes)
+  // A server that says nothing of scopes granted what it was asked for (RFC 6749 §5.1).
+  const before = missingScopes(askedScopes, kept.grantedScopes ?? kept.askedScopes)
+  if (missing.length === 0 || missing.length < before.length) return
+  throw new Failure(
+    `${explainMissing(missing, grant === 'device_code')} The sign-in before, which covers no less, was kept.`,
+    exitCodes.fewerScopes
+  )
 }
 
 /** The client that was named, else the one that registered itself last time, else a new registration. */

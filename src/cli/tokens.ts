@@ -7,7 +7,7 @@ import type { Env } from './credentials-home.ts'
 import { exitCodes, Failure, systemCode } from './failure.ts'
 import type { Fetch } from './http.ts'
 import { clientCredentials, refresh, Refusal, type Tokens } from './oauth.ts'
-import { grantedScopes } from './scopes.ts'
+import { explainMissing, grantedScopes, missingScopes } from './scopes.ts'
 import { lifetime } from './sign-in.ts'
 
 export interface TokenSource {
@@ -15,6 +15,8 @@ export interface TokenSource {
   current(): Promise<string | undefined>
   /** Another token than the refused one; undefined when there is none to be had without a sign-in. */
   instead(refused: string): Promise<string | undefined>
+  /** Which scopes the sign-in asked for and did not get, and why; undefined when there is none. */
+  lacking?(): Promise<string | undefined>
   /** Resolves when no refresh is under way: the only good refresh token is in its answer. */
   settled?(): Promise<unknown>
 }
@@ -69,7 +71,7 @@ export function keptTokens({
   fetch,
   clientSecret,
   now = Date.now
-}: KeptTokens): TokenSource {
+}: KeptTokens): Required<TokenSource> {
   const isFresh = ({ expiresAt, obtainedAt = 0 }: Credential) =>
     expiresAt - now() > Math.min(marginMs, (expiresAt - obtainedAt) * marginShare)
   const usable = (credential: Credential, refused: string | undefined) =>
@@ -135,5 +137,16 @@ export function keptTokens({
     }
   }
 
-  return { current: () => next(), instead: next, settled: () => running.catch(() => undefined) }
+  async function lacking(): Promise<string | undefined> {
+    const kept = await credentialFor(vault, url)
+    const missing = missingScopes(kept?.askedScopes ?? [], kept?.grantedScopes)
+    return missing.length === 0 ? undefined : explainMissing(missing, kept?.grant === 'device_code')
+  }
+
+  return {
+    current: () => next(),
+    instead: next,
+    lacking,
+    settled: () => running.catch(() => undefined)
+  }
 }

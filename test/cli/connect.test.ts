@@ -208,6 +208,7 @@ t.test('with the whole gateway', async t => {
 
 interface Seen {
   method: string
+  path: string
   headers: IncomingMessage['headers']
   body: string
 }
@@ -218,14 +219,16 @@ async function scripted(
   respond: (seen: Seen & { rpc: any }, response: ServerResponse) => void, // oxlint-disable-line typescript/no-explicit-any
   envAt: (origin: string) => Promise<Record<string, string>> = async () => ({
     DRUPAL_MCP_TOKEN: 'x'
-  })
+  }),
+  args: string[] = []
 ) {
   const seen: Seen[] = []
   const origin = await serve(t, (incoming, response) => {
     let body = ''
     incoming.on('data', chunk => (body += chunk))
     incoming.on('end', () => {
-      const one = { method: incoming.method ?? '', headers: incoming.headers, body }
+      const { method = '', url: path = '', headers } = incoming
+      const one = { method, path, headers, body }
       seen.push(one)
       let rpc: unknown
       try {
@@ -234,13 +237,13 @@ async function scripted(
       respond({ ...one, rpc }, response)
     })
   })
-  const client = connect(await envAt(origin), `${origin}/mcp`)
+  const client = connect(await envAt(origin), ...args, `${origin}/mcp`)
   t.teardown(() => client.end())
   return { seen, client, origin }
 }
 
 /** Somebody who is signed in at a scripted server, with the token `one`. */
-async function signedInAt(t: Test, origin: string) {
+async function signedInAt(t: Test, origin: string, more: Partial<Credential> = {}) {
   const env = { DRUPAL_MCP_HOME: join(t.testdir(), 'home') }
   const vault = await openVault({ env, keychain: null })
   const kept: Credential = {
@@ -253,7 +256,8 @@ async function signedInAt(t: Test, origin: string) {
     refreshToken: 'r1',
     expiresAt: Date.now() + 3_600_000,
     signedInAt: 1,
-    askedScopes: []
+    askedScopes: [],
+    ...more
   }
   await vault.set(kept)
   return { env, vault, expire: () => vault.set({ ...kept, expiresAt: Date.now() }) }
@@ -265,6 +269,41 @@ const refreshed = (response: ServerResponse) =>
     expires_in: 3600,
     refresh_token: 'r2'
   })
+
+/** Where one signs in by device code; `token` is what there is at each question for it. False for what is no page of the sign-in. */
+function signInPages(
+  { path, headers }: Seen,
+  response: ServerResponse,
+  token: () => Record<string, unknown> | undefined
+): boolean {
+  const origin = `http://${headers.host}`
+  if (path === '/token') {
+    const given = token()
+    if (given !== undefined) json(response, { token_type: 'Bearer', expires_in: 3600, ...given })
+    else response.writeHead(400).end('{"error":"authorization_pending"}')
+    return true
+  }
+  const page = {
+    '/.well-known/oauth-protected-resource/mcp': {
+      resource: `${origin}/mcp`,
+      authorization_servers: [origin]
+    },
+    '/.well-known/oauth-authorization-server': {
+      issuer: origin,
+      token_endpoint: `${origin}/token`,
+      device_authorization_endpoint: `${origin}/device`
+    },
+    '/device': {
+      device_code: 'd',
+      user_code: 'A-CODE',
+      verification_uri: `${origin}/enter`,
+      expires_in: 600,
+      interval: 0.01
+    }
+  }[path]
+  if (page !== undefined) json(response, page)
+  return page !== undefined
+}
 
 const json = (response: ServerResponse, body: unknown, headers: Record<string, string> = {}) =>
   response
@@ -584,6 +623,55 @@ t.test('refusals reach the client as errors with its own id', async t => {
   t.notMatch(client.raw(), 'html>')
 })
 
+t.test('a sign-in that brought no scopes: the client is told why', async t => {
+  const { client } = await scripted(
+    t,
+    ({ body }, response) => {
+      if (body.includes('refresh_token=')) return refreshed(response)
+      const why = 'Bearer error="invalid_token", error_description="Sign in again."'
+      response.writeHead(401, { 'www-authenticate': why }).end()
+    },
+    async origin => {
+      const scopes = { askedScopes: ['read:all'], grantedScopes: [] }
+      return (await signedInAt(t, origin, { ...scopes, grant: 'device_code' })).env
+    }
+  )
+  client.send(initialize())
+  t.match(
+    (await client.sees(answer(0))).error.message,
+    /status 401: Sign in again\. Not granted: read:all\. Drupal's device flow drops.*--browser/
+  )
+})
+
+t.test('a step-up that brings nothing costs nothing', async t => {
+  let home: Awaited<ReturnType<typeof signedInAt>>
+  const { client, seen } = await scripted(
+    t,
+    (one, response) => {
+      const { rpc, headers } = one
+      if (signInPages(one, response, () => ({ access_token: 'narrow', scope: '' }))) return
+      if (headers.authorization !== 'Bearer one') return void response.writeHead(401).end()
+      if (rpc?.method === 'initialize') return welcome(rpc, response)
+      const wanted = 'Bearer error="insufficient_scope", scope="read:all write:all"'
+      if (rpc?.method === 'tools/call')
+        return void response.writeHead(403, { 'www-authenticate': wanted }).end()
+      response.writeHead(202).end()
+    },
+    async origin => {
+      home = await signedInAt(t, origin, { askedScopes: ['read:all'], grantedScopes: ['read:all'] })
+      return { ...home.env, DRUPAL_MCP_CLIENT_ID: 'c' }
+    },
+    ['--device']
+  )
+  await greeted(client)
+  for (const id of [1, 2]) {
+    client.send(call(id, 'x'))
+    t.match((await client.sees(answer(id))).error.message, /^Not granted: .*--browser.*was kept\.$/)
+  }
+  t.match(await home!.vault.list(), [{ accessToken: 'one' }])
+  t.equal(seen.filter(({ path }) => path === '/device').length, 1, 'and nobody is asked twice')
+})
+
 t.test('the modern era', async t => {
   const meta = {
     'io.modelcontextprotocol/protocolVersion': '2026-07-28',
@@ -759,6 +847,14 @@ t.test('stepping up', async t => {
   await access.replace('revoked')
   t.equal(await access.stepUp(['x']), 'new', 'but after a sign-in without it')
   t.strictSame(asked.slice(2), ['default', 'x'])
+
+  answered = Promise.reject(new Failure('Not granted: z.', 4))
+  await t.rejects(access.stepUp(['z']), /Not granted/)
+  await t.rejects(access.stepUp(['z']), /Not granted/)
+  t.equal(asked.length, 5, 'what it cannot bring is not asked for again')
+  answered = Promise.resolve()
+  await access.replace('revoked')
+  t.equal(await access.stepUp(['z']), 'new', 'but by somebody else, perhaps')
 })
 
 t.test('messages', t => {

@@ -200,6 +200,28 @@ t.test('the device flow', async t => {
       'never faster than the server wants'
     )
   })
+  t.test('a step-up that brings fewer scopes does not cost the sign-in before it', async t => {
+    const { drupal, told, wish, time } = await start({ clientId: 'public' })
+    const sleep = async (ms: number) => {
+      time.pass(ms)
+      await enterCode(drupal, userCode(told.splice(0)))
+    }
+    const stepUp = { ...wish, sleep, isStepUp: true }
+    await signIn({ ...stepUp, scopes: [plain] })
+    const before = await wish.vault.list()
+    t.match(before, [{ grantedScopes: [plain] }], 'with nothing before it, it is kept')
+    const clients = drupal.site.clients.length
+    for (const scopes of [[plain, 'read:tutorials'], ['read:tutorials']]) {
+      await t.rejects(signIn({ ...stepUp, scopes }), {
+        exitCode: 4,
+        message: /^Not granted: .*device flow drops.*--browser.*was kept\.$/
+      })
+      t.strictSame(await wish.vault.list(), before)
+    }
+    t.equal(drupal.site.clients.length, clients)
+    await signIn({ ...wish, sleep, scopes: ['read:tutorials'] })
+    t.match(await wish.vault.list(), [{ grantedScopes: [] }], 'whoever signs in anew gets that')
+  })
   t.test('RFC 8628 slow_down lengthens the interval by five seconds for good', async t => {
     const { drupal, told, wish, time } = await start()
     const slept: number[] = []
