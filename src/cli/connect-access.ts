@@ -17,10 +17,13 @@ export interface Access {
   settled(): Promise<void>
 }
 
+/** Ends early, with the signal's reason or an error of its own, when aborted. */
+export type SignInHere = (scopes: string[] | undefined, signal: AbortSignal) => Promise<unknown>
+
 interface AccessOptions {
   tokens: TokenSource
   /** Signs in with these scopes, or with what the gateway asks for. Undefined: nobody can. */
-  signIn?: (scopes?: string[]) => Promise<unknown>
+  signIn?: SignInHere
   /** Milliseconds; only differences count. Default: the monotonic clock. */
   now?: () => number
 }
@@ -58,11 +61,11 @@ export function createAccess({
     return tokens.current()
   }
 
-  async function ask(begin: NonNullable<typeof signIn>, wish: string): Promise<void> {
+  async function ask(begin: SignInHere, wish: string): Promise<void> {
     try {
       // The new token takes the place of the old: what was gained before has to be asked for again.
       const scopes = new Set([wish, ...wider].flatMap(text => text.split(' ')))
-      await begin(wish === '' ? undefined : [...scopes])
+      await here(begin, wish === '' ? undefined : [...scopes])
     } catch (error) {
       if (error instanceof Failure && error.exitCode === exitCodes.fewerScopes) {
         inVain.set(wish, error)
@@ -76,6 +79,19 @@ export function createAccess({
     else {
       wider.clear()
       inVain.clear()
+    }
+  }
+
+  /** Until somebody has signed in: here, or meanwhile by another process, such as `login` in a terminal. */
+  async function here(begin: SignInHere, scopes: string[] | undefined): Promise<void> {
+    const stop = new AbortController()
+    const own = begin(scopes, stop.signal)
+    const elsewhere = tokens.signedInElsewhere?.(scopes ?? [], stop.signal)
+    try {
+      await (elsewhere === undefined ? own : Promise.race([own, elsewhere]))
+    } finally {
+      stop.abort()
+      await Promise.allSettled([own, elsewhere])
     }
   }
 

@@ -2,7 +2,7 @@
 import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { chosenUrl, clientSecret, parse, scopeList } from './arguments.ts'
-import { type Access, createAccess } from './connect-access.ts'
+import { type Access, createAccess, type SignInHere } from './connect-access.ts'
 import { type Bridge, createBridge } from './connect-bridge.ts'
 import { lineWriter, readLines } from './connect-stdio.ts'
 import { memoryVault, openVault } from './credentials-vault.ts'
@@ -125,7 +125,7 @@ async function means(
   url: string,
   fetch: Fetch,
   { env, tell, signal }: Pick<SignIn, 'env' | 'tell'> & { signal: AbortSignal }
-): Promise<{ tokens: TokenSource; signIn?: (scopes?: string[]) => Promise<unknown> }> {
+): Promise<{ tokens: TokenSource; signIn?: SignInHere }> {
   const given = givenToken(env, values['token-file'])
   if (given !== undefined) {
     await given.current()
@@ -143,14 +143,14 @@ async function means(
   const tokens = keptTokens({ vault, url, fetch, ...withSecret })
   return {
     tokens,
-    async signIn(more) {
+    async signIn(more, ended) {
       await signIn({
         url,
         fetch,
         vault,
         env,
         tell,
-        signal,
+        signal: AbortSignal.any([signal, ended]),
         flow: service
           ? 'client_credentials'
           : values.device

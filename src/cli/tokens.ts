@@ -1,6 +1,7 @@
 // Which token goes with the next request: a given one, or a kept one that is refreshed before it expires, by one process at a
 // time. It signs nobody in and shows nothing.
 import { readFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { AuthorizationServer } from 'oauth4webapi'
 import { type Credential, credentialFor, type CredentialKey, type Vault } from './credentials.ts'
 import type { Env } from './credentials-home.ts'
@@ -15,6 +16,8 @@ export interface TokenSource {
   current(): Promise<string | undefined>
   /** Another token than the refused one; undefined when there is none to be had without a sign-in. */
   instead(refused: string): Promise<string | undefined>
+  /** Resolves when another process has signed in with these scopes. Rejects when aborted. */
+  signedInElsewhere?(scopes: readonly string[], signal: AbortSignal): Promise<void>
   /** Which scopes the sign-in asked for and did not get, and why; undefined when there is none. */
   lacking?(): Promise<string | undefined>
   /** Resolves when no refresh is under way: the only good refresh token is in its answer. */
@@ -62,6 +65,8 @@ interface KeptTokens {
   /** Of a service account, for its next token. */
   clientSecret?: string
   now?: () => number
+  /** Milliseconds between two looks for a sign-in elsewhere. */
+  watchMs?: number
 }
 
 /** Tokens of whoever signed in for `url`. */
@@ -70,7 +75,8 @@ export function keptTokens({
   url,
   fetch,
   clientSecret,
-  now = Date.now
+  now = Date.now,
+  watchMs = 500
 }: KeptTokens): Required<TokenSource> {
   const isFresh = ({ expiresAt, obtainedAt = 0 }: Credential) =>
     expiresAt - now() > Math.min(marginMs, (expiresAt - obtainedAt) * marginShare)
@@ -137,6 +143,17 @@ export function keptTokens({
     }
   }
 
+  async function signedInElsewhere(scopes: readonly string[], signal: AbortSignal): Promise<void> {
+    const before = await credentialFor(vault, url)
+    for (;;) {
+      await sleep(watchMs, undefined, { signal })
+      const kept = await credentialFor(vault, url)
+      if (kept === undefined || missingScopes(scopes, kept.grantedScopes).length > 0) continue
+      // Not by its token: that changes with a refresh, too.
+      if (kept.signedInAt !== before?.signedInAt) return
+    }
+  }
+
   async function lacking(): Promise<string | undefined> {
     const kept = await credentialFor(vault, url)
     const missing = missingScopes(kept?.askedScopes ?? [], kept?.grantedScopes)
@@ -146,6 +163,7 @@ export function keptTokens({
   return {
     current: () => next(),
     instead: next,
+    signedInElsewhere,
     lacking,
     settled: () => running.catch(() => undefined)
   }

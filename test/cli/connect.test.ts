@@ -280,7 +280,10 @@ function signInPages(
   if (path === '/token') {
     const given = token()
     if (given !== undefined) json(response, { token_type: 'Bearer', expires_in: 3600, ...given })
-    else response.writeHead(400).end('{"error":"authorization_pending"}')
+    else
+      response
+        .writeHead(400, { 'content-type': 'application/json' })
+        .end('{"error":"authorization_pending"}')
     return true
   }
   const page = {
@@ -670,6 +673,57 @@ t.test('a step-up that brings nothing costs nothing', async t => {
   }
   t.match(await home!.vault.list(), [{ accessToken: 'one' }])
   t.equal(seen.filter(({ path }) => path === '/device').length, 1, 'and nobody is asked twice')
+})
+
+t.test('a sign-in elsewhere is taken, and the own one ended', async t => {
+  const home = join(t.testdir(), 'home')
+  const env = { DRUPAL_MCP_HOME: home, DRUPAL_MCP_CLIENT_ID: 'c' }
+  const vault = await openVault({ env, keychain: null })
+  let polls = 0
+  const { client, origin } = await scripted(
+    t,
+    (one, response) => {
+      const { rpc, headers } = one
+      if (signInPages(one, response, () => void polls++)) return
+      if (headers.authorization === undefined) return void response.writeHead(401).end()
+      if (rpc?.method === 'initialize') return welcome(rpc, response)
+      if (headers.authorization === 'Bearer wide') {
+        return json(response, { jsonrpc: '2.0', id: rpc.id, result: {} })
+      }
+      const wanted = 'Bearer error="insufficient_scope", scope="read write"'
+      response.writeHead(rpc?.id ? 403 : 202, { 'www-authenticate': wanted }).end()
+    },
+    async () => env,
+    ['--device']
+  )
+  const signsIn = (accessToken: string, signedInAt: number, grantedScopes: string[]) =>
+    vault.set({
+      issuer: origin,
+      resource: `${origin}/mcp`,
+      clientId: 'c',
+      grant: 'authorization_code',
+      tokenEndpoint: `${origin}/token`,
+      accessToken,
+      expiresAt: Date.now() + 3_600_000,
+      signedInAt,
+      askedScopes: grantedScopes,
+      grantedScopes
+    })
+  client.send(initialize())
+  await client.reads(/A-CODE/)
+  await signsIn('narrow', 1, ['read'])
+  t.ok((await client.sees(answer(0))).result, 'as by login in a terminal')
+  client.send(initialized)
+  client.send(call(1, 'x'))
+  await client.reads(/A-CODE[^]*A-CODE/)
+  await signsIn('renewed', 1, ['read'])
+  await signsIn('other', 2, ['read'])
+  await signsIn('wide', 3, ['read', 'write'])
+  t.ok((await client.sees(answer(1))).result, 'and a step-up, by one that has the scopes')
+  const before = polls
+  client.send(call(2, 'x'))
+  await client.sees(answer(2))
+  t.equal(polls, before, 'its own code is asked for no more')
 })
 
 t.test('the modern era', async t => {
