@@ -2,7 +2,7 @@
 // what, and sees to it that every request is answered once. Sessions are connect-session.ts, tokens connect-access.ts.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { rpcErrorBody } from '../mcp/rpc-error.ts'
-import { eventsOf, isStream, messagesOf, wholeBody } from './connect-http.ts'
+import { eventsOf, isStream, messagesOf, notTheGateway, wholeBody } from './connect-http.ts'
 import {
   learnMirrored,
   look,
@@ -97,6 +97,8 @@ export function createBridge(options: ConnectionOptions): Bridge {
     const [id] = waiting
     const refusal = id !== undefined && waiting.size === 1 ? refusalFor(id, body) : undefined
     if (refusal !== undefined) return write(refusal)
+    if (/\bhtml\b/i.test(answer.headers.get('content-type') ?? ''))
+      return fail(notTheGateway(answer).message)
     const { error, scope, description } = readChallenge(answer.headers.get('www-authenticate'))
     const why = description === undefined ? '.' : `: ${description}`
     const scopes = error === 'insufficient_scope' && scope ? ` Scopes to ask for: ${scope}` : ''

@@ -2,9 +2,11 @@
 // knows neither sessions nor messages.
 import { readEvents, type ServerSentEvent } from '../mcp/sse-events.ts'
 import type { Access } from './connect-access.ts'
-import { oneLine } from './connect-message.ts'
+import { isMessage, oneLine } from './connect-message.ts'
 import { readChallenge } from './discover.ts'
+import { Failure } from './failure.ts'
 import type { Answer, Fetch } from './http.ts'
+import { printable } from './oauth.ts'
 
 export interface Exchange {
   method: 'POST' | 'GET' | 'DELETE'
@@ -62,24 +64,34 @@ export function isStream(answer: Answer): boolean {
   return /^text\/event-stream\b/i.test(answer.headers.get('content-type') ?? '')
 }
 
-/** The events of an event stream. Of a type other than `message` they hold no message: their data is left out, as the SDKs do. */
+/** A firewall, a sign-in page of the network, a proxy: what answers with something that is no MCP. */
+export function notTheGateway({ status, headers }: Answer): Failure {
+  const type = headers.get('content-type')?.split(';')[0] || 'no media type'
+  return new Failure(
+    `Something in front of the gateway answered in its place (status ${status}, ${printable(type)}). Run doctor with the same URL: it finds the broken link.`
+  )
+}
+
+/** The events of an event stream. Where they hold no message, or say so by another type, their data is left out, as the SDKs do. */
 export async function* eventsOf(answer: Answer): AsyncGenerator<ServerSentEvent> {
   const body = (answer.body ?? nothing()) as AsyncIterable<Uint8Array>
   for await (const event of readEvents(body, { maxLength: maxBytes })) {
-    yield event.event === 'message' ? event : { ...event, data: '' }
+    yield event.event === 'message' && isMessage(event.data) ? event : { ...event, data: '' }
   }
 }
 
 async function* nothing() {}
 
-/** The messages of an answer, stream or not, each on one line. */
+/** The messages of an answer, stream or not, each on one line. Throws a Failure when its body is none. */
 export async function* messagesOf(answer: Answer): AsyncGenerator<string> {
   if (isStream(answer)) {
     for await (const { data } of eventsOf(answer)) if (data !== '') yield oneLine(data)
     return
   }
   const text = oneLine(await wholeBody(answer))
-  if (text !== '') yield text
+  if (text === '') return
+  if (!isMessage(text)) throw notTheGateway(answer)
+  yield text
 }
 
 /** The whole body as text; throws when it is larger than 64 MiB. */

@@ -1,6 +1,6 @@
 // What does the bridge have to know of a message it passes on? Its kind, its ids as they were written, and the headers that the
 // modern era repeats. It changes nothing and refuses nothing: what it does not know goes through.
-import { parseJson } from '../mcp/call.ts'
+import { isObject, parseJson } from '../mcp/call.ts'
 import { metaKey } from '../mcp/envelope.ts'
 import { readMessage } from '../mcp/message.ts'
 import {
@@ -51,6 +51,13 @@ export function look(line: string): Look | undefined {
 /** JSON on one line: line breaks can stand only between its parts, never inside a string. */
 export function oneLine(json: string): string {
   return json.replaceAll(/[\r\n]+/g, ' ').trim()
+}
+
+/** Whether this is a JSON-RPC message, or several at once: what else a server says is not for the client. */
+export function isMessage(text: string): boolean {
+  const value = parseJson(text)
+  const all: unknown[] = Array.isArray(value) ? value : [value]
+  return all.length > 0 && all.every(one => isObject(one) && one['jsonrpc'] === '2.0')
 }
 
 /** The refusal in a body of status 4xx or 5xx, for this id; undefined when the body is no JSON-RPC error. */

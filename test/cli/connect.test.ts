@@ -726,6 +726,47 @@ t.test('a sign-in elsewhere is taken, and the own one ended', async t => {
   t.equal(polls, before, 'its own code is asked for no more')
 })
 
+t.test('nothing but MCP reaches stdout, whatever answers', async t => {
+  const bodies: Record<string, [type: string, body: string]> = {
+    page: ['text/html; charset=utf-8', '<html><h1>Checking your browser</h1>\n</html>'],
+    json: ['application/json', '{"error":"blocked"}'],
+    empty: ['application/json', '[]'],
+    bare: ['', 'Blocked.']
+  }
+  const { client } = await scripted(t, ({ method, rpc }, response) => {
+    if (method === 'GET') return void stream(response).end(`retry: 60000\n${event('<html>')}`)
+    if (rpc?.method === 'initialize') return welcome(rpc, response)
+    if (rpc?.method === 'refused')
+      return void response.writeHead(403, { 'content-type': 'text/html' }).end('<html>')
+    if (rpc?.method === 'stream')
+      return void stream(response).end(
+        event('<html>') + event({ jsonrpc: '2.0', id: rpc.id, result: {} })
+      )
+    const [type, body] = bodies[String(rpc?.method)] ?? bodies['page']!
+    response.writeHead(200, type === '' ? {} : { 'content-type': type }).end(body)
+  })
+  await greeted(client)
+  for (const method of [...Object.keys(bodies), 'refused', 'stream']) {
+    client.send(request(method, method))
+  }
+  const inPlace = async (id: string) => {
+    const { code, message } = (await client.sees(answer(id))).error
+    t.equal(code, -32603)
+    return message
+  }
+  const page =
+    'Something in front of the gateway answered in its place (status 200, text/html). Run doctor with the same URL: it finds the broken link.'
+  t.equal(await inPlace('page'), page)
+  t.match(await inPlace('json'), /in its place \(status 200, application\/json\)/)
+  t.match(await inPlace('empty'), /in its place/)
+  t.match(await inPlace('bare'), /in its place \(status 200, no media type\)/)
+  t.match(await inPlace('refused'), /in its place \(status 403, text\/html\)/)
+  t.ok((await client.sees(answer('stream'))).result)
+  t.equal(await client.end(), 0)
+  t.notMatch(client.raw(), /[<>]|locked/)
+  t.match(client.stderr(), `notifications/initialized: ${page}`)
+})
+
 t.test('the modern era', async t => {
   const meta = {
     'io.modelcontextprotocol/protocolVersion': '2026-07-28',
