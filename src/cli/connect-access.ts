@@ -5,8 +5,8 @@ import type { TokenSource } from './tokens.ts'
 export interface Access {
   /** The token of the next request; undefined: try without one. */
   token(): Promise<string | undefined>
-  /** After a 401: another token, by refresh or by a sign-in. Throws a Failure when there is none to be had. */
-  replace(refused: string | undefined): Promise<string>
+  /** After a 401, which may name scopes: another token, by refresh or by a sign-in. Throws a Failure when there is none to be had. */
+  replace(refused: string | undefined, named?: string[]): Promise<string>
   /** After a 403 that names scopes: a token that was asked for with them; undefined when the last sign-ins already did. Throws a Failure, too. */
   stepUp(scopes: string[]): Promise<string | undefined>
   /** The token that was given last; nothing is refreshed and nobody asked. */
@@ -17,12 +17,18 @@ export interface Access {
   settled(): Promise<void>
 }
 
-/** Ends early, with the signal's reason or an error of its own, when aborted. */
-export type SignInHere = (scopes: string[] | undefined, signal: AbortSignal) => Promise<unknown>
+/**
+ * `scopes`: what the refusal names, if it does; with `isStepUp` what a working token lacks. Ends early, with the signal's reason or an
+ * error of its own, when aborted.
+ */
+export type SignInHere = (
+  wish: { scopes: string[] | undefined; isStepUp: boolean },
+  signal: AbortSignal
+) => Promise<unknown>
 
 interface AccessOptions {
   tokens: TokenSource
-  /** Signs in with these scopes, or with what the gateway asks for. Undefined: nobody can. */
+  /** Undefined: nobody can sign in. */
   signIn?: SignInHere
   /** Milliseconds; only differences count. Default: the monotonic clock. */
   now?: () => number
@@ -45,8 +51,8 @@ export function createAccess({
   /** What a sign-in could not bring is not asked for again: why, by the scopes. */
   const inVain = new Map<string, Failure>()
 
-  /** `wish`: scopes as one text; '' takes what any sign-in gives. */
-  async function signedIn(wish = ''): Promise<string | undefined> {
+  /** `wish`: scopes as one text; '' takes what any sign-in gives, and asks for what was named. */
+  async function signedIn(wish: string, named?: string[]): Promise<string | undefined> {
     if (signIn === undefined) {
       throw new Failure(
         'The token was refused, and nobody can sign in here. Bring a new token.',
@@ -56,16 +62,17 @@ export function createAccess({
     while (running !== undefined && wish !== '' && running.wish !== wish)
       await running.done.catch(() => undefined)
     if (failed !== undefined && now() - failed.at < coolDownMs) throw failed.error
-    running ??= { wish, done: ask(signIn, wish).finally(() => (running = undefined)) }
+    running ??= { wish, done: ask(signIn, wish, named).finally(() => (running = undefined)) }
     await running.done
     return tokens.current()
   }
 
-  async function ask(begin: SignInHere, wish: string): Promise<void> {
+  async function ask(begin: SignInHere, wish: string, named?: string[]): Promise<void> {
     try {
       // The new token takes the place of the old: what was gained before has to be asked for again.
-      const scopes = new Set([wish, ...wider].flatMap(text => text.split(' ')))
-      await here(begin, wish === '' ? undefined : [...scopes])
+      const all = new Set([wish, ...wider].flatMap(text => text.split(' ')))
+      const isStepUp = wish !== ''
+      await here(begin, { scopes: isStepUp ? [...all] : named, isStepUp })
     } catch (error) {
       if (error instanceof Failure && error.exitCode === exitCodes.fewerScopes) {
         inVain.set(wish, error)
@@ -83,10 +90,11 @@ export function createAccess({
   }
 
   /** Until somebody has signed in: here, or meanwhile by another process, such as `login` in a terminal. */
-  async function here(begin: SignInHere, scopes: string[] | undefined): Promise<void> {
+  async function here(begin: SignInHere, wish: Parameters<SignInHere>[0]): Promise<void> {
     const stop = new AbortController()
-    const own = begin(scopes, stop.signal)
-    const elsewhere = tokens.signedInElsewhere?.(scopes ?? [], stop.signal)
+    const own = begin(wish, stop.signal)
+    const wanted = wish.isStepUp ? (wish.scopes ?? []) : []
+    const elsewhere = tokens.signedInElsewhere?.(wanted, stop.signal)
     try {
       await (elsewhere === undefined ? own : Promise.race([own, elsewhere]))
     } finally {
@@ -99,9 +107,9 @@ export function createAccess({
     async token() {
       return (last = await tokens.current())
     },
-    async replace(refused) {
+    async replace(refused, named) {
       const other = refused === undefined ? await tokens.current() : await tokens.instead(refused)
-      const token = other ?? (await signedIn())
+      const token = other ?? (await signedIn('', named))
       if (token !== undefined) return (last = token)
       throw new Failure('The sign-in gave no token that could be used.', exitCodes.notSignedIn)
     },

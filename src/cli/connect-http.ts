@@ -40,8 +40,9 @@ export async function exchange(
   wish.dispatched?.()
   let answer = await asked
   if (answer.status === 401) {
+    const { scope } = readChallenge(answer.headers.get('www-authenticate'))
     await answer.body?.cancel()
-    token = await access.replace(token)
+    token = await access.replace(token, scope?.split(' ').filter(Boolean))
     answer = await send(token)
   }
   if (answer.status === 403) {

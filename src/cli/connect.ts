@@ -143,7 +143,10 @@ async function means(
   const tokens = keptTokens({ vault, url, fetch, ...withSecret })
   return {
     tokens,
-    async signIn(more, ended) {
+    async signIn({ scopes: named, isStepUp }, ended) {
+      const asked = isStepUp
+        ? [...new Set([...(scopes ?? []), ...(named ?? [])])]
+        : (scopes ?? named)
       await signIn({
         url,
         fetch,
@@ -159,8 +162,8 @@ async function means(
               ? 'browser'
               : 'auto',
         ...(clientId ? { clientId, ...withSecret } : {}),
-        ...(more || scopes ? { scopes: [...new Set([...(scopes ?? []), ...(more ?? [])])] } : {}),
-        ...(more ? { isStepUp: true } : {})
+        ...(asked ? { scopes: asked } : {}),
+        isStepUp
       })
       const lacking = await tokens.lacking()
       if (lacking !== undefined) tell({ kind: 'note', text: lacking })

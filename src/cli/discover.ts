@@ -3,6 +3,7 @@
 import type { AuthorizationServer } from 'oauth4webapi'
 import { metadataLocations } from '../auth/metadata-location.ts'
 import { isObject } from '../mcp/call.ts'
+import { callToRefuse } from './call-to-refuse.ts'
 import { covers } from './credentials.ts'
 import { Failure } from './failure.ts'
 import { ask, type Fetch, safeUrl } from './http.ts'
@@ -48,7 +49,9 @@ export async function discover(
   const init = signal ? { signal } : {}
   const accept = 'application/json, text/event-stream'
   const refusal = await ask(fetch, url, { ...init, headers: { accept } })
-  const challenge = readChallenge(refusal.headers.get('www-authenticate'))
+  const isOpen = refusal.ok || refusal.status === 405
+  const asked = isOpen ? await ask(fetch, url, { ...init, ...callToRefuse }) : refusal
+  const challenge = readChallenge(asked.headers.get('www-authenticate'))
   const path = target.pathname === '/' ? '' : target.pathname
   const wellKnown = `${target.origin}/.well-known/oauth-protected-resource`
   const places = new Set([

@@ -142,6 +142,25 @@ t.test('with the whole gateway', async t => {
     t.ok(told401 >= 1)
   })
 
+  t.test('where some tools work before sign-in, it is for what a refusal names', async t => {
+    const { url } = await startReal(t, {}, { AUTH_ANONYMOUS: 'public-tools' })
+    const client = connect(terminal(t, 'caller', { BROWSER: 'true' }).env, url)
+    t.ok((await greeted(client)).result, 'nobody has to sign in yet')
+    client.send(call(1, 'tutorials.search', { query: '' }))
+    const [, address = ''] = await client.reads(/browser at:\s+(http\S+)/)
+    t.equal(new URL(address).searchParams.get('scope'), 'read:tutorials', 'not for all there is')
+    await useBrowser(address)
+    t.ok((await client.sees(answer(1))).result)
+    t.equal(await client.end(), 0)
+
+    const person = terminal(t, 'person', { BROWSER: 'true' })
+    const login = person.run('login', url)
+    const [, shown = ''] = await person.sees(/browser at:\s+(http\S+)/)
+    t.equal(new URL(shown).searchParams.get('scope'), 'read:tutorials')
+    await useBrowser(shown)
+    t.equal((await login).code, 0)
+  })
+
   t.test('a device code, for a client without a browser', async t => {
     const { url, drupal } = await startReal(t)
     const [scope] = drupal.site.scopes
@@ -921,7 +940,7 @@ t.test('stepping up', async t => {
   let answered = Promise.resolve()
   const access = createAccess({
     tokens: { current: async () => 'new', instead: async () => undefined },
-    signIn: async scopes => {
+    signIn: async ({ scopes }) => {
       asked.push(scopes?.join(' ') ?? 'default')
       await answered
     }
@@ -948,7 +967,8 @@ t.test('stepping up', async t => {
   await t.rejects(access.stepUp(['z']), /Not granted/)
   t.equal(asked.length, 5, 'what it cannot bring is not asked for again')
   answered = Promise.resolve()
-  await access.replace('revoked')
+  await access.replace('revoked', ['named', 'too'])
+  t.equal(asked.at(-1), 'named too', 'what the refusal names')
   t.equal(await access.stepUp(['z']), 'new', 'but by somebody else, perhaps')
 })
 

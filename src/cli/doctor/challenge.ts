@@ -1,4 +1,5 @@
 // Does a caller without a token, or with a bad one, learn where to sign in: the same 401 on every method (R80–R84)?
+import { callToRefuse } from '../call-to-refuse.ts'
 import { type Answer, brief } from './ask.ts'
 import {
   type Check,
@@ -28,25 +29,6 @@ export const MCP_HEADERS = {
   accept: 'application/json, text/event-stream'
 }
 
-/** A call that needs a token also where some tools work without one: of a tool that is in no list. */
-const CALL = {
-  jsonrpc: '2.0',
-  id: 1,
-  method: 'tools/call',
-  params: {
-    name: 'doctor-probe',
-    _meta: {
-      'io.modelcontextprotocol/protocolVersion': '2026-07-28',
-      'io.modelcontextprotocol/clientCapabilities': {}
-    }
-  }
-}
-const CALL_HEADERS = {
-  ...MCP_HEADERS,
-  'mcp-protocol-version': '2026-07-28',
-  'mcp-method': CALL.method,
-  'mcp-name': CALL.params.name
-}
 const OPEN =
   'The endpoint works without sign-in. Unless that is meant (AUTH_ANONYMOUS=public-tools), set AUTH_ANONYMOUS=off and check that this is the gateway.'
 
@@ -106,11 +88,7 @@ async function challenges(context: Context): Promise<Finding> {
   const gone = await ask(url!, { method: 'DELETE' })
   facts.challenges = [post, get, gone]
   if (post.status < 300) {
-    const call = await ask(url!, {
-      method: 'POST',
-      headers: CALL_HEADERS,
-      body: JSON.stringify(CALL)
-    })
+    const call = await ask(url!, callToRefuse)
     if (call.status === 401) return lazily(context, call, metadataUrl)
   }
   facts.challenge = bearerChallenge(post) ?? {}
