@@ -9,6 +9,8 @@ export interface Access {
   replace(refused: string | undefined, named?: string[]): Promise<string>
   /** After a 403 that names scopes: a token that was asked for with them; undefined when the last sign-ins already did. Throws a Failure, too. */
   stepUp(scopes: string[]): Promise<string | undefined>
+  /** Whoever was asked to sign in does not want to: those that wait fail, and nobody is asked again for a while. */
+  decline(): void
   /** The token that was given last; nothing is refreshed and nobody asked. */
   last(): string | undefined
   /** Which scopes the last sign-in did not get, and why; undefined when it got all. */
@@ -31,6 +33,8 @@ interface AccessOptions {
   /** Undefined: nobody can sign in. */
   signIn?: SignInHere
   /** Milliseconds; only differences count. Default: the monotonic clock. */
+  /** Told when one more waits for a sign-in that is under way. */
+  joined?: () => void
   now?: () => number
 }
 
@@ -41,11 +45,13 @@ const coolDownMs = 30_000
 export function createAccess({
   tokens,
   signIn,
+  joined,
   now = () => performance.now()
 }: AccessOptions): Access {
   let running: { wish: string; done: Promise<void> } | undefined
   let failed: { at: number; error: unknown } | undefined
   let last: string | undefined
+  let stop = new AbortController()
   /** The wider scopes that the present sign-in was asked for, each as its 403 named them. */
   const wider = new Set<string>()
   /** What a sign-in could not bring is not asked for again: why, by the scopes. */
@@ -62,6 +68,7 @@ export function createAccess({
     while (running !== undefined && wish !== '' && running.wish !== wish)
       await running.done.catch(() => undefined)
     if (failed !== undefined && now() - failed.at < coolDownMs) throw failed.error
+    if (running !== undefined) joined?.()
     running ??= { wish, done: ask(signIn, wish, named).finally(() => (running = undefined)) }
     await running.done
     return tokens.current()
@@ -91,14 +98,16 @@ export function createAccess({
 
   /** Until somebody has signed in: here, or meanwhile by another process, such as `login` in a terminal. */
   async function here(begin: SignInHere, wish: Parameters<SignInHere>[0]): Promise<void> {
-    const stop = new AbortController()
-    const own = begin(wish, stop.signal)
+    const mine = (stop = new AbortController())
+    const own = begin(wish, mine.signal)
     const wanted = wish.isStepUp ? (wish.scopes ?? []) : []
-    const elsewhere = tokens.signedInElsewhere?.(wanted, stop.signal)
+    const elsewhere = tokens.signedInElsewhere?.(wanted, mine.signal)
     try {
       await (elsewhere === undefined ? own : Promise.race([own, elsewhere]))
+    } catch (error) {
+      throw mine.signal.aborted ? mine.signal.reason : error
     } finally {
-      stop.abort()
+      mine.abort()
       await Promise.allSettled([own, elsewhere])
     }
   }
@@ -119,6 +128,9 @@ export function createAccess({
       const known = inVain.get(wish)
       if (known !== undefined) throw known
       return (last = await signedIn(wish))
+    },
+    decline() {
+      stop.abort(new Failure('The sign-in was declined in the client.', exitCodes.notSignedIn))
     },
     last: () => last,
     lacking: async () => tokens.lacking?.(),

@@ -2,6 +2,7 @@
 // what, and sees to it that every request is answered once. Sessions are connect-session.ts, tokens connect-access.ts.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { rpcErrorBody } from '../mcp/rpc-error.ts'
+import { createAnnouncer } from './connect-announce.ts'
 import { eventsOf, isStream, messagesOf, notTheGateway, wholeBody } from './connect-http.ts'
 import {
   learnMirrored,
@@ -30,7 +31,6 @@ export interface Bridge {
 /** Requests that wait for their answer; more are refused, so that no list grows without bound. */
 const maxInFlight = 256
 const maxAttempts = 5
-const ownId = '"drupal-mcp-gateway sign-in"'
 
 /** Builds a bridge; nothing is sent before the first line. */
 export function createBridge(options: ConnectionOptions): Bridge {
@@ -40,8 +40,7 @@ export function createBridge(options: ConnectionOptions): Bridge {
   const inFlight = new Map<string, { own: AbortController; waiting: Set<string> }>()
   const running = new Set<Promise<void>>()
   const audience = new AbortController()
-  let greeted = false
-  let canOpenUrls = false
+  const announcer = createAnnouncer(write, () => connection.isOpen())
   /** Messages leave in the order in which they came: each waits until the one before is on its way. */
   let departure: Promise<void> = Promise.resolve()
 
@@ -170,8 +169,10 @@ export function createBridge(options: ConnectionOptions): Bridge {
       const why = line === undefined ? 'the message is too long' : 'the line is not JSON'
       return write(rpcErrorBody({ idText: 'null', code: -32700, message: `Parse error: ${why}.` }))
     }
-    // The answer to what announce asked is for nobody else.
-    if (seen.kind === 'response' && seen.answers === ownId) return
+    // The answer to what was asked of the client here is for nobody else.
+    const said = seen.kind === 'response' ? announcer.answered(seen.answers, line) : undefined
+    if (said === 'declined') options.access.decline()
+    if (said !== undefined) return
     if (seen.method === 'notifications/cancelled') {
       const id = JSON.stringify(seen.params?.['requestId'])
       const cancelled = inFlight.get(id)
@@ -185,12 +186,8 @@ export function createBridge(options: ConnectionOptions): Bridge {
       if (seen.requests.length > 0) return
     }
     if (seen.method === 'initialize') {
-      greeted = true
+      announcer.greet(seen.params)
       connection.greet(line)
-      const { capabilities } = (seen.params ?? {}) as {
-        capabilities?: { elicitation?: { url?: unknown } }
-      }
-      canOpenUrls = capabilities?.elicitation?.url !== undefined
     }
     const before = departure
     const work = new Promise<void>(leave => {
@@ -207,24 +204,9 @@ export function createBridge(options: ConnectionOptions): Bridge {
     if (running.size > 2 * maxInFlight) await Promise.race(running)
   }
 
-  async function announce(text: string, link: string | undefined): Promise<void> {
-    if (!greeted) return
-    const say = (method: string, params: unknown, id = '') =>
-      write(`{"jsonrpc":"2.0",${id}"method":"${method}","params":${JSON.stringify(params)}}`)
-    await say('notifications/message', {
-      level: 'notice',
-      logger: 'drupal-mcp-gateway',
-      data: text
-    })
-    // Before the session is open a server may not ask anything.
-    if (link === undefined || !canOpenUrls || !connection.isOpen()) return
-    const params = { mode: 'url', elicitationId: 'sign-in', url: link, message: text }
-    await say('elicitation/create', params, `"id":${ownId},`)
-  }
-
   return {
     accept,
-    announce,
+    announce: announcer.announce,
     async settled() {
       audience.abort()
       while (running.size > 0) await Promise.all(running)

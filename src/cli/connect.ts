@@ -72,15 +72,18 @@ export async function run(args: string[], world: World = process): Promise<numbe
   let bridge: Bridge | undefined
   let access: Access | undefined
   const narrate = narrator(terminal, env)
+  let told: [text: string, link: string] | undefined
   const tell = (event: SignInEvent) => {
     narrate(event)
-    if (event.kind === 'visit') void bridge?.announce(`Sign in at ${event.url}`, event.url)
-    if (event.kind !== 'code') return
-    const { uri, userCode, complete } = event.code
-    void bridge?.announce(`To sign in, open ${uri} and enter the code ${userCode}`, complete)
+    told = announcement(event) ?? told
+    if (event.kind === 'visit' || event.kind === 'code') joined()
   }
+  const joined = () => void (told && bridge?.announce(...told))
   try {
-    access = createAccess(await means(values, url, http.fetch, { env, tell, signal }))
+    const { tokens, signIn: begin } = await means(values, url, http.fetch, { env, tell, signal })
+    const signInHere: SignInHere | undefined =
+      begin && ((wish, ended) => begin(wish, ended).finally(() => (told = undefined)))
+    access = createAccess({ tokens, joined, ...(signInHere ? { signIn: signInHere } : {}) })
     const write = lineWriter(output, signal)
     bridge = createBridge({ url, fetch: http.fetch, access, write, log: terminal.say, signal })
     await carryAll(bridge, world.stdin ?? process.stdin, signal)
@@ -95,6 +98,14 @@ export async function run(args: string[], world: World = process): Promise<numbe
     await access?.settled()
     await http.close()
   }
+}
+
+/** What the client is told of a sign-in, and what it may open. */
+function announcement(event: SignInEvent): [text: string, link: string] | undefined {
+  if (event.kind === 'visit') return [`Sign in at ${event.url}`, event.url]
+  if (event.kind !== 'code') return undefined
+  const { uri, userCode, complete } = event.code
+  return [`To sign in, open ${uri} and enter the code ${userCode}`, complete]
 }
 
 /** Until the input ends, then until what runs is done; a signal ends both at once. */

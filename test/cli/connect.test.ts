@@ -786,6 +786,52 @@ t.test('nothing but MCP reaches stdout, whatever answers', async t => {
   t.match(client.stderr(), `notifications/initialized: ${page}`)
 })
 
+t.test(
+  'a sign-in is shown to each who comes to wait for it, and ends when it is declined',
+  async t => {
+    const env = { DRUPAL_MCP_HOME: join(t.testdir(), 'home'), DRUPAL_MCP_CLIENT_ID: 'c' }
+    const { client } = await scripted(
+      t,
+      (one, response) => {
+        if (signInPages(one, response, () => undefined)) return
+        if (one.rpc?.method === 'initialize') return welcome(one.rpc, response, 's')
+        response.writeHead(one.rpc?.id ? 401 : 202).end()
+      },
+      async () => env,
+      ['--device']
+    )
+    await greeted(client, { elicitation: { url: {} } })
+    const asked = () => client.messages.filter(({ method }) => method === 'elicitation/create')
+    const shown = () => client.messages.filter(({ method }) => method === 'notifications/message')
+    const reply = (result: unknown) =>
+      client.send({ jsonrpc: '2.0', id: asked().at(-1).id, result })
+    client.send(call(1, 'x'))
+    await client.sees(() => asked().length === 1)
+    client.send(call(2, 'x'))
+    await client.sees(() => shown().length === 2)
+    reply({ action: 'accept' })
+    client.send(call(3, 'x'))
+    await client.sees(() => asked().length === 2)
+    t.strictSame(new Set(shown().map(({ params }) => params.data)).size, 1, 'the same code')
+    t.equal(new Set(asked().map(({ id }) => id)).size, 2)
+    t.equal(shown().length, 3, 'what the client still shows is not asked again')
+    client.send({ jsonrpc: '2.0', id: asked()[0].id, result: { action: 'cancel' } })
+    client.send(request('between', 'ping'))
+    await client.sees(() => shown().length === 4)
+    t.notOk(client.messages.some(answer(1)), 'an old answer ends nothing')
+    reply({ action: 'decline' })
+    for (const id of [1, 2, 3, 'between']) {
+      t.match(
+        (await client.sees(answer(id))).error.message,
+        'The sign-in was declined in the client'
+      )
+    }
+    client.send(call(4, 'x'))
+    t.match((await client.sees(answer(4))).error.message, /declined/, 'and nobody is asked at once')
+    t.equal(asked().length, 2)
+  }
+)
+
 t.test('the modern era', async t => {
   const meta = {
     'io.modelcontextprotocol/protocolVersion': '2026-07-28',
