@@ -7,6 +7,7 @@ import { callToRefuse } from './call-to-refuse.ts'
 import { covers } from './credentials.ts'
 import { Failure } from './failure.ts'
 import { ask, type Fetch, safeUrl } from './http.ts'
+import { printable } from './oauth.ts'
 
 export interface Discovered {
   /** Byte for byte as the metadata says it: what is sent as `resource` (R103). */
@@ -59,10 +60,20 @@ export async function discover(
     `${wellKnown}${path}`,
     wellKnown
   ])
-  const found = await firstDocument(fetch, [...places], init)
+  const trouble = troubleOf(refusal, url)
+  const found = await firstDocument(fetch, [...places], init, trouble)
   if (found === undefined) {
+    const { status, headers } = refusal
+    const [inTrouble] = trouble
+    if (inTrouble !== undefined) throw inTrouble
+    if (status >= 300 && status < 400) {
+      const target = printable(headers.get('location') ?? 'nowhere')
+      throw new Failure(
+        `${url} answered ${status}: it sends to ${target}. Use the URL of the gateway itself.`
+      )
+    }
     throw new Failure(
-      `${url} does not say where to sign in (it answered ${refusal.status}, and there is no ${wellKnown}${path}). Is this the MCP URL of a gateway? It usually ends in /mcp.`
+      `${url} does not say where to sign in (it answered ${status}, and there is no ${wellKnown}${path}). Is this the MCP URL of a gateway? It usually ends in /mcp.`
     )
   }
   const { resource, authorization_servers: servers, scopes_supported: supported } = found
@@ -104,8 +115,10 @@ async function authorizationServer(
   init: { signal?: AbortSignal }
 ): Promise<AuthorizationServer> {
   const places = [...metadataLocations(issuer), copyAt(gateway)]
-  const found = await firstDocument(fetch, places, init)
+  const trouble: Failure[] = []
+  const found = await firstDocument(fetch, places, init, trouble)
   if (found === undefined) {
+    if (trouble[0] !== undefined) throw trouble[0]
     throw new Failure(
       `The metadata of the authorization server ${issuer} cannot be found, neither there nor at ${gateway}. Is Drupal's simple_oauth_server_metadata enabled?`
     )
@@ -118,11 +131,25 @@ async function authorizationServer(
   return found as unknown as AuthorizationServer
 }
 
-/** The first place that answers 200 with a JSON object. Tokens are never sent to these: Drupal answers 401 then (wire §6.1). */
+/** What an answer says of a server that is in trouble and may be well again later; nothing for any other. */
+function troubleOf({ status }: Response, url: string): Failure[] {
+  if (status < 500 && status !== 429) return []
+  return [
+    new Failure(
+      `${url} answered ${status}: try again later, or run doctor with the URL of the gateway.`
+    )
+  ]
+}
+
+/**
+ * The first place that answers 200 with a JSON object; `trouble` gathers why another did not. Tokens are never sent to these: Drupal
+ * answers 401 then (wire §6.1).
+ */
 async function firstDocument(
   fetch: Fetch,
   places: readonly string[],
-  init: { signal?: AbortSignal }
+  init: { signal?: AbortSignal },
+  trouble: Failure[] = []
 ): Promise<Document | undefined> {
   for (const place of places) {
     try {
@@ -130,6 +157,7 @@ async function firstDocument(
       const answer = await ask(fetch, place, { ...init, headers: { accept: 'application/json' } })
       const value: unknown = answer.status === 200 ? await answer.json() : undefined
       if (isObject(value)) return value
+      trouble.push(...troubleOf(answer, place))
     } catch (error) {
       if (init.signal?.aborted) throw error
     }

@@ -1017,6 +1017,47 @@ t.test('discovery', async t => {
     })
     await t.rejects(discover(cliFetch, `${late}/mcp`, stop.signal), /stop later/)
   })
+  t.test('who is in trouble is not taken for a mistyped URL', async t => {
+    const site = await startSite(t)
+    let status = 503
+    let location: string | undefined
+    const origin = await serve(t, (request, response) => {
+      const isDocument = request.url?.startsWith('/.well-known/oauth-protected-resource')
+      if (isDocument && status === 401) return void response.writeHead(502).end()
+      response.writeHead(status, location === undefined ? {} : { location }).end()
+    })
+    const message = async (url: string) =>
+      (
+        await discover(cliFetch, url).then(
+          () => undefined,
+          error => error as Error
+        )
+      )?.message
+    const again = 'try again later, or run doctor with the URL of the gateway.'
+    t.equal(await message(`${origin}/mcp`), `${origin}/mcp answered 503: ${again}`)
+    status = 429
+    t.equal(await message(`${origin}/mcp`), `${origin}/mcp answered 429: ${again}`)
+    status = 401
+    const document = `${origin}/.well-known/oauth-protected-resource`
+    t.equal(await message(`${origin}/mcp`), `${document}/mcp answered 502: ${again}`)
+    status = 302
+    location = site.url
+    t.equal(
+      await message(`${origin}/mcp`),
+      `${origin}/mcp answered 302: it sends to ${site.url}. Use the URL of the gateway itself.`
+    )
+    location = undefined
+    t.match(await message(`${origin}/mcp`), 'it sends to nowhere')
+
+    status = 503
+    site.copy = null
+    site.metadata['authorization_servers'] = [origin]
+    t.match(await message(site.url), `${origin}/.well-known/`)
+    t.match(await message(site.url), ` answered 503: ${again}`)
+    site.metadata['authorization_servers'] = [site.drupal.issuer]
+    site.copy = undefined
+    t.equal(await message(site.url), undefined)
+  })
   t.test('an issuer that answers for itself is asked itself', async t => {
     const site = await startSite(t)
     const own = await serve(t, (request, response) => {
