@@ -61,7 +61,7 @@ t.test('from outside', async t => {
     ['no authorization server known yet', 'resource-metadata', gateway(on(PRM, page(503))), 'failed', /503/, /--gateway-config/],
     ['no issuer', 'resource-metadata', gateway(rewrite(PRM, { authorization_servers: [] })), 'failed', /authorization_servers is \[\]/, /OAUTH_ISSUER/],
     ['Drupal’s document at the root', 'resource-metadata-root', gateway(rewrite('/.well-known/oauth-protected-resource', { resource: 'https://cms.example/', authorization_details_types_supported: [] })), 'failed', /Drupal’s own document/, /not to Drupal/],
-    ['another document at the root', 'resource-metadata-root', gateway(rewrite('/.well-known/oauth-protected-resource', { resource: 'https://cms.example/' })), 'failed', /not the URL typed$/, /Route/],
+    ['another document at the root', 'resource-metadata-root', gateway(rewrite('/.well-known/oauth-protected-resource', { resource: 'https://cms.example/' })), 'failed', /not the URL typed$/, /^Set GATEWAY_PUBLIC_URL .*type what the document says\.$/],
     ['nothing at the root', 'resource-metadata-root', gateway(on('/.well-known/oauth-protected-resource', page(404))), 'failed', /404/, /Route/],
     ['another resource', 'resource', gateway(rewrite(PRM, { resource: 'http://localhost:3000/mcp' })), 'failed', /http:\/\/localhost:3000/, /GATEWAY_PUBLIC_URL/],
     ['a slash too many', 'resource', gateway(rewrite(PRM, { resource: `${chain.typed}/` })), 'failed', /typed was/, /differ by a slash/],
@@ -325,6 +325,22 @@ t.test('from outside', async t => {
         seen: /no tool/
       })
     })
+  })
+
+  await t.test('a URL that is a slash off is not taken for a wrong route', async t => {
+    const args = ['--only', 'resource-metadata,resource-metadata-root']
+    const { of } = await chain.diagnose({ url: `${chain.typed}/`, args })
+    for (const id of ['resource-metadata', 'resource-metadata-root']) {
+      t.equal(
+        of(id).advice,
+        `They differ by a slash, and strict clients compare bytes: give people ${chain.typed}.`
+      )
+    }
+    t.match(of('resource-metadata').seen, /\/mcp\/ answers 404$/)
+    gatewayFront.spoil = on(PRM, page(404))
+    t.teardown(chain.heal)
+    const lost = await chain.diagnose({ url: `${chain.typed}/`, args })
+    t.match(lost.of('resource-metadata').advice, /^Route/)
   })
 
   await t.test('the token is never sent over plain http', async t => {

@@ -16,6 +16,9 @@ const WELL_KNOWN = '/.well-known/oauth-protected-resource'
 const ROUTE =
   'Route /.well-known/oauth-protected-resource and everything below it on this host to the gateway, not to Drupal.'
 
+const NAME =
+  'Set GATEWAY_PUBLIC_URL (and MCP_PATH) to what people type, byte for byte, or type what the document says.'
+
 /** RFC 9728 §3.1: the path of the resource behind the well-known name. */
 export function metadataUrls(url: string): { suffixed: string; root: string } {
   const { origin, pathname } = new URL(url)
@@ -34,10 +37,26 @@ function notADocument(answer: Answer): Finding {
   return failed(seen, ROUTE)
 }
 
+/** What to do where the URL typed and the resource differ by a slash alone. */
+function adviceForSlash(resource: unknown, url: string): string | undefined {
+  if (typeof resource !== 'string' || resource === url) return undefined
+  return resource.replace(/\/$/, '') === url.replace(/\/$/, '')
+    ? `They differ by a slash, and strict clients compare bytes: give people ${resource}.`
+    : undefined
+}
+
 async function suffixed({ url, ask, facts }: Context): Promise<Finding> {
   const answer = await ask(metadataUrls(url!).suffixed)
   const document = documentOf(answer)
-  if (document === undefined) return notADocument(answer)
+  if (document === undefined) {
+    const shorter = url!.replace(/\/+$/, '')
+    const other =
+      shorter === url ? undefined : documentOf(await ask(metadataUrls(shorter).suffixed))
+    const slash = adviceForSlash(other?.['resource'], url!)
+    return slash === undefined
+      ? notADocument(answer)
+      : failed(`${answer.url} answers ${brief(answer)}`, slash)
+  }
   const [issuer] = strings(document['authorization_servers'])
   if (issuer === undefined || !URL.canParse(issuer)) {
     return failed(
@@ -57,7 +76,7 @@ async function root({ url, ask }: Context): Promise<Finding> {
   const fromDrupal = 'authorization_details_types_supported' in document
   return failed(
     `resource is ${quote(document['resource'])}, not the URL typed${fromDrupal ? ': this is Drupal’s own document' : ''}`,
-    ROUTE
+    fromDrupal ? ROUTE : (adviceForSlash(document['resource'], url!) ?? NAME)
   )
 }
 
@@ -66,13 +85,7 @@ function matches({ url, facts }: Context): Finding {
   if (resource === url) return ok(quote(resource))
   const seen = `resource is ${quote(resource)}, typed was ${quote(url)}`
   if (typeof resource !== 'string' || !URL.canParse(resource)) return failed(seen)
-  if (resource.replace(/\/$/, '') === url!.replace(/\/$/, '')) {
-    return failed(
-      seen,
-      `They differ by a slash, and strict clients compare bytes: give people ${resource}.`
-    )
-  }
-  return failed(seen)
+  return failed(seen, adviceForSlash(resource, url!))
 }
 
 /** The random query keeps a wrong answer out of every cache that keys on the URL. */
@@ -140,8 +153,7 @@ export const resourceChecks: readonly Check[] = [
     title: 'resource is the URL typed',
     side: 'outside',
     needs: ['resource-metadata'],
-    remedy:
-      'Set GATEWAY_PUBLIC_URL (and MCP_PATH) to what people type, byte for byte, or type what the document says.',
+    remedy: NAME,
     run: matches
   },
   {
