@@ -196,10 +196,14 @@ t.test('from inside, before anything is deployed', async t => {
   })
 
   await t.test('with URL and token the policies of the configuration are applied', async t => {
-    const token = `${t.testdir({ token: chain.token() })}/token`
-    const gatewayConfig = `${t.testdir({ token: chain.token(), 'g.yaml': 'siteName: X' })}/g.yaml`
-    const both = async (id: string, changes: Record<string, string> = {}) => {
-      const files = ['--token-file', token, '--gateway-config', gatewayConfig]
+    const folder = t.testdir({
+      token: chain.token(),
+      elsewhere: chain.token({ claims: { aud: 'https://other.example/mcp' } }),
+      bare: chain.token({ scopes: [] }),
+      'g.yaml': 'siteName: X'
+    })
+    const both = async (id: string, changes: Record<string, string> = {}, token = 'token') => {
+      const files = ['--token-file', `${folder}/${token}`, '--gateway-config', `${folder}/g.yaml`]
       const args = [...files, '--only', id]
       return (await chain.diagnose({ env: { ...env, ...changes }, args })).of(id)
     }
@@ -212,6 +216,18 @@ t.test('from inside, before anything is deployed', async t => {
       seen: /nor a client/
     })
     t.match(await both('token-audience', { OAUTH_AUDIENCE: 'clients:public' }), { status: 'ok' })
+    t.match(await both('token-audience', {}, 'elsewhere'), {
+      status: 'failed',
+      seen: /not this resource, but another: OAUTH_AUDIENCE=drupal refuses it/,
+      advice: /URL of this gateway/
+    })
+    const named = { OAUTH_AUDIENCE: 'clients:https://other.example/mcp' }
+    t.match(await both('token-audience', named, 'elsewhere'), { status: 'ok' })
+    t.match(await both('token-scopes', {}, 'bare'), { status: 'failed', seen: /^none: / })
+    t.match(await both('token-scopes', { OAUTH_AUDIENCE: 'clients:public' }, 'bare'), {
+      status: 'warning',
+      seen: 'none'
+    })
     t.match(await both('token-time'), { status: 'ok' })
     t.match(await both('tool-routes'), { status: 'ok', seen: '8 routes' })
     t.match(await both('tool-routes', { DRUPAL_UPSTREAM: 'mcp', DRUPAL_MCP_PATH: '/' }), {

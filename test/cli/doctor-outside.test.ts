@@ -210,8 +210,22 @@ t.test('from outside', async t => {
     ], withToken(chain.token({ claims: { aud: ['x', chain.typed] } })))
     // biome-ignore format: one fault a line
     await eachFault(t, chain, [
-      ['the device flow dropped them', 'token-scopes', () => {}, 'warning', /none/, /device code/]
+      ['the device flow dropped them', 'token-scopes', () => {}, 'warning', /^none: OAUTH_AUDIENCE=drupal refuses the token$/, /device code/],
+      ['and the gateway refuses it', 'initialize', () => {}, 'failed', /^401/, /compare issuer, audience, scopes and clock/]
     ], withToken(chain.token({ scopes: [] })))
+    // biome-ignore format: one fault a line
+    await eachFault(t, chain, [
+      ['it has no scopes at all', 'token-scopes', () => {}, 'warning', /^none: /, /ask for scopes/]
+    ], withToken(chain.token({ claims: { scope: undefined } })))
+    // biome-ignore format: one fault a line
+    await eachFault(t, chain, [
+      ['for another resource', 'token-audience', () => {}, 'warning', /"https:\/\/other\.example\/mcp", not this resource, but another/, /URL of this gateway/],
+      ['which the gateway refuses', 'initialize', () => {}, 'failed', /^401/, /audit line/]
+    ], withToken(chain.token({ claims: { aud: 'https://other.example/mcp' } })))
+    // biome-ignore format: one fault a line
+    await eachFault(t, chain, [
+      ['for this resource it needs none', 'token-scopes', () => {}, 'warning', /^none$/, /device code/]
+    ], withToken(chain.token({ scopes: [], claims: { aud: chain.typed } })))
     // biome-ignore format: one fault a line
     await eachFault(t, chain, [
       ['an opaque token has no claims', 'token-issuer', () => {}, 'ok', /opaque/, /^$/],

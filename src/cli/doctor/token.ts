@@ -1,5 +1,6 @@
 // The token of the signed-in part: where it comes from, and whether it fits what the documents say. It is shown nowhere.
 import { readFileSync } from 'node:fs'
+import { isUrl } from '../../auth/claims.ts'
 import { checkSignature } from '../../auth/jwks.ts'
 import { algorithmNames, decodeJwt } from '../../auth/jwt.ts'
 import { signatureAlgorithms } from '../../config/oauth-options.ts'
@@ -159,14 +160,27 @@ function audience({ config, facts, url }: Context): Finding {
   if (policy?.kind === 'clients' && !policy.clientIds.some(id => named.includes(id))) {
     return failed(`${seen}, nor a client of OAUTH_AUDIENCE`)
   }
+  if (policy?.kind !== 'clients' && strings(named).some(isUrl)) {
+    // From outside nobody knows the policy, and clients:… may name that URL.
+    return (policy === undefined ? warning : failed)(
+      `${seen}, but another: OAUTH_AUDIENCE=drupal refuses it`,
+      'Sign in with the URL of this gateway: an audience that is a URL is for that resource alone.'
+    )
+  }
   return ok(`${seen}: Drupal’s way, OAUTH_AUDIENCE must be drupal or clients`)
 }
 
-function granted({ facts }: Context): Finding {
+function granted({ facts, config, url }: Context): Finding {
   const token = facts.token!
-  if (token.claims['scope'] === undefined) return skipped('the token names no scopes')
   const scopes = scopesOf(token)
-  return scopes.length > 0 ? ok(scopes.join(' ')) : warning('none')
+  if (scopes.length > 0) return ok(scopes.join(' '))
+  const { aud } = token.claims
+  if (aud === undefined) return skipped('the token names no scopes')
+  const policy = config?.derived.audience.kind
+  const named: unknown[] = [aud].flat()
+  if (named.includes(url) || (policy !== undefined && policy !== 'drupal')) return warning('none')
+  const judge = policy === undefined ? warning : failed
+  return judge('none: OAUTH_AUDIENCE=drupal refuses the token')
 }
 
 export const tokenChecks: readonly Check[] = [

@@ -58,7 +58,7 @@ function refusal({ answer, error }: Reply): Finding {
     const { error_description: why } = bearerChallenge(answer) ?? {}
     return failed(
       `${seen}${why === undefined ? '' : `, ${quote(why)}`}`,
-      'The gateway or Drupal refuses this token: its audit line says why. Saving a user or consumer in Drupal ends their tokens; else compare issuer, audience and clock above.'
+      'The gateway or Drupal refuses this token: its audit line says why. Saving a user or consumer in Drupal ends their tokens; else compare issuer, audience, scopes and clock above.'
     )
   }
   if (status === 403) {
