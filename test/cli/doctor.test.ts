@@ -58,6 +58,16 @@ t.test('names and TLS', async t => {
   t.match(noAnswer.of('tls'), { status: 'ok', seen: /plain http.*on this machine/ })
   t.match(noAnswer.of('endpoint'), { status: 'failed', seen: /no answer in time/, advice: /serve/ })
   silent.close()
+  const plainPort = createHttpServer().listen(0, '127.0.0.1')
+  await once(plainPort, 'listening')
+  t.teardown(() => plainPort.close())
+  const { port } = plainPort.address() as AddressInfo
+  const plain = await chain.diagnose({ url: `https://127.0.0.1:${port}/mcp` })
+  t.match(plain.of('tls'), {
+    status: 'failed',
+    seen: /this port does not speak TLS, but plain http/,
+    advice: /http:\/\//
+  })
   const noTls = await chain.diagnose({ url: 'https://127.0.0.1/mcp', args: ['--only', 'tls'] })
   t.match(noTls.of('tls'), { status: 'failed' }, 'port 443 when none is named')
   const gone = await chain.diagnose({ url: `https://${at}/` })

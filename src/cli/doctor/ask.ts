@@ -42,7 +42,9 @@ export class Unreachable extends Error {
     super(`${url}: ${explain(code)}`)
     this.name = 'Unreachable'
     this.code = code
-    this.advice = certificateAdvice(code)
+    this.advice = isPlain(code)
+      ? 'Give the port that speaks TLS; on this machine alone http:// does, too.'
+      : certificateAdvice(code)
   }
 }
 
@@ -160,7 +162,12 @@ export function brief({ status, headers, text, type }: Answer): string {
   return type.includes('html') && text !== '' ? `${status}, an HTML page` : String(status)
 }
 
+/** OpenSSL's words for an answer that is none of TLS. */
+const isPlain = (code: string) =>
+  /^ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG)$/.test(code)
+
 function explain(code: string): string {
+  if (isPlain(code)) return 'this port does not speak TLS, but plain http most likely'
   switch (code) {
     case 'ECONNREFUSED':
       return 'connection refused, nothing listens there'
