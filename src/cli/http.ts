@@ -88,6 +88,8 @@ export function safeUrl(value: unknown, what: string): URL {
     throw new Failure(`${what} must not hold a user name or password.`)
   }
   if (url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(url))) return url
+  // `localhost:8080/mcp` is a URL, of the scheme localhost.
+  if (!/^https?:$/.test(url.protocol)) throw new Failure(`${what} must begin with https://.`)
   throw new Failure(
     `${what} is ${url.origin}: secrets are sent over https only (http only to this machine).`
   )

@@ -1133,7 +1133,7 @@ t.test('what is sent, and to whom', async t => {
   }
   for (const [bad, why] of [
     ['http://a.example/mcp', /https only/],
-    ['ftp://localhost/', /https only/],
+    ['ftp://localhost/', /must begin with https/],
     ['http://localhost.evil.example/', /https only/],
     ['https://user:pw@a.example/', /user name/],
     ['mcp.example.org', /no URL/],
@@ -1368,6 +1368,7 @@ t.test('wrong use is told in a sentence', async t => {
     [['login'], /Which gateway\?/],
     [['login', 'mcp.example.org'], /no URL.*looks like https/],
     [['login', 'http://mcp.example.org/mcp'], /https only/],
+    [['login', 'localhost:3402/mcp'], /The URL must begin with https:\/\/\. It looks like https/],
     [['login', 'a', 'b'], /One URL/],
     [['login', '--device', '--browser', 'https://x.example/'], /exclude each other/],
     [['login', '--colour'], /Unknown option '--colour'/],
