@@ -9,7 +9,7 @@ export type Env = Readonly<Record<string, string | undefined>>
 
 /** What to do where nothing can be kept; containers and CI meet it. */
 export const withoutHome =
-  'Set DRUPAL_MCP_HOME to a folder that this user may write to, or bring a token with --token-file or DRUPAL_MCP_TOKEN.'
+  'Set DRUPAL_MCP_HOME to a folder that this user may write to. Only connect and doctor can do without, by a token from --token-file or DRUPAL_MCP_TOKEN.'
 
 /**
  * The folder: DRUPAL_MCP_HOME, else drupal-mcp-gateway below XDG_CONFIG_HOME, APPDATA or ~/.config. Throws when none is known,
