@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Credential, CredentialKey, Vault } from './credentials.ts'
+import { covers, type Credential, type CredentialKey, type Vault } from './credentials.ts'
 import { type Env, credentialsHome, makeHome, writePrivately } from './credentials-home.ts'
 import { existingKey, keptKey, type Keychain } from './credentials-key.ts'
 import { withLock } from './credentials-lock.ts'
@@ -37,8 +37,9 @@ export async function openVault({ env, keychain }: VaultOptions): Promise<Vault>
     const envelope = parse(text)
     const opened = envelope ? unseal(key, envelope) : undefined
     if (opened === undefined) {
-      throw new Failure(
-        `${path} cannot be opened with the ${where}. Bring back the key that sealed it, or delete the file and sign in again.`
+      throw new Damaged(
+        `${path} cannot be opened with the ${where}. Bring back the key that sealed it, or delete the file and sign in again.`,
+        envelope?.label?.resource
       )
     }
     return JSON.parse(opened) as Credential
@@ -56,10 +57,12 @@ export async function openVault({ env, keychain }: VaultOptions): Promise<Vault>
         .flatMap(result => (result.status === 'fulfilled' && result.value ? [result.value] : []))
         .toSorted((a, b) => b.signedInAt - a.signedInAt)
     },
-    async damaged() {
-      return (await readAll()).flatMap(result =>
-        result.status === 'rejected' ? [(result.reason as Error).message] : []
-      )
+    async damaged(url) {
+      return (await readAll()).flatMap(result => {
+        if (result.status === 'fulfilled') return []
+        const { message, resource } = result.reason as Damaged
+        return url === undefined || resource === undefined || covers(resource, url) ? [message] : []
+      })
     },
     get: which => read(pathOf(which)),
     async set(credential) {
@@ -79,6 +82,16 @@ export async function openVault({ env, keychain }: VaultOptions): Promise<Vault>
       )
     },
     locked: (which, work) => withLock(`${pathOf(which)}.lock`, work)
+  }
+}
+
+class Damaged extends Failure {
+  /** As the label says, which nobody has verified. */
+  readonly resource: string | undefined
+
+  constructor(message: string, resource: string | undefined) {
+    super(message)
+    this.resource = resource
   }
 }
 

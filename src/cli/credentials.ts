@@ -34,8 +34,8 @@ export interface Vault {
   readonly where: string
   /** Every credential that can be opened, newest sign-in first. */
   list(): Promise<Credential[]>
-  /** What cannot be opened, each in words that say what to do. */
-  damaged(): Promise<string[]>
+  /** What cannot be opened, each in words that say what to do; with a URL what may be of it. */
+  damaged(url?: string): Promise<string[]>
   /** Throws a Failure when there is one that cannot be opened. */
   get(key: CredentialKey): Promise<Credential | undefined>
   set(credential: Credential): Promise<void>

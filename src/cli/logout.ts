@@ -38,7 +38,11 @@ export async function run(args: string[], { env, stdout }: World = process): Pro
   const chosen = kept.filter(
     ({ resource }) => values.all || (url !== undefined && covers(resource, url))
   )
-  if (chosen.length === 0) throw new Failure('Nobody is signed in there.', exitCodes.notSignedIn)
+  if (chosen.length === 0) {
+    // Whose sign-in is in a file that cannot be opened, nobody can say.
+    const texts = ['Nobody is signed in there.', ...(await vault.damaged(url))]
+    throw new Failure(texts.join(' '), exitCodes.notSignedIn)
+  }
   const { say } = createTerminal(stdout, env)
   const http = openHttp()
   try {

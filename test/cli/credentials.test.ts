@@ -219,6 +219,14 @@ t.test('a file that cannot be opened does not stand in the way of the others', a
   t.match(stdout, /mcp\.example\.org[^]*0{32}\.json cannot be opened[^]*1{32}\.json cannot[^]*Kept/)
   const { damaged } = JSON.parse((await person.run('status', '--json')).stdout)
   t.match(damaged, [/0{32}\.json/, /1{32}\.json/, /2{32}\.json/])
+  t.match(await person.run('logout', 'https://else.example.org/mcp'), {
+    code: 3,
+    stderr: /Nobody is signed in there\. \S+0{32}\.json cannot be opened .*sign in again/
+  })
+  const env = { ...person.env, DRUPAL_MCP_KEY: 'other'.repeat(20) }
+  const other = await openVault({ env, keychain: null })
+  t.equal((await other.damaged('https://mcp.example.org/mcp')).length, 4)
+  t.equal((await other.damaged('https://else.example.org/mcp')).length, 3, 'another’s is left out')
 })
 
 t.test('what a process that was killed while it wrote has left is forgotten, too', async t => {
