@@ -181,11 +181,11 @@ t.test('from outside', async t => {
     const noToolScopes = () => drupal.site.tools.filter(tool => !tool.annotations.auth?.scopes)
     // biome-ignore format: one fault a line
     await eachFault(t, chain, [
-      ['no file', 'token', () => {}, 'failed', /cannot be read \(ENOENT\)/, /login/]
+      ['no file', 'token', () => {}, 'failed', /cannot be read \(ENOENT\)/, /^Correct that, or bring the access token alone/]
     ], { args: ['--token-file', '/none/at/all'] })
     // biome-ignore format: one fault a line
     await eachFault(t, chain, [
-      ['no token in the file', 'token', () => {}, 'failed', /holds no bearer token/, /login/]
+      ['no token in the file', 'token', () => {}, 'failed', /holds no bearer token/, /access token alone/]
     ], withToken('two words'))
     // biome-ignore format: one fault a line
     await eachFault(t, chain, [

@@ -119,6 +119,19 @@ t.test('a development machine: plain http, and an issuer that Drupal invents', a
   await run([`${front.origin}/mcp`], { env: signedIn, stdout })
   t.match(text, /^ok +A token to sign in with +from the kept sign-in/m)
   const summary = text
+  const tokenLine = async (env: Record<string, string>) => {
+    text = ''
+    await run([`${front.origin}/mcp`, '--only', 'token'], { env, stdout })
+    return text
+  }
+  t.match(
+    await tokenLine({ ...signedIn, DRUPAL_MCP_KEY: 'other'.repeat(20) }),
+    /^failed +A token to sign in with +\S+ cannot be opened with .*\.\n +→ Bring back the key that sealed it, or delete/m
+  )
+  t.match(
+    await tokenLine({ ...signedIn, DRUPAL_MCP_KEY: 'short' }),
+    /has 5 characters; it needs 32 or more\.\n +→ Make one with: openssl/
+  )
   text = ''
   await run([`${front.origin}/mcp`, '--only', 'token'], { env: { HOME: '' }, stdout })
   t.match(text, /^skipped +A token to sign in with/m, 'a container without a home keeps nothing')

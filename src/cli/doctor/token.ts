@@ -20,6 +20,8 @@ import {
 /** The environment variable that holds a token. */
 export const TOKEN_VARIABLE = 'DRUPAL_MCP_TOKEN'
 
+const OTHER_TOKEN = `Correct that, or bring the access token alone in the file of --token-file or in ${TOKEN_VARIABLE}.`
+
 export interface TokenSources {
   file: string | undefined
   env: Readonly<Record<string, string | undefined>>
@@ -87,7 +89,9 @@ async function find(context: Context): Promise<Finding> {
   try {
     found = await context.findToken()
   } catch (error) {
-    return failed((error as Error).message)
+    // A sentence that says what is wrong, and often one that says what to do.
+    const [seen = '', ...rest] = (error as Error).message.split(/(?<=\.) /)
+    return failed(seen, rest.join(' ') || OTHER_TOKEN)
   }
   if (found === undefined) {
     return skipped(
