@@ -87,7 +87,8 @@ export const drupalOptions = group('The site behind the gateway.', {
   ),
   maxResponseBytes: bytes({
     env: 'DRUPAL_MAX_RESPONSE_BYTES',
-    description: 'Largest answer that is relayed or translated.',
+    description:
+      'Largest answer that is relayed or translated. To a batch that holds as much already, further answers are refused.',
     risk: 'Translated answers are held in memory: up to this times maxConcurrency.',
     default: 33_554_432
   }),

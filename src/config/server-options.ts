@@ -123,7 +123,7 @@ export const serverOptions = group('The listeners.', {
     {
       env: 'MAX_BUFFERED_BYTES',
       description:
-        'Most bytes that request bodies (each counts three times: as it came, parsed, and as it goes to Drupal; of many small objects by what these take) and answers that clients have yet to take may hold together. Over it, whoever holds most loses what came last: a body that is still coming is answered 503 (one that alone would take more: 413), the connection of an answer is closed. At least 3 × maxBodyBytes + 2 × drupal.maxResponseBytes.',
+        'Most bytes that request bodies (each counts three times: as it came, parsed, and as it goes to Drupal; of many small objects by what these take), answers to batches that are not yet complete, and answers that clients have yet to take may hold together. Over it, whoever holds most loses what came last: a body that is still coming is answered 503 (one that alone would take more: 413), answers to a batch become errors, the connection of an answer is closed. At least 3 × maxBodyBytes + 2 × drupal.maxResponseBytes.',
       risk: 'More than the process has memory for: a few callers can end it.',
       default: 134_217_728
     },

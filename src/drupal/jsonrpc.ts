@@ -3,12 +3,12 @@
 import type { OutgoingHttpHeaders } from 'node:http'
 import type { FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config/schema.ts'
-import { errorTable, gatewayError, isGatewayError } from '../errors.ts'
-import type { RpcNotification, RpcRequest } from '../mcp/call.ts'
-import { errorFor } from '../mcp/rpc-error.ts'
+import { gatewayError } from '../errors.ts'
+import type { Message, RpcNotification, RpcRequest } from '../mcp/call.ts'
 import type { Sessions } from '../mcp/session.ts'
 import type { ToolPolicy } from '../policy/tools.ts'
 import { withAuthStatus } from './auth-status.ts'
+import { answerBatch } from './batch.ts'
 import { giveMemoryBack } from './body-memory.ts'
 import { createCatalogue } from './catalogue.ts'
 import { createInFlight } from './in-flight.ts'
@@ -43,15 +43,6 @@ function send(reply: FastifyReply, text: RpcText | undefined): void {
   else sendBytes(reply, text)
 }
 
-/** An answer as one text, for a batch. */
-function oneText(text: RpcText): string {
-  if (typeof text === 'string') return text
-  const { before, bytes, behind } = text
-  const whole = before + bytes.toString() + behind
-  giveMemoryBack(bytes)
-  return whole
-}
-
 /** An answer in bytes: made text, measured and made bytes again, a list of 400 KB costs twice as much (measured). */
 function sendBytes(reply: FastifyReply, { before, bytes, behind }: Exclude<RpcText, string>): void {
   const length = Buffer.byteLength(before) + bytes.length + behind.length
@@ -69,6 +60,7 @@ function sendBytes(reply: FastifyReply, { before, bytes, behind }: Exclude<RpcTe
 /** The upstream for jsonrpc_mcp. */
 export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
   const { config, pool, sessions } = options
+  const maxBytes = config.drupal.maxResponseBytes
   const catalogue = withAuthStatus({ ...options, catalogue: createCatalogue(options) })
   const inFlight = createInFlight()
   const streams = createStreams(config, options.events, options.refuses)
@@ -91,30 +83,11 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
     }
   }
 
-  /** One element of a batch: a refusal is that element's own, unless it is about the token, which is the request's. */
-  async function element(
-    request: FastifyRequest,
-    reply: FastifyReply,
-    message: RpcRequest
-  ): Promise<string | undefined> {
-    try {
-      const text = await answer(request, reply, message)
-      return text && oneText(text)
-    } catch (error) {
-      if (!isGatewayError(error)) throw error
-      if ('oauth' in errorTable[error.code]) throw error
-      return errorFor(message, error)
-    }
-  }
-
-  async function answerBatch(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-    const pending: Promise<string | undefined>[] = []
-    for (const message of request.call.messages) {
-      if (message.kind === 'notification') notice(request, message)
-      if (message.kind === 'request') pending.push(element(request, reply, message))
-    }
-    const answers = (await Promise.all(pending)).filter(text => text !== undefined)
-    send(reply, answers.length === 0 ? undefined : `[${answers.join(',')}]`)
+  /** What is answered to a message; a notification is acted upon. */
+  function answerTo(request: FastifyRequest, reply: FastifyReply, message: Message | undefined) {
+    if (message?.kind === 'request') return answer(request, reply, message)
+    if (message?.kind === 'notification') notice(request, message)
+    return undefined
   }
 
   const plugin: FastifyPluginCallback = function jsonrpc(app, _options, done) {
@@ -126,12 +99,10 @@ export function createJsonrpcUpstream(options: JsonrpcOptions): Upstream {
         return reply
       }
       try {
-        if (batch) await answerBatch(request, reply)
-        else if (message?.kind === 'request') send(reply, await answer(request, reply, message))
-        else {
-          if (message?.kind === 'notification') notice(request, message)
-          send(reply, undefined)
-        }
+        if (batch) {
+          const answerOne = (one: Message) => answerTo(request, reply, one)
+          await answerBatch({ request, reply, maxBytes, answer: answerOne })
+        } else send(reply, await answerTo(request, reply, message))
         return reply
       } catch (error) {
         // A modern client that went away has cancelled (R69): nobody is there to be told.

@@ -1,14 +1,15 @@
 // A client of the legacy era before an upstream of the modern one: the gateway keeps the session, the upstream is asked
 // statelessly. What needs a server that remembers (subscriptions, log levels, questions to the client) is not offered.
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { errorTable, gatewayError, isGatewayError } from '../errors.ts'
+import { gatewayError } from '../errors.ts'
 import { describeUpstream, toLegacyAnswer, toModernRequest } from '../mcp/bridge.ts'
 import type { Message, Params, RpcRequest, SessionState } from '../mcp/call.ts'
 import { elementTexts } from '../mcp/json-members.ts'
 import { paramHeaders } from '../mcp/mirrored-headers.ts'
-import { errorFor, rpcResult } from '../mcp/rpc-error.ts'
+import { rpcResult } from '../mcp/rpc-error.ts'
 import { initializeResult } from '../mcp/server-info.ts'
 import type { Sessions } from '../mcp/session.ts'
+import { answerBatch } from './batch.ts'
 import type { Answer } from './exchange.ts'
 import { cancelled, createInFlight } from './in-flight.ts'
 import { checkWhole } from './mcp-answer.ts'
@@ -91,14 +92,12 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
     }
   }
 
-  /** One element of a batch; its refusal is its own, unless it is about the token. */
+  /** The answer to one element of a batch; undefined: it was cancelled. */
   async function element(
     request: FastifyRequest,
     message: RpcRequest,
     asked: string
   ): Promise<string | undefined> {
-    const { idText, method } = message
-    if (method === 'ping') return rpcResult(idText, '{}')
     try {
       const answer = await askModern(request, message, asked)
       const { text } = await readAnswer(answer, bounds, message.id)
@@ -106,24 +105,23 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
       return toLegacyAnswer(own.toString(), message).body
     } catch (error) {
       if (error === cancelled) return undefined
-      /* c8 ignore next -- a mistake of ours: the error handler reports it */
-      if (!isGatewayError(error)) throw error
-      if ('oauth' in errorTable[error.code]) throw error
-      return errorFor(message, error)
+      throw error
     }
   }
 
-  async function batch(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-    const { messages, bytes } = request.call
-    const asked = elementTexts(bytes.toString())
-    const answers = await Promise.all(
-      messages.flatMap((message, index) =>
-        message.kind === 'request' ? [element(request, message, asked[index] as string)] : []
-      )
-    )
-    const texts = answers.filter(text => text !== undefined)
-    if (texts.length === 0) void reply.code(202).send()
-    else sendJson(request, reply, { status: 200, body: `[${texts.join(',')}]` })
+  function batch(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const asked = elementTexts(request.call.bytes.toString())
+    const { maxBytes } = bounds
+    return answerBatch({
+      request,
+      reply,
+      maxBytes,
+      answer(message, index) {
+        if (message.kind !== 'request') return undefined
+        if (message.method === 'ping') return rpcResult(message.idText, '{}')
+        return element(request, message, asked[index] as string)
+      }
+    })
   }
 
   async function single(

@@ -113,6 +113,11 @@ export class WholeResponse extends ServerResponse implements Sender {
     this.#hold(this.#bodyBytes, giveUp)
   }
 
+  /** So much is held of its answer until the rest of it is there. */
+  countAnswer(bytes: number, giveUp?: () => void): void {
+    this.#hold(this.#bodyBytes + bytes, giveUp)
+  }
+
   /** Counts anew what its client has yet to take; where that is given up, the connection is closed. */
   countUnsent(): void {
     const unsent = this.writableLength

@@ -552,6 +552,21 @@ t.test('R46 R48 batches', async t => {
     t.strictSame(b.outcomes, ['ok', 'ok', 'ok', 'GW_TOOL_UNREACHABLE', 'GW_METHOD_NOT_FOUND'])
   })
 
+  t.test('lists are refused where too many of them come together, and nothing has run', async t => {
+    const tools = [{ name: 'a.b', description: 'é'.repeat(10_000) }]
+    const large = await siteOf(t, tools, () => t.fail('nothing is called'))
+    const drupal = { maxResponseBytes: 30_000 }
+    const { body, text } = await (await bench(t, large.url, { drupal })).post([
+      rpc('ping', undefined, 0),
+      ...[1, 2, 3].map(id => rpc('tools/list', undefined, id))
+    ])
+    const [ping, first, second, third] = body as unknown as Answered['body'][]
+    t.strictSame(ping?.result, {})
+    for (const each of [first, second]) t.match(each?.result, { tools: [{ name: 'a.b' }] })
+    t.match(third, { id: 3, error: { code: -32603, message: /larger than .* relays\.$/ } })
+    t.ok(Buffer.byteLength(text) < 41_000)
+  })
+
   t.test('notifications only: 202', async t => {
     const answer = await b.post([{ jsonrpc: '2.0', method: 'notifications/initialized' }])
     t.equal(answer.status, 202)

@@ -3,7 +3,7 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
-import { json } from '../drupal/site.ts'
+import { json, startSite } from '../drupal/site.ts'
 import { events, rpc, startBefore, startLegacyServer } from './fixtures/mcp.ts'
 import { type Started, startGateway } from './fixtures/start.ts'
 
@@ -228,4 +228,118 @@ t.test('events that nobody takes are counted until they are taken', async t => {
   t.equal(await metric(gateway, 'buffers_given_up_total'), 0)
   finish()
   while (!last.includes('"result":{}')) await once(reader, 'data')
+})
+
+/** A site of either kind whose calls are answered with so many bytes; that with `wait` in its arguments when `finish` is called. */
+async function startLarge(t: Test, upstream: string, bytes: number, env: Record<string, string>) {
+  const text = 'x'.repeat(bytes)
+  const held: (() => void)[] = []
+  const isModern = upstream === 'mcp'
+  const result = isModern ? { content: [{ type: 'text', text }] } : text
+  const tools = [{ name: 'export', inputSchema: { type: 'object' } }]
+  const site = await startSite(t, ({ body, headers, url }, response) => {
+    if (url.endsWith('/list')) return json(response, { tools })
+    const { id, method } = JSON.parse(body) as { id: unknown; method: string }
+    if (isModern && headers['mcp-protocol-version'] !== '2026-07-28') {
+      return json(response, { jsonrpc: '2.0', id, error: { code: -32022, message: 'no' } }, 400)
+    }
+    if (method === 'server/discover') {
+      return json(response, { jsonrpc: '2.0', id, result: { supportedVersions: ['2026-07-28'] } })
+    }
+    const answered = method === 'tools/list' ? { tools } : result
+    const answer = () => json(response, { jsonrpc: '2.0', id, result: answered })
+    if (body.includes('"wait"')) held.push(answer)
+    else answer()
+  })
+  const path = isModern ? '/mcp' : '/mcp/tools'
+  const gateway = await startBefore(t, `${site.url}${path}`, {
+    ...bounds,
+    DRUPAL_UPSTREAM: upstream,
+    ...env
+  })
+  const finish = () => {
+    for (const answer of held.splice(0)) answer()
+  }
+  return { gateway, site, held, finish }
+}
+
+/** Calls whose ids are equally long; the first is held by the site. */
+const batchOf = (count: number) =>
+  Array.from({ length: count }, (_, index) =>
+    rpc('tools/call', { name: 'export', arguments: index === 0 ? { wait: 1 } : {} }, 100 + index)
+  )
+
+/** One result of theirs, in bytes. */
+const sizeOf = (text: string) =>
+  JSON.stringify({ jsonrpc: '2.0', id: 100, result: { content: [{ type: 'text', text }] } }).length
+
+for (const upstream of ['jsonrpc', 'mcp']) {
+  t.test(`R48 the answers to a batch are bounded and counted, before ${upstream}`, async t => {
+    const { gateway, site, held, finish } = await startLarge(t, upstream, MB, {})
+    const session = await gateway.initialize(gateway.token(), '2025-03-26')
+    const answering = gateway.post(batchOf(100), session)
+    // What would pass alone passes, until as much is held as one answer may have.
+    const most = 5 * sizeOf('x'.repeat(MB))
+    await until(gateway, bytes => bytes === most)
+    while (held.length === 0 || site.active > 1) await new Promise(setImmediate)
+    t.equal(await buffered(gateway), most)
+    finish()
+    const { status, json: answers } = await answering
+    t.equal(status, 200)
+    t.strictSame(
+      answers.map(({ id }: { id: number }) => id),
+      batchOf(100).map(({ id }) => id),
+      'each in its place'
+    )
+    const refusals = answers.filter(({ error }: { error?: object }) => error !== undefined)
+    t.equal(refusals.length, 95)
+    t.equal(refusals[0].id, 100, 'which came last')
+    for (const { error } of refusals) {
+      t.match(error, { code: -32603, message: /larger than .* may have been carried out/ })
+    }
+    t.equal(gateway.audited.filter(line => line.includes('GW_UPSTREAM_TOO_LARGE')).length, 95)
+    await until(gateway, bytes => bytes === 0)
+  })
+
+  t.test(`R48 the answers to a batch are given up as others are, before ${upstream}`, async t => {
+    const env = { MAX_BODY_BYTES: '1048576', MAX_BUFFERED_BYTES: String(12 * MB) }
+    const { gateway, held, finish } = await startLarge(t, upstream, MB, env)
+    const session = await gateway.initialize(gateway.token(), '2025-03-26')
+    const size = sizeOf('x'.repeat(MB))
+    const first = gateway.post(batchOf(6), session)
+    await until(gateway, bytes => bytes === 5 * size)
+    const second = gateway.post(batchOf(6), session)
+    await until(gateway, bytes => bytes === 10 * size)
+    const third = gateway.post([rpc('logging/setLevel', undefined, 1), ...batchOf(6)], session)
+    while ((await metric(gateway, 'buffers_given_up_total')) === 0 || held.length < 3) {
+      await new Promise(setImmediate)
+    }
+    t.equal(await buffered(gateway), 10 * size)
+    finish()
+    for (const kept of await Promise.all([first, second])) {
+      t.equal(kept.json.filter((answer: object) => 'result' in answer).length, 5)
+    }
+    const [unknown, ...calls] = (await third).json
+    t.match(unknown, { id: 1, error: { code: -32601 } }, 'what was refused already stays so')
+    t.equal(calls.length, 6)
+    for (const { error } of calls) {
+      t.match(error, { code: -32603, message: /busy.* may have been carried out/ })
+    }
+    await until(gateway, bytes => bytes === 0)
+  })
+}
+
+t.test('R48 what a client that has gone would get of its batch is not collected', async t => {
+  const { gateway, held, site, finish } = await startLarge(t, 'jsonrpc', MB, {})
+  const session = await gateway.initialize(gateway.token(), '2025-03-26')
+  const leaving = dial(t, gateway)
+  leaving.write(post(session, JSON.stringify(batchOf(2))))
+  await until(gateway, bytes => bytes === sizeOf('x'.repeat(MB)))
+  leaving.destroy()
+  while (gateway.audited.every(line => !line.includes('499'))) await new Promise(setImmediate)
+  t.ok((await buffered(gateway)) > MB, 'what is held counts on')
+  finish()
+  while (site.active > 0) await new Promise(setImmediate)
+  await until(gateway, bytes => bytes === 0)
+  t.equal(held.length, 0)
 })
