@@ -1,6 +1,6 @@
 // Claims of a token, as any server spells them → what the gateway believes. Pure: no clock, no keys, no configuration.
 // It refuses to know whether the claims are true (the signature says) and whom they are for (audience.ts).
-import { type Principal, principalKey } from './principal.ts'
+import { type Principal, principalKey, subjectKey } from './principal.ts'
 import type { RefusalReason } from './verdict.ts'
 
 export type JsonObject = Readonly<Record<string, unknown>>
@@ -147,7 +147,8 @@ export function judgeClaims(
     scopes: scopes ?? [],
     expiresAt: exp as number,
     tokenId: jti as string | undefined,
-    key: principalKey(issuer, subject, clientId)
+    key: principalKey(issuer, subject, clientId),
+    subjectKey: subjectKey(issuer, subject)
   }
   return { ok: true, claims: { issuer, audience, scopes: principal.scopes, principal } }
 }

@@ -16,9 +16,19 @@ export interface Principal {
   tokenId: string | undefined
   /** Stable, opaque name of (issuer, subject, client id), R93: binds sessions, keys budgets and caches. Survives refresh. */
   key: string
+  /** The same of (issuer, subject), whatever client: of a site that registers clients by itself, one user may have any number. */
+  subjectKey: string
 }
+
+const opaque = (...parts: string[]) =>
+  hash('sha256', JSON.stringify(parts), 'base64url').slice(0, 22)
 
 /** The opaque key of (issuer, subject, client id): 22 characters of base64url, safe in logs and as a cache key (R93). */
 export function principalKey(issuer: string, subject: string, clientId: string): string {
-  return hash('sha256', JSON.stringify([issuer, subject, clientId]), 'base64url').slice(0, 22)
+  return opaque(issuer, subject, clientId)
+}
+
+/** The opaque key of (issuer, subject), in the same form. */
+export function subjectKey(issuer: string, subject: string): string {
+  return opaque(issuer, subject)
 }

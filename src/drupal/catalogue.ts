@@ -42,7 +42,7 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
       path: cursor === undefined ? listPath : `${listPath}?cursor=${encodeURIComponent(cursor)}`,
       headers: siteHeaders({ host: pool.host, accept: 'application/json' }),
       bearer: token,
-      principalKey: principal?.key
+      subjectKey: principal?.subjectKey
     })
     // Retry-After may be a date.
     const asked: Asked = { scopes: principal?.scopes, what: 'list', now: Date.now() }

@@ -106,7 +106,7 @@ export function createAsk(config: Config, pool: DrupalPool): Ask {
       bearer: token,
       body,
       signal,
-      principalKey: principal?.key,
+      subjectKey: principal?.subjectKey,
       timing: caller.timing,
       streams: method === 'POST',
       isListening

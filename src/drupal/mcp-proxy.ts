@@ -108,7 +108,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     const ofMcp = sessionHeaders(current)
     if (typeof lastEventId === 'string') ofMcp['last-event-id'] = lastEventId
     const headers = streamRequestHeaders(caller, pool.host, ofMcp)
-    const worker = await pool.acquire(caller.principal?.key ?? '', untilGone(reply))
+    const worker = await pool.acquire(caller.principal?.subjectKey ?? '', untilGone(reply))
     const early = (left = new Stop())
     let isThere = false
     reply.raw.once('close', () => {

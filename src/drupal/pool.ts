@@ -26,8 +26,8 @@ export interface DrupalRequest {
   bearer?: string | undefined
   body?: string | Buffer | undefined
   signal?: Signal | undefined
-  /** Principal.key; calls without one share a line. */
-  principalKey?: string | undefined
+  /** Principal.subjectKey; calls without one share a line. */
+  subjectKey?: string | undefined
   /** The milliseconds in the queue and in Drupal are added to it, whatever comes of the request. */
   timing?: Timing | undefined
   /** Hand on a 200 of type text/event-stream as it comes. */
@@ -50,7 +50,7 @@ export interface DrupalPool {
   /** The whole answer, whatever its status, or its events. Rejects with GatewayErrors, or with the signal's reason. */
   request(request: DrupalRequest): Promise<Answer>
   /** A place among Drupal's workers, for what is asked by `dispatcher`; at once where one is free. Throws or rejects as `request` does. */
-  acquire(principalKey: string, signal?: Signal): Place | Promise<Place>
+  acquire(subjectKey: string, signal?: Signal): Place | Promise<Place>
   /** For the authorization server's endpoints; bounded apart from the calls. */
   fetch: typeof fetch
   /** Connections for @fastify/http-proxy, which wants undici's. */
@@ -201,7 +201,7 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
   return {
     request(request) {
       try {
-        const place = acquire(request.principalKey ?? '', request.signal, request.timing)
+        const place = acquire(request.subjectKey ?? '', request.signal, request.timing)
         return place instanceof Promise
           ? place.then(late => send(late, request))
           : send(place, request)

@@ -1,5 +1,5 @@
 // Who may work in Drupal now, who waits, who is turned away: a bounded, fair queue. It refuses to know what the work is.
-// Fair means three things: free places go round the principals that wait, not to the longest line; one principal alone never
+// Fair means three things: free places go round the users that wait, not to the longest line; one user alone never
 // holds every place (from four places on); and when the queue is full the longest line loses its last waiter to a shorter one.
 import { gatewayError } from '../errors.ts'
 import type { Signal } from './exchange.ts'
@@ -28,7 +28,7 @@ interface Waiter {
   refuse: (error: unknown) => void
 }
 
-/** What one principal has at work and in line. */
+/** What one user has at work and in line. */
 interface Lane {
   active: number
   waiting: Waiter[]
@@ -42,7 +42,7 @@ const isIdle = (lane: Lane) => lane.active === 0 && lane.waiting.length === 0
 /** Makes a queue. Timers run only while somebody waits. */
 export function createFairQueue(options: QueueOptions): FairQueue {
   const { maxActive, maxQueue, timeoutMs } = options
-  const perPrincipal = maxActive < 4 ? maxActive : maxActive - Math.max(1, maxActive >> 3)
+  const perLane = maxActive < 4 ? maxActive : maxActive - Math.max(1, maxActive >> 3)
   const retryAfterSeconds = Math.max(1, Math.ceil(timeoutMs / 1000))
   // Idle lanes stay until there are many, and the lines are arrays: a Map or Set that is set and deleted with each call keeps
   // what hung on it (see roster.ts).
@@ -90,7 +90,7 @@ export function createFairQueue(options: QueueOptions): FairQueue {
 
   function admitNext(): void {
     while (active < maxActive) {
-      const lane = turns.find(each => each.active < perPrincipal)
+      const lane = turns.find(each => each.active < perLane)
       if (lane === undefined) return
       const [waiter] = lane.waiting as [Waiter]
       take(lane)
@@ -150,7 +150,7 @@ export function createFairQueue(options: QueueOptions): FairQueue {
       const known = lanes.get(key)
       const mayWork =
         active < maxActive &&
-        (known === undefined || (known.active < perPrincipal && known.waiting.length === 0))
+        (known === undefined || (known.active < perLane && known.waiting.length === 0))
       const length = known?.waiting.length ?? 0
       if (!mayWork && queued >= maxQueue && !makeRoom(length)) {
         return Promise.reject(overloaded('full'))

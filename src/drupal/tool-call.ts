@@ -82,7 +82,7 @@ export function createCallTool(options: CallToolOptions): CallTool {
         common,
         bearer: request.token,
         body: `{"jsonrpc":"2.0","id":"${id}","method":"${tool.name}"${params}}`,
-        principalKey: request.principal?.key,
+        subjectKey: request.principal?.subjectKey,
         signal: call.signal,
         timing: request
       })

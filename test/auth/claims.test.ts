@@ -40,10 +40,14 @@ t.test('R87 R93 the claims of Drupal become a principal', async t => {
     scopes: ['content:read', 'content:write'],
     expiresAt: now + 291.695924,
     tokenId: '3c4f',
-    key: 'rdltH-AXGxzvFeZzwThhqz'
+    key: 'rdltH-AXGxzvFeZzwThhqz',
+    subjectKey: principalOf({ client_id: 'cli' }).subjectKey
   })
   const keys = [{}, { iss: 'https://other.example/' }, { sub: '3' }, { client_id: 'cli' }]
   t.equal(new Set(keys.map(changes => principalOf(changes).key)).size, 4, 'each is part of the key')
+  const subjects = keys.map(changes => principalOf(changes).subjectKey)
+  t.equal(new Set(subjects).size, 3, 'but the client of that of the subject')
+  for (const key of subjects) t.match(key, /^[\w-]{22}$/)
 })
 
 t.test('scope comes as array, string, scopes or scp; the first that is there counts', async t => {

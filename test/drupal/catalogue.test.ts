@@ -24,7 +24,8 @@ function principal(key: string, scopes: string[]): Principal {
     scopes,
     expiresAt: 9e9,
     tokenId: undefined,
-    key
+    key,
+    subjectKey: key
   }
 }
 

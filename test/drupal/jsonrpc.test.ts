@@ -77,7 +77,8 @@ async function bench(t: Test, url: string, overrides: Record<string, object> = {
       scopes: ['read:tutorials', 'write:tutorials'],
       expiresAt: 9e9,
       tokenId: undefined,
-      key: KEY
+      key: KEY,
+      subjectKey: KEY
     },
     token: 'token-1',
     era: 'legacy'

@@ -256,7 +256,7 @@ t.test('protection', async t => {
     const pool = poolFor(t, site.url, { maxConcurrency: 8, maxQueue: 24 })
     const timing = { queueMs: 0, drupalMs: 0 }
     const calls = Array.from({ length: 80 }, (_, i) =>
-      pool.request(get({ principalKey: `p${i % 10}`, timing })).then(
+      pool.request(get({ subjectKey: `p${i % 10}`, timing })).then(
         answer => answer.status,
         error => (error as { statusCode: number }).statusCode
       )

@@ -2,6 +2,8 @@
 // rest is told when to come again. Prints the overload curve and writes it to .artifacts/.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import t from 'tap'
+import { json, startSite } from '../drupal/site.ts'
+import { startBefore } from './fixtures/mcp.ts'
 import { type Started, startGateway } from './fixtures/start.ts'
 
 const WORKERS = 4
@@ -169,6 +171,50 @@ t.test('fair: one who asks for everything does not starve the others', async t =
   )
   t.ok(theirs < its, `they wait less: ${theirs} ms against ${its} ms`)
   t.comment(`p50 of the modest ${theirs} ms, of the greedy ${its} ms`)
+})
+
+t.test('fair: a user of two clients does not hold every worker', async t => {
+  const held: (() => void)[] = []
+  const tools = ['slow', 'quick'].map(name => ({ name, inputSchema: { type: 'object' } }))
+  const site = await startSite(t, ({ url, body }, response) => {
+    if (url.endsWith('/list')) return json(response, { tools })
+    const { id } = JSON.parse(body) as { id: string }
+    const answer = () => json(response, { jsonrpc: '2.0', id, result: 'done' })
+    if (url.endsWith('/slow')) held.push(answer)
+    else answer()
+  })
+  const gateway = await startBefore(t, `${site.url}/mcp/tools`, {
+    DRUPAL_UPSTREAM: 'jsonrpc',
+    DRUPAL_MAX_CONCURRENCY: String(WORKERS),
+    DRUPAL_QUEUE_TIMEOUT: '30',
+    ADMIN_PORT: '0'
+  })
+  const sessionOf = (sub: string, aud: string) =>
+    gateway.initialize(gateway.token({ claims: { sub, aud } }))
+  const greedy = await Promise.all(['one', 'two'].map(client => sessionOf('person-1', client)))
+  // The list of tools is asked for first, and would wait in the same line.
+  for (const session of greedy) await gateway.post(call('quick'), session)
+  const calls = greedy.flatMap(session =>
+    Array.from({ length: WORKERS }, () => gateway.post(call('slow'), session))
+  )
+  const count = async (state: string) => {
+    const { body } = await gateway.gateway.admin!.inject('/metrics')
+    return Number(new RegExp(`^mcp_gateway_drupal_${state}_calls (.+)$`, 'm').exec(body)?.[1])
+  }
+  const { length } = calls
+  while ((await count('active')) + (await count('queued')) < length) {
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+  t.strictSame([await count('active'), await count('queued')], [WORKERS - 1, WORKERS + 1])
+  const other = await gateway.post(call('quick'), await sessionOf('person-2', 'two'))
+  t.match(other.json, { result: { content: [{ text: 'done' }] } }, 'another gets through')
+  let left = calls.length
+  const done = Promise.all(calls.map(each => each.then(() => left--)))
+  while (left > 0) {
+    for (const answer of held.splice(0)) answer()
+    await new Promise(setImmediate)
+  }
+  await done
 })
 
 t.test('who waits too long is told so', async t => {

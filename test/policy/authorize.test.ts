@@ -12,7 +12,8 @@ const caller = (...scopes: string[]): Principal => ({
   scopes,
   expiresAt: 2_000_000_000,
   tokenId: undefined,
-  key: 'key'
+  key: 'key',
+  subjectKey: 'subject'
 })
 const request = (method: string, params?: Record<string, unknown>): Message => ({
   kind: 'request',

@@ -19,7 +19,8 @@ const principal: Principal = {
   scopes: [],
   expiresAt: 2_000_000_000,
   tokenId: undefined,
-  key: 'P'
+  key: 'P',
+  subjectKey: 'S'
 }
 const request = (method: string): Message => ({
   kind: 'request',
