@@ -4,6 +4,7 @@
 /** One sample each 30 seconds for 20 minutes; every series is of one process that is well but for what is said. */
 export const calm = {
   up: '1x40',
+  process_start_time_seconds: '1000x40',
   'mcp_gateway_requests_total{outcome="ok",status="200"}': '0+3000x40',
   'mcp_gateway_requests_total{outcome="GW_UPSTREAM_UNAVAILABLE",status="502"}': '0+30x40',
   'mcp_gateway_requests_total{outcome="GW_INVALID_TOKEN",status="401"}': '0+15x40',
@@ -26,6 +27,8 @@ export const calm = {
 }
 /** What is otherwise, and nothing must ring all the same. */
 export const quiet: Record<string, string>[] = [
+  // A new configuration, and another to mend it.
+  { process_start_time_seconds: '1000x10 1300x15 1750x15' },
   // Drupal is back, and nobody has called since: the breaker is closed by the next call only.
   {
     'mcp_gateway_breaker_state{state="closed"}': '1x20 0x20',
@@ -36,6 +39,14 @@ export const quiet: Record<string, string>[] = [
 export const rings: [alert: string, series: Record<string, string>][] = [
   ['McpGatewayDown', { up: '1x30 0x10' }],
   ['McpGatewayDown', { up: '1x30 stale' }],
+  // Never away for two minutes.
+  [
+    'McpGatewayRestarting',
+    {
+      up: '1x10 0 0 1x10 0 0 1x10 0 0 1x10',
+      process_start_time_seconds: '1000x10 stale _ 1360x10 stale _ 1720x10 stale _ 2080x10'
+    }
+  ],
   [
     'McpGatewayServerErrors',
     { 'mcp_gateway_requests_total{outcome="GW_UPSTREAM_UNAVAILABLE",status="502"}': '0+200x40' }

@@ -87,7 +87,7 @@ async function exposed(): Promise<Exposed> {
 }
 
 const words = new Set(
-  'and or unless by without on ignoring group_left group_right offset bool sum max min avg count topk bottomk rate increase absent histogram_quantile max_over_time time'.split(
+  'and or unless by without on ignoring group_left group_right offset bool sum max min avg count topk bottomk rate increase changes absent histogram_quantile max_over_time time'.split(
     ' '
   )
 )
