@@ -325,6 +325,8 @@ t.test('Compose', async t => {
       t.match(service.build, { context: '..' }, 'it is published nowhere')
   t.strictSame(demo.build, gateway.build)
   for (const service of [prometheus, grafana]) t.strictSame(service.profiles, ['monitoring'])
+  for (const service of [gateway, services['valkey'], prometheus, grafana])
+    t.equal(service.restart, 'unless-stopped', 'after the host has started anew')
   t.match(configs['prometheus']?.content, `targets: ['gateway:${config.server.adminPort}']`)
   t.match(configs['prometheus']?.content, 'job_name: drupal-mcp-gateway')
   for (const { content } of Object.values(configs)) t.type(parse(content), 'object')
