@@ -39,6 +39,11 @@ t.test(
     )
     t.match(await promtool('check', 'rules', alertsFile), `SUCCESS: ${alerts.length} rules found`)
     t.match(await promtool('check', 'config', config), 'SUCCESS')
+    // Whom the alarms call, as the comment there shows it.
+    const calling = composeConfig('127.0.0.1:1').replaceAll(/^#(?! \S)/gm, '')
+    t.match(parse(calling), { alerting: { alertmanagers: [{ static_configs: [{}] }] } })
+    writeFileSync(config, calling)
+    t.match(await promtool('check', 'config', config), 'SUCCESS')
   }
 )
 
