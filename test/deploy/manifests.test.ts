@@ -315,6 +315,13 @@ t.test('Compose', async t => {
       config.server.shutdownTimeoutSeconds + config.server.readinessDelaySeconds
   )
   t.ok(hasRoom(config, gateway.mem_limit), 'answers held in memory leave room')
+  t.match(gateway.logging, {
+    driver: 'json-file',
+    options: { 'max-size': /^\d+m$/, 'max-file': /^\d+$/ }
+  })
+  const { 'max-size': size, 'max-file': files } = gateway.logging.options
+  const page = readFileSync(join(root, 'docs/deployment.md'), 'utf8')
+  t.match(page, `the last ${Number.parseInt(size, 10) * Number(files)} MB`, 'no more of the disk')
   for (const service of [gateway, services['valkey'], demo]) {
     t.equal(service.read_only, true)
     t.strictSame(service.cap_drop, ['ALL'])
