@@ -148,6 +148,17 @@ export const serverOptions = group('The listeners.', {
     1,
     3600
   ),
+  keepAliveSeconds: seconds(
+    {
+      env: 'KEEP_ALIVE',
+      description:
+        'Time that a free connection is kept for the next request. Longer than every balancer in front keeps it, so that the balancer closes first and no request meets a connection that is just closing: 620 behind Google’s (600 seconds), 3660 behind Envoy (one hour).',
+      risk: 'Too short, calls are lost now and then, and the balancer answers 502; a long one lets idle clients hold connections.',
+      default: 75
+    },
+    5,
+    3900
+  ),
   shutdownTimeoutSeconds: seconds(
     {
       env: 'SHUTDOWN_TIMEOUT',

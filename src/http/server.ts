@@ -83,7 +83,7 @@ function refuseUrl(error: FastifyError, _request: FastifyRequest, reply: Fastify
 
 /** Fastify's options for the public listener. Time-outs come from the configuration; ids are never taken from a request. */
 export function serverOptions(config: Config): FastifyHttpOptions<Server> & FastifyServerOptions {
-  const { maxBodyBytes, requestTimeoutSeconds, trustedProxies } = config.server
+  const { keepAliveSeconds, maxBodyBytes, requestTimeoutSeconds, trustedProxies } = config.server
   const https = tlsOptions(config.server)
   const requestTimeout = requestTimeoutSeconds * 1000
   const http = {
@@ -104,8 +104,8 @@ export function serverOptions(config: Config): FastifyHttpOptions<Server> & Fast
     trustProxy: trustedProxies.length > 0 ? [...trustedProxies] : false,
     bodyLimit: maxBodyBytes,
     requestTimeout,
-    // Longer than the idle time of common load balancers (60 s): the balancer closes first, so no request meets a dying socket.
-    keepAliveTimeout: 75_000,
+    // The balancer closes first, so no request meets a dying socket.
+    keepAliveTimeout: keepAliveSeconds * 1000,
     // 0: an idle event stream is not an idle connection.
     connectionTimeout: 0,
     forceCloseConnections: 'idle',

@@ -90,6 +90,18 @@ t.test('what does not come to its end within REQUEST_TIMEOUT is refused and over
   t.equal(gateway.audited.length, 1, 'and what comes too late is not carried out')
 })
 
+t.test('a free connection is kept for as long as KEEP_ALIVE says', async t => {
+  const gateway = await startGateway(t, { env: { KEEP_ALIVE: '3660' } })
+  const accepted = once(gateway.gateway.app.server, 'connection') as Promise<[Socket]>
+  const client = dial(t, gateway)
+  const [socket] = await accepted
+  client.socket.write('GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  await client.until(/\r\n\r\n/)
+  t.match(client.said.text, /^keep-alive: timeout=3660\r$/im)
+  // Later versions of Node add a second.
+  t.match(socket.timeout, /^366[01]000$/, 'and so it is kept')
+})
+
 t.test('garbage behind a request does not cost it its answer', async t => {
   const gateway = await startGateway(t)
   const session = lines(await gateway.initialize(gateway.token()))
