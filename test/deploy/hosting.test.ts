@@ -105,12 +105,12 @@ t.test('the systemd unit', needs(tools.systemdAnalyze), async t => {
   t.match(readFileSync(unit, 'utf8'), /^Environment=SESSION_SECRET_FILE=%d\/session-secret$/m)
 })
 
-t.test('the systemd unit: what starting anew does not mend is not started anew', async t => {
+t.test('the systemd unit: all is started anew but what that does not mend', async t => {
   const { status } = spawnSync(process.execPath, [builtProgram(), 'serve'], {
     env: { SESSION_SECRET_FILE: 'missing' }
   })
   const unit = text('hosting/plain-vps/drupal-mcp-gateway.service')
-  t.match(unit, /^Restart=on-failure$/m)
+  t.match(unit, /^Restart=always$/m)
   t.equal(/^RestartPreventExitStatus=(.*)$/m.exec(unit)?.[1], String(status))
 })
 
