@@ -6,6 +6,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { request } from 'node:https'
 import { once } from 'node:events'
 import { type AddressInfo, connect } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
@@ -20,6 +21,9 @@ import { has, needs, root, tools } from './tools.ts'
 const HOST = 'mcp.example.org'
 /** The proxies' longest silence in most tests; 150 seconds in the files. */
 const SILENCE_MS = 1000
+const hasIPv6 = Object.values(networkInterfaces()).some(each =>
+  each?.some(({ address }) => address === '::1')
+)
 const certificates = t.testdir()
 const paths = { cert: join(certificates, 'cert.pem'), key: join(certificates, 'key.pem') }
 execFileSync(
@@ -62,7 +66,9 @@ const proxies: readonly Proxy[] = [
     start(folder, port, behind, _check, silenceMs) {
       const server = substitute('nginx.conf', [
         ['listen 443 ssl', `listen 127.0.0.1:${port} ssl`],
-        ['    listen [::]:443 ssl;\n', ''],
+        hasIPv6
+          ? ['listen [::]:443 ssl', `listen [::1]:${port} ssl`]
+          : ['    listen [::]:443 ssl;\n', ''],
         [`/etc/letsencrypt/live/${HOST}/fullchain.pem`, paths.cert],
         [`/etc/letsencrypt/live/${HOST}/privkey.pem`, paths.key],
         [
@@ -83,7 +89,7 @@ const proxies: readonly Proxy[] = [
     start(folder, port, behind, check, silenceMs) {
       const servers = behind.map((each, n) => `server gateway${n} 127.0.0.1:${each} ${check}\n`)
       const text = substitute('haproxy.cfg', [
-        ['bind :443', `bind 127.0.0.1:${port}`],
+        ['bind :443,:::443 ', `bind 127.0.0.1:${port}${hasIPv6 ? `,::1:${port}` : ''} `],
         [`/etc/haproxy/certs/${HOST}.pem`, join(certificates, 'both.pem')],
         ['server gateway1 127.0.0.1:3000 check inter 5s fastinter 1s', servers.join('')],
         ['150s', `${silenceMs}ms`]
@@ -141,12 +147,12 @@ interface Seen {
 function ask(
   port: number,
   path: string,
-  { method = 'GET', headers = {}, body = '', localAddress = '127.0.0.1' } = {}
+  { method = 'GET', headers = {}, body = '', host = '127.0.0.1', localAddress = '127.0.0.1' } = {}
 ): Promise<Seen> {
   return new Promise((resolve, reject) => {
     const asked = request(
       {
-        host: '127.0.0.1',
+        host,
         port,
         path,
         method,
@@ -375,6 +381,18 @@ for (const proxy of proxies) {
         )
         t.notMatch(logged.join(''), 'forged.token')
       })
+    })
+
+    await t.test('each caller by its own address, of either family', async t => {
+      const server = createServer((incoming, response) => {
+        incoming.resume()
+        response.end(incoming.headers['x-forwarded-for'])
+      })
+      t.teardown(() => void server.close())
+      await once(server.listen(0, '127.0.0.1'), 'listening')
+      const port = await inFront(t, proxy, [(server.address() as AddressInfo).port])
+      for (const host of hasIPv6 ? ['127.0.0.1', '::1'] : ['127.0.0.1'])
+        t.equal((await ask(port, '/', { host, localAddress: host })).text, host)
     })
 
     await t.test('what all replicas share is gone', { skip: redisMissing() }, async t => {
