@@ -265,6 +265,22 @@ t.test('the Helm chart', needs(chartTool, tools.kubernetesModels), async t => {
   })
 })
 
+t.test('the runbooks name what is there', needs(tools.kubectl, chartTool), async t => {
+  const page = readFileSync(join(root, 'docs/runbooks.md'), 'utf8')
+  const rendered = [kustomize('base'), renderChart()]
+  const deployments = rendered.map(each => one(each, 'Deployment')['metadata'])
+  t.strictSame(
+    new Set(
+      [...page.matchAll(/-n (\S+) \S+ deploy\/(\S+)/g)].map(([, ...names]) => names.join('/'))
+    ),
+    new Set(deployments.map(({ name, namespace }) => `${namespace}/${name}`))
+  )
+  const selectors = [...page.matchAll(/ -l (\S+)=(\w+)/g)]
+  t.ok(selectors.length > 0)
+  for (const [, label = '', value] of selectors)
+    for (const each of rendered) t.equal(gatewayPod(each).metadata.labels[label], value, label)
+})
+
 interface Compose {
   // oxlint-disable-next-line typescript/no-explicit-any
   services: Record<string, any>
