@@ -265,6 +265,18 @@ t.test('the Helm chart', needs(chartTool, tools.kubernetesModels), async t => {
   })
 })
 
+t.test('the page begins with an overlay whose controller is cared for', async t => {
+  const page = readFileSync(join(root, 'docs/deployment.md'), 'utf8')
+  for (const overlay of overlays) t.match(page, `\`${overlay.replace('overlays/', '')}\``)
+  const [, applied = ''] = /^kubectl apply -k deploy\/kubernetes\/(\S+)$/m.exec(page) ?? []
+  t.ok(overlays.includes(applied), applied)
+  t.not(applied, 'overlays/ingress-nginx')
+  t.match(page, 'ingress-nginx is retired')
+  const retired = 'kubernetes/overlays/ingress-nginx/kustomization.yaml'
+  for (const file of [join(deploy, retired), join(chart, 'values.yaml')])
+    t.match(readFileSync(file, 'utf8'), /ingress-nginx\b.* is retired/, file)
+})
+
 t.test('the runbooks name what is there', needs(tools.kubectl, chartTool), async t => {
   const page = readFileSync(join(root, 'docs/runbooks.md'), 'utf8')
   const rendered = [kustomize('base'), renderChart()]
