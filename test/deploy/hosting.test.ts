@@ -181,6 +181,21 @@ t.test('every option that a recipe sets is one', async t => {
   t.ok(seen > 50)
 })
 
+t.test('every recipe says which scopes to name', async t => {
+  const { scopes } = JSON.parse(text('drupal/scopes.json')) as { scopes: object }
+  const recipes = files.filter(file => /^ *DRUPAL_URL[=:]/m.test(text(file)))
+  t.equal(recipes.length, 7)
+  for (const file of recipes) {
+    t.match(text(file), 'Every scope that a token may carry alone', file)
+    const [, named = ''] = /(?:OAUTH_SCOPES[=:] ?|Such as )(\w[\w:,]+)/.exec(text(file)) ?? []
+    t.strictSame(named.split(','), Object.keys(scopes), file)
+  }
+  t.match(
+    readFileSync(join(root, 'docs/runbooks.md'), 'utf8'),
+    /^`no-scope`: .*\n.*`OAUTH_SCOPES` every scope that a token may carry alone/m
+  )
+})
+
 t.test('on Upsun callers have an address each', async t => {
   const { applications } = parse(text('hosting/upsun.yaml'))
   const given = applications['mcp-gateway'].variables.env as Record<string, string>
