@@ -32,9 +32,9 @@ interface AccessOptions {
   tokens: TokenSource
   /** Undefined: nobody can sign in. */
   signIn?: SignInHere
-  /** Milliseconds; only differences count. Default: the monotonic clock. */
   /** Told when one more waits for a sign-in that is under way. */
   joined?: () => void
+  /** Milliseconds; only differences count. Default: the monotonic clock. */
   now?: () => number
 }
 
