@@ -139,7 +139,8 @@ export const streamOptions = group('Open event streams.', {
   maxPerPrincipal: count(
     {
       env: 'STREAMS_PER_PRINCIPAL',
-      description: 'Most open streams per user and client; one more is answered 429.',
+      description:
+        'Most open streams per user, whatever clients hold them; one more is answered 429.',
       default: 16
     },
     1,

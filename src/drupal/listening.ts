@@ -117,7 +117,7 @@ export function createListening({ streams, catalogue, watchSeconds }: ListeningO
     farewell?: string
   ): PassThrough {
     const { principal, token } = request
-    const place = streams.reserve(principal?.key)
+    const place = streams.reserve(principal?.subjectKey)
     const source = new PassThrough()
     if (news !== undefined) {
       const stop = follow(principal, token, {

@@ -63,7 +63,7 @@ export function createModernRelay(options: ModernOptions) {
     const message = messages[0] as RpcRequest
     if (message.kind === 'request') await checkParams(request, message, catalogues)
     const isListening = message.method === 'subscriptions/listen'
-    const place = isListening ? streams.reserve(request.principal?.key) : undefined
+    const place = isListening ? streams.reserve(request.principal?.subjectKey) : undefined
     const signal = untilGone(reply)
     try {
       const answer = await ask(caller, {

@@ -213,7 +213,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
           await options.own(request, reply)
           return reply
         }
-        const place = streams.reserve(request.principal?.key)
+        const place = streams.reserve(request.principal?.subjectKey)
         // A client that goes before the upstream answers is seen here only.
         reply.raw.once('close', place)
         const caller = callerOf(request)

@@ -1,4 +1,4 @@
-// The event streams that are open to clients: how many one principal may hold, how long they live, and how they end. A stream is
+// The event streams that are open to clients: how many one user may hold, how long they live, and how they end. A stream is
 // relayed byte for byte (mcp/sse.ts); here nobody knows what it says.
 import type { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -36,8 +36,8 @@ export interface StreamOptions {
 export type StreamPlace = () => void
 
 export interface Streams {
-  /** A place for one stream more, or 429 (R71). Give it to `relay`, or back. */
-  reserve(principalKey: string | undefined): StreamPlace
+  /** A place for one stream more of this subject, or 429 (R71). Give it to `relay`, or back. */
+  reserve(subjectKey: string | undefined): StreamPlace
   /** Answers with the events of `source`; further headers of the reply may be set before. */
   relay(
     request: FastifyRequest,
@@ -110,9 +110,9 @@ export function createStreams(
   }
 
   return {
-    reserve(principalKey = '') {
+    reserve(subjectKey = '') {
       if (isDraining) throw gatewayError('GW_SHUTTING_DOWN', { retryAfterSeconds: 1 })
-      const count = held.get(principalKey) ?? 0
+      const count = held.get(subjectKey) ?? 0
       if (count >= maxPerPrincipal) {
         throw gatewayError('GW_RATE_LIMITED', {
           reason: 'streams.maxPerPrincipal',
@@ -120,14 +120,14 @@ export function createStreams(
           retryAfterSeconds: Math.ceil(heartbeatSeconds)
         })
       }
-      held.set(principalKey, count + 1)
+      held.set(subjectKey, count + 1)
       let given = false
       return function giveBack() {
         if (given) return
         given = true
-        const left = (held.get(principalKey) as number) - 1
-        if (left === 0) held.delete(principalKey)
-        else held.set(principalKey, left)
+        const left = (held.get(subjectKey) as number) - 1
+        if (left === 0) held.delete(subjectKey)
+        else held.set(subjectKey, left)
       }
     },
 
