@@ -20,7 +20,7 @@ const plugin: FastifyPluginCallback<Options> = function shareMemory(app, options
   app.addHook('preParsing', function shareMemory(request, reply, payload, next) {
     const { raw } = reply
     if (raw instanceof WholeResponse)
-      raw.share = buffers.shareOf(request.principal?.key ?? request.ip)
+      raw.share = buffers.shareOf(request.principal?.subjectKey ?? request.ip)
     next(null, payload)
   })
   done()
