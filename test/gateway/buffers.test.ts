@@ -232,6 +232,9 @@ t.test('events that nobody takes are counted until they are taken', async t => {
   while (!last.includes('"result":{}')) await once(reader, 'data')
 })
 
+/** An answer of which four are almost what a batch may hold. */
+const LARGE = 100_000
+
 /** A site of either kind whose calls are answered with so many bytes; that with `wait` in its arguments when `finish` is called. */
 async function startLarge(t: Test, upstream: string, bytes: number, env: Record<string, string>) {
   const text = 'x'.repeat(bytes)
@@ -256,6 +259,7 @@ async function startLarge(t: Test, upstream: string, bytes: number, env: Record<
   const path = isModern ? '/mcp' : '/mcp/tools'
   const gateway = await startBefore(t, `${site.url}${path}`, {
     ...bounds,
+    DRUPAL_MAX_RESPONSE_BYTES: '409600',
     DRUPAL_UPSTREAM: upstream,
     ...env
   })
@@ -277,11 +281,11 @@ const sizeOf = (text: string) =>
 
 for (const upstream of ['jsonrpc', 'mcp']) {
   t.test(`R48 the answers to a batch are bounded and counted, before ${upstream}`, async t => {
-    const { gateway, site, held, finish } = await startLarge(t, upstream, MB, {})
+    const { gateway, site, held, finish } = await startLarge(t, upstream, LARGE, {})
     const session = await gateway.initialize(gateway.token(), '2025-03-26')
     const answering = gateway.post(batchOf(100), session)
     // What would pass alone passes, until as much is held as one answer may have.
-    const most = 5 * sizeOf('x'.repeat(MB))
+    const most = 5 * sizeOf('x'.repeat(LARGE))
     await until(gateway, bytes => bytes === most)
     while (held.length === 0 || site.active > 1) await new Promise(setImmediate)
     t.equal(await buffered(gateway), most)
@@ -304,10 +308,10 @@ for (const upstream of ['jsonrpc', 'mcp']) {
   })
 
   t.test(`R48 the answers to a batch are given up as others are, before ${upstream}`, async t => {
-    const env = { MAX_BODY_BYTES: '1048576', MAX_BUFFERED_BYTES: String(12 * MB) }
-    const { gateway, held, finish } = await startLarge(t, upstream, MB, env)
+    const env = { MAX_BODY_BYTES: '100000', MAX_BUFFERED_BYTES: '1200000' }
+    const { gateway, held, finish } = await startLarge(t, upstream, LARGE, env)
     const session = await gateway.initialize(gateway.token(), '2025-03-26')
-    const size = sizeOf('x'.repeat(MB))
+    const size = sizeOf('x'.repeat(LARGE))
     const first = gateway.post(batchOf(6), session)
     await until(gateway, bytes => bytes === 5 * size)
     const second = gateway.post(batchOf(6), session)
@@ -332,14 +336,14 @@ for (const upstream of ['jsonrpc', 'mcp']) {
 }
 
 t.test('R48 what a client that has gone would get of its batch is not collected', async t => {
-  const { gateway, held, site, finish } = await startLarge(t, 'jsonrpc', MB, {})
+  const { gateway, held, site, finish } = await startLarge(t, 'jsonrpc', LARGE, {})
   const session = await gateway.initialize(gateway.token(), '2025-03-26')
   const leaving = dial(t, gateway)
   leaving.write(post(session, JSON.stringify(batchOf(2))))
-  await until(gateway, bytes => bytes === sizeOf('x'.repeat(MB)))
+  await until(gateway, bytes => bytes === sizeOf('x'.repeat(LARGE)))
   leaving.destroy()
   while (gateway.audited.every(line => !line.includes('499'))) await new Promise(setImmediate)
-  t.ok((await buffered(gateway)) > MB, 'what is held counts on')
+  t.ok((await buffered(gateway)) > LARGE, 'what is held counts on')
   finish()
   while (site.active > 0) await new Promise(setImmediate)
   await until(gateway, bytes => bytes === 0)
