@@ -141,6 +141,7 @@ t.test('the Helm chart', needs(chartTool, tools.kubernetesModels), async t => {
     tolerations: [{ key: 'a', operator: 'Exists' }],
     affinity: { podAntiAffinity: {} }
   })
+  const set = (name: string, more: object) => ({ ...(defaultValues[name] as object), ...more })
   const alone = { minReplicas: 1, maxReplicas: 1, targetCPUUtilization: 70 }
   const nothing = renderChart({
     ingress: { enabled: false },
@@ -163,13 +164,34 @@ t.test('the Helm chart', needs(chartTool, tools.kubernetesModels), async t => {
     ['SESSION_SECRET_FILE']
   )
 
+  t.test('is reached by the Gateway API where that is wanted', async t => {
+    const values = {
+      ingress: { enabled: false },
+      httpRoute: set('httpRoute', { enabled: true }),
+      networkPolicy: set('networkPolicy', { ingressNamespace: 'gateways' })
+    }
+    const routed = renderChart(values)
+    t.notOk(routed.some(({ kind }) => kind === 'Ingress'))
+    t.equal(await schemaProblem(one(routed, 'HTTPRoute')), undefined)
+    t.equal(unknownFields(routed, t.testdir()), '')
+    agreesWithTheProgram(t, routed)
+    const own = renderChart({ ...values, config: set('config', { KEEP_ALIVE: '620' }) })
+    t.equal(one(own, 'ConfigMap')['data'].KEEP_ALIVE, '620', 'unless it is said')
+    t.equal(one(manifests, 'ConfigMap')['data'].KEEP_ALIVE, undefined)
+    const route = join(deploy, 'kubernetes/overlays/gateway-api/route.yaml')
+    t.strictSame(
+      one(routed, 'HTTPRoute')['spec'].parentRefs,
+      one(readManifests(readFileSync(route, 'utf8')), 'HTTPRoute')['spec'].parentRefs
+    )
+  })
+
   t.test('names that YAML would read as numbers stay texts', async t => {
-    const set = (name: string, more: object) => ({ ...(defaultValues[name] as object), ...more })
     const numbers = renderChart(
       {
         existingSecret: '123',
         image: { repository: '1', tag: '2', pullPolicy: 'Always' },
         ingress: set('ingress', { className: '1', host: '1e3', tlsSecret: '7' }),
+        httpRoute: set('httpRoute', { enabled: true, host: '1e3' }),
         networkPolicy: set('networkPolicy', { ingressNamespace: '0', monitoringNamespace: 'no' }),
         serviceMonitor: { enabled: true, interval: '30s' }
       },
