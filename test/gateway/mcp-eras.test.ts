@@ -314,7 +314,7 @@ t.test('R16 R54 R62 modern on modern: no client decides the era for the others',
   const discover = modern('server/discover')
   const { id: _, ...notification } = discover.body as { id: unknown }
   const poisons: Record<string, [{ body: unknown; headers: Record<string, string> }, number]> = {
-    'a notification': [{ ...discover, body: notification }, 202],
+    'a request without an id': [{ ...discover, body: notification }, 400],
     'a bad progress token': [modern('server/discover', { _meta: { progressToken: {} } }), 400],
     'bad client info': [modern('server/discover', { _meta: clientInfo }), 400]
   }
