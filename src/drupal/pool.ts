@@ -72,9 +72,9 @@ export interface PoolOptions {
 /** 502 and 504 come from a server in front of Drupal: nobody is behind it. */
 export const isDown = (status: number) => status === 502 || status === 504
 
-/** A site that sends too much is up; a caller who gives up says nothing about the site. */
+/** A site that sends too much is up; who gives up, or asks what cannot be sent, says nothing about the site. */
 function outcomeOf(error: unknown, signal: Signal | undefined): Outcome {
-  if (signal?.aborted || !isGatewayError(error)) return 'unknown'
+  if (signal?.aborted || !isGatewayError(error) || error.code === 'GW_INTERNAL') return 'unknown'
   return error.code === 'GW_UPSTREAM_TOO_LARGE' ? 'success' : 'failure'
 }
 

@@ -332,6 +332,14 @@ t.test('protection', async t => {
     t.strictSame(lines, [])
   })
 
+  t.test('what cannot be sent is no failure of the site', async t => {
+    const pool = poolFor(t, (await startSite(t)).url, { breakerFailures: 1 })
+    t.match(await refused(pool.request(get({ headers: { 'mcp-method': 'x\u0001' } }))), {
+      code: 'GW_INTERNAL'
+    })
+    t.equal(pool.stats().breaker, 'closed')
+  })
+
   t.test('who gives up in the moment of its turn is not sent', async t => {
     const site = await startSite(t)
     const pool = poolFor(t, site.url, { maxConcurrency: 1 })
