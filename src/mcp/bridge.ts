@@ -173,14 +173,18 @@ function toModernError(answer: string, named: { id: string } | undefined, code: 
   }
 }
 
+/** A method that a header can repeat, which has no other spelling for it (R58). */
+const headerMethod = /^[\x21-\x7e]{1,128}$/
+
 /**
  * Legacy request → modern upstream: with the envelope in `_meta`, and the headers that repeat it (R55–R58). No client capability is
- * declared: what the upstream would then ask back has no way to the client.
+ * declared: what the upstream would then ask back has no way to the client. Throws GW_METHOD_NOT_FOUND for what no header can name.
  */
 export function toModernRequest(
   text: string,
   request: RpcRequest
 ): { body: string; headers: Record<string, string> } {
+  if (!headerMethod.test(request.method)) throw gatewayError('GW_METHOD_NOT_FOUND')
   const envelope = {
     [metaKey.protocolVersion]: JSON.stringify(MODERN_VERSIONS[0]),
     [metaKey.clientCapabilities]: '{}',

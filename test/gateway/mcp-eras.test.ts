@@ -881,6 +881,17 @@ t.test('legacy on modern', async t => {
       { id: 1, result: {} }
     ])
   })
+  t.test('R58 R61 methods that no header can name are unknown, alone and in a batch', async t => {
+    const methods = ['x\u0001', 'x'.repeat(100_000), ...Array<string>(10).fill('é\u0100')]
+    const batch = await gateway.post(
+      methods.map((method, id) => rpc(method, {}, id)),
+      old
+    )
+    const singles = methods.map(method => gateway.post(rpc(method), session))
+    const answers = [...batch.json, ...(await Promise.all(singles)).map(({ json }) => json)]
+    for (const answer of answers) t.equal(answer.error.code, -32601)
+    t.equal((await gateway.post(greet('Ada'), session)).status, 200, 'it is nobody else’s affair')
+  })
   t.test('R46 R48 batches of 2025-03-26', async t => {
     const { json: answers } = await gateway.post(
       [

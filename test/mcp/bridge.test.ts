@@ -374,6 +374,17 @@ t.test('R55 R57 R58 a legacy request becomes a modern one that passes our own ch
   t.match(parse(body), { params: { _meta: { progressToken: 5 } } })
 })
 
+t.test('R58 R61 a method that no header can name is none of the modern era', async t => {
+  const asked = (method: string) => {
+    const text = JSON.stringify({ jsonrpc: '2.0', id: 1, method })
+    return () => toModernRequest(text, request(text))
+  }
+  for (const method of ['x\u0001', 'é', '\u0100', 'a b', ' a', '', 'x'.repeat(129)]) {
+    t.throws(asked(method), { code: 'GW_METHOD_NOT_FOUND', statusCode: 200 }, method)
+  }
+  t.equal(asked('x'.repeat(128))().headers['mcp-method'], 'x'.repeat(128))
+})
+
 t.test('R61 a modern answer for a legacy client', async t => {
   const asked = request('{"jsonrpc":"2.0","id":12345678901234567890,"method":"tools/call"}')
   const same =
