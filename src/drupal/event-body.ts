@@ -62,3 +62,31 @@ export function follow(source: Readable, take: Take): () => void {
   })
   return () => void source.resume()
 }
+
+/**
+ * Reads on what nobody waits for any more, for `longestMs` and through a silence of `silentMs` at most. `origin`: what comes from the
+ * connection, where `source` is a translation of it.
+ */
+export function readToEnd(
+  source: Readable,
+  origin: Readable,
+  longestMs: number,
+  silentMs: number
+): void {
+  // It is over, and says so no more: the timers would hold all that it has brought.
+  if (origin.closed) return
+  const stop = () => origin.destroy()
+  const late = setTimeout(stop, longestMs).unref()
+  const silent = setTimeout(stop, silentMs).unref()
+  const heard = () => {
+    silent.refresh()
+    return true
+  }
+  if (origin !== source) origin.on('data', heard)
+  origin.once('close', () => {
+    clearTimeout(late)
+    clearTimeout(silent)
+  })
+  source.on('error', () => {})
+  follow(source, heard)()
+}

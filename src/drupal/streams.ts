@@ -8,7 +8,7 @@ import { errorFor } from '../mcp/rpc-error.ts'
 import { bytesOf, EventRelay } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
 import { type Member, Roster } from '../roster.ts'
-import { follow } from './event-body.ts'
+import { follow, readToEnd } from './event-body.ts'
 import { replyWithEvents } from './event-reply.ts'
 import type { Expected } from './mcp-answer.ts'
 import { mayHaveRun } from './exchange-failure.ts'
@@ -88,26 +88,9 @@ export function createStreams(
   const held = new Map<string, number>()
   let isDraining = false
 
-  /**
-   * The rest of a stream that nobody waits for any more: read to its end all the same (R45), for as long as a stream may last, and
-   * for no longer than a call while the upstream is silent.
-   */
-  function finish(source: Readable, origin: Readable): void {
-    const stop = () => origin.destroy()
-    const late = setTimeout(stop, longestMs).unref()
-    const silent = setTimeout(stop, config.drupal.callTimeoutSeconds * 1000).unref()
-    const heard = () => {
-      silent.refresh()
-      return true
-    }
-    if (origin !== source) origin.on('data', heard)
-    origin.once('close', () => {
-      clearTimeout(late)
-      clearTimeout(silent)
-    })
-    source.on('error', () => {})
-    follow(source, heard)()
-  }
+  /** R45: read to its end all the same, for as long as a stream may last, and for no longer than a call while the upstream is silent. */
+  const finish = (source: Readable, origin: Readable) =>
+    readToEnd(source, origin, longestMs, config.drupal.callTimeoutSeconds * 1000)
 
   return {
     reserve(subjectKey = '') {

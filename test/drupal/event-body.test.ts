@@ -2,7 +2,7 @@ import t from 'tap'
 import { once } from 'node:events'
 import { PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
-import { EventBody, follow } from '../../src/drupal/event-body.ts'
+import { EventBody, follow, readToEnd } from '../../src/drupal/event-body.ts'
 
 function opened() {
   const connection = {
@@ -67,6 +67,19 @@ t.test('destroying it closes the connection', async t => {
   await delay(5)
   t.equal(body.closed, true)
   t.equal(connection.aborted, 1)
+})
+
+t.test('what is over when it is read to its end is not waited for', async t => {
+  const { body, add } = opened()
+  follow(body, () => true)
+  add('all')
+  const close = once(body, 'close')
+  body.complete()
+  await close
+  body.destroy = () => (t.fail('a timer holds it'), body)
+  readToEnd(body, body, 5, 5)
+  await delay(20)
+  t.equal(body.listenerCount('close'), 0)
 })
 
 t.test('another that follows takes its place', t => {
