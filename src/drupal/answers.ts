@@ -139,8 +139,11 @@ export function refusal(answer: Answer, asked: Asked): GatewayError | undefined 
 const said = (value: unknown) => (typeof value === 'string' ? value : typeof value)
 
 const invalid = (reason: string) => gatewayError('GW_UPSTREAM_INVALID', { reason })
-/** Of a call: there was an answer, so the site has done something. */
-const unread = (reason: string) => gatewayError('GW_UPSTREAM_INVALID', { reason, ...mayHaveRun })
+/** Of a call: there was an answer, so the site has done something. It may be another call's, and so may the next on its connection. */
+function unread({ source }: Answer, reason: string): GatewayError {
+  source?.discard()
+  return gatewayError('GW_UPSTREAM_INVALID', { reason, ...mayHaveRun })
+}
 
 /** A 200 with a JSON object, as the list of tools is. Throws the GatewayError of everything else. */
 export function readObject(answer: Answer, asked: Asked): Record<string, unknown> {
@@ -171,25 +174,26 @@ function cutResult(body: Buffer, text: string, prefix: string): ToolAnswer | und
 export function readToolAnswer(answer: Answer, id: string, asked: Asked): ToolAnswer {
   const refused = refusal(answer, asked)
   if (refused !== undefined) throw refused
-  if (!isJson(answer)) throw unread('Drupal: 200, but no JSON')
+  if (!isJson(answer)) throw unread(answer, 'Drupal: 200, but no JSON')
   const text = answer.body.toString('utf8')
   const cut = cutResult(answer.body, text, `{"jsonrpc":"2.0","id":"${id}","result":`)
   if (cut !== undefined && answer.status === 200) return cut
 
   const body = parseJson(text)
-  if (!isObject(body)) throw unread('Drupal: the JSON is broken or no object')
+  if (!isObject(body)) throw unread(answer, 'Drupal: the JSON is broken or no object')
   const { error, result } = body
   if (body['jsonrpc'] !== '2.0' || (error === undefined) === (result === undefined)) {
-    throw unread('Drupal: JSON, but no JSON-RPC answer')
+    throw unread(answer, 'Drupal: JSON, but no JSON-RPC answer')
   }
   if (result !== undefined) {
-    if (body['id'] !== id) throw unread('Drupal: an answer for another id')
+    if (body['id'] !== id) throw unread(answer, 'Drupal: an answer for another id')
     return { ok: true, raw: Buffer.from(memberText(text, 'result') as string), value: result }
   }
   // Drupal loses the id of a request that it refuses.
-  if (body['id'] !== id && body['id'] !== null) throw unread('Drupal: an answer for another id')
+  if (body['id'] !== id && body['id'] !== null)
+    throw unread(answer, 'Drupal: an answer for another id')
   if (!isObject(error) || !Number.isInteger(error['code'])) {
-    throw unread('Drupal: an error that is none of JSON-RPC')
+    throw unread(answer, 'Drupal: an error that is none of JSON-RPC')
   }
   const { code, message, data } = error
   const reason = `Drupal: ${String(code)} ${said(message)}: ${said(data)}`.slice(0, MAX_REASON)

@@ -10,6 +10,11 @@ import type { OutgoingRequest } from './request-head.ts'
 export interface Connection {
   /** Closes it: what may still come is nobody's answer. No handler is told. */
   abort(): void
+  /**
+   * What it brought was no answer to what had been asked: then neither is what it brings next. It is closed, and whoever has asked on
+   * it since is told so.
+   */
+  discard(): void
   /** Reads on after `onData` asked for a pause. */
   resume(): void
 }
@@ -166,6 +171,10 @@ export class KeptConnection implements Connection, Sender {
   abort(): void {
     this.#handler = undefined
     this.#socket.destroy()
+  }
+
+  discard(): void {
+    this.close('ERR_DISCARDED')
   }
 
   resume(): void {

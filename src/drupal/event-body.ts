@@ -14,6 +14,7 @@ export class EventBody extends Readable {
   readonly #connection: Connection
   #take: Take | undefined
   #isComplete = false
+  #isDiscarded = false
 
   constructor(connection: Connection) {
     super()
@@ -37,8 +38,15 @@ export class EventBody extends Readable {
     return () => this.#connection.resume()
   }
 
+  /** What it says is for somebody else: what is still to come of it may be read, but nothing else on its connection. */
+  discard(): void {
+    this.#isDiscarded = true
+    if (this.#isComplete) this.#connection.discard()
+  }
+
   complete(): void {
     this.#isComplete = true
+    if (this.#isDiscarded) this.#connection.abort()
     this.push(null)
   }
 

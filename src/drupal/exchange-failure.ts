@@ -9,6 +9,20 @@ export const mayHaveRun = {
   hint: 'The call may have been carried out all the same: check before repeating it.'
 }
 
+/** Not whole in its time. `isCall`: whoever got the request may have acted on it. */
+export const tooLate = (timeoutMs: number, isCall: boolean): GatewayError =>
+  gatewayError('GW_UPSTREAM_TIMEOUT', {
+    reason: `no complete answer within ${timeoutMs} ms`,
+    ...(isCall && mayHaveRun)
+  })
+
+/** Declared or counted. `isCall` as above. */
+export const tooLarge = (maxBytes: number, isCall: boolean): GatewayError =>
+  gatewayError('GW_UPSTREAM_TOO_LARGE', {
+    reason: `more than ${maxBytes} bytes`,
+    ...(isCall && mayHaveRun)
+  })
+
 const codeOf = (error: NodeJS.ErrnoException) => error.code ?? error.name
 
 /** Nothing was sent: no name, no way, or a certificate that is not believed, which the system calls by words of many kinds. */

@@ -6,7 +6,7 @@ import { giveMemoryBack, takeMemory } from './body-memory.ts'
 import { type Connection, type RequestHandler, unsent } from './connection.ts'
 import type { Connections } from './connections.ts'
 import { EventBody } from './event-body.ts'
-import { failure, mayHaveRun, silence, unreached } from './exchange-failure.ts'
+import { failure, silence, tooLarge, tooLate, unreached } from './exchange-failure.ts'
 import type { OutgoingRequest } from './request-head.ts'
 
 /** What ends an exchange early: an AbortSignal, or the much cheaper Stop of in-flight.ts. */
@@ -25,6 +25,8 @@ export interface Answer {
   body: Buffer
   /** Where `streams` was set and events come: they, instead of a body. Destroying it closes the connection. */
   stream?: Readable
+  /** What it came on: discarded where it is no answer to what was asked. */
+  source?: { discard(): void } | undefined
 }
 
 export interface ExchangeOptions extends OutgoingRequest {
@@ -113,10 +115,7 @@ class Exchange implements RequestHandler {
 
   #late(): void {
     const { callTimeoutMs, method } = this.#options
-    const reason = `no complete answer within ${callTimeoutMs} ms`
-    this.#fail(
-      gatewayError('GW_UPSTREAM_TIMEOUT', { reason, ...(method === 'POST' && mayHaveRun) })
-    )
+    this.#fail(tooLate(callTimeoutMs, method === 'POST'))
   }
 
   #settle(): void {
@@ -149,9 +148,9 @@ class Exchange implements RequestHandler {
     const { streams, maxBytes } = this.#options
     if (streams === true && status === 200 && isEventStream(headers)) {
       this.#settle()
-      const connection = this.#connection as Connection
-      this.#events = new EventBody(connection)
-      this.#answer({ status, headers, body: noBytes, stream: this.#events })
+      const stream = new EventBody(this.#connection as Connection)
+      this.#events = stream
+      this.#answer({ status, headers, body: noBytes, stream, source: stream })
       return
     }
     this.#declared = Number(headers['content-length'] ?? 0)
@@ -184,10 +183,7 @@ class Exchange implements RequestHandler {
 
   #tooLarge(): void {
     const { maxBytes, method } = this.#options
-    const reason = `more than ${maxBytes} bytes`
-    this.#fail(
-      gatewayError('GW_UPSTREAM_TOO_LARGE', { reason, ...(method === 'POST' && mayHaveRun) })
-    )
+    this.#fail(tooLarge(maxBytes, method === 'POST'))
   }
 
   onComplete(): void {
@@ -203,7 +199,7 @@ class Exchange implements RequestHandler {
     const from = first === 0xef && second === 0xbb && third === 0xbf && this.#received > 2 ? 3 : 0
     const isWhole = from === 0 && length === this.#received
     const body = isWhole ? this.#body : this.#body.subarray(from, this.#received)
-    this.#answer({ status: this.#status, headers: this.#headers, body })
+    this.#answer({ status: this.#status, headers: this.#headers, body, source: this.#connection })
   }
 
   #answer(answer: Answer): void {

@@ -6,6 +6,7 @@ import { isObject, type Params, parseJson, type RpcRequest } from '../mcp/call.t
 import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
 import { errorFor, resultFrames, rpcResult } from '../mcp/rpc-error.ts'
 import { denied } from './answers.ts'
+import type { Answer } from './exchange.ts'
 import { unusable } from './mcp-ask.ts'
 import { answerIn, isSameId } from './mcp-read.ts'
 import { withoutInside } from './tool-failure.ts'
@@ -45,14 +46,17 @@ export function findRequest(body: Buffer, expected: Expected): Found {
   return value === undefined ? foreign('the answer is not JSON') : examine(value, text, expected)
 }
 
-/** The answer to one request, or to all of a batch, as the client gets it. Throws GW_UPSTREAM_INVALID, and what `findRequest` does. */
-export function checkWhole(body: Buffer, expected: Expected): Buffer | string {
-  if (expected.batch) return checkBatch(body, expected)
+/**
+ * The answer to one request, or to all of a batch, as the client gets it. Throws GW_UPSTREAM_INVALID, and what `findRequest` does.
+ * `answer`: whose body it is, if of an answer that nobody has looked at.
+ */
+export function checkWhole(body: Buffer, expected: Expected, answer?: Answer): Buffer | string {
+  if (expected.batch) return checkBatch(body, expected, answer)
   const [request] = expected.requests
   const own = request === undefined ? body : answerIn(body, request.id)
   const found = findRequest(own, expected)
   if (found.kind === 'answer') return found.text ?? own
-  throw unusable(found.kind === 'news' ? 'a message that is no answer' : found.reason)
+  throw unusable(found.kind === 'news' ? 'a message that is no answer' : found.reason, answer)
 }
 
 /** The answer that an HTTP status other than 2xx has given already: it belongs to whoever asked, whatever id it names. */
@@ -65,10 +69,10 @@ export function withId(body: Buffer, { requests }: Pick<Expected, 'requests'>): 
 }
 
 /** Each request of a batch is answered once: what is missing or lost its id is told, what nobody asked for is left out. */
-function checkBatch(body: Buffer, expected: Expected): string {
+function checkBatch(body: Buffer, expected: Expected, answer?: Answer): string {
   const whole = body.toString()
   const value = parseJson(whole)
-  if (value === undefined) throw unusable('the answer is not JSON')
+  if (value === undefined) throw unusable('the answer is not JSON', answer)
   const elements = Array.isArray(value) ? elementTexts(whole) : [whole]
   const answers = new Map<RpcRequest, string>()
   let refused: ((request: RpcRequest) => string) | undefined
@@ -87,7 +91,8 @@ function checkBatch(body: Buffer, expected: Expected): string {
       refused = request => errorFor(request, thrown)
     }
   }
-  const missing = (request: RpcRequest) => errorFor(request, unusable('no answer in the batch'))
+  const missing = (request: RpcRequest) =>
+    errorFor(request, unusable('no answer in the batch', answer))
   const texts = expected.requests.map(request => {
     // Never the upstream's, as where it comes alone: drupal/mcp 1.x does not know it (R51).
     if (request.method === 'ping') return rpcResult(request.idText, '{}')

@@ -163,7 +163,8 @@ export function refuseOrPass(answer: Answer, caller: Caller): void {
   throw refusal(answer, asked) ?? unusable(`Drupal: status ${status}`)
 }
 
-/** There was an answer, so the upstream has done something. */
-export function unusable(reason: string): GatewayError {
+/** There was an answer, so the upstream has done something. `answer`: it may be another's, and so may the next on its connection. */
+export function unusable(reason: string, answer?: Pick<Answer, 'source'>): GatewayError {
+  answer?.source?.discard()
   return gatewayError('GW_UPSTREAM_INVALID', { reason, ...mayHaveRun })
 }

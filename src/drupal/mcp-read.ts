@@ -44,8 +44,8 @@ export async function readAnswer(
   if (stream === undefined) {
     const bytes = answerIn(answer.body, id)
     const message = readRpc({ ...answer, body: bytes })
-    if (message === undefined) throw unusable('the answer is no JSON-RPC')
-    if (!isFor(id, message)) throw unusable('an answer for another id')
+    if (message === undefined) throw unusable('the answer is no JSON-RPC', answer)
+    if (!isFor(id, message)) throw unusable('an answer for another id', answer)
     return { message, text: bytes.toString(), bytes }
   }
   const passing: string[] = []
@@ -76,7 +76,7 @@ export async function readAnswer(
   } finally {
     clearTimeout(late)
   }
-  throw unusable('the stream ended without an answer')
+  throw unusable('the stream ended without an answer', answer)
 }
 
 /**

@@ -25,10 +25,10 @@ export function sendWhole(
     return
   }
   if (typeOf(answer) !== 'application/json' || body.length === 0) {
-    throw unusable('Drupal: an answer that is no JSON')
+    throw unusable('Drupal: an answer that is no JSON', answer)
   }
   if (!isGood) request.outcome = 'rpc-error'
-  const shown = isGood ? checkWhole(body, expected) : withId(body, expected)
+  const shown = isGood ? checkWhole(body, expected, answer) : withId(body, expected)
   // With 'finish' the kernel has the bytes; without it, who knows: then they are left to V8.
   if (shown === body && isLent(body)) reply.raw.once('finish', () => giveMemoryBack(body))
   void reply

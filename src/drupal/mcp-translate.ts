@@ -55,7 +55,10 @@ async function* read(
       return
     }
     // An answer to somebody else, or nothing at all: its own may still come.
-    if (found.kind === 'foreign') continue
+    if (found.kind === 'foreign') {
+      answer.source?.discard()
+      continue
+    }
     const reading = readMessage(Buffer.from(data), { maxBatch: 1 })
     const message = reading.ok ? reading.messages[0] : undefined
     if (message === undefined) continue
@@ -63,7 +66,7 @@ async function* read(
     const shown = news(message, data)
     if (shown !== undefined) yield { isLast: false, status: 200, body: shown }
   }
-  throw unusable('the stream ended without an answer')
+  throw unusable('the stream ended without an answer', answer)
 }
 
 async function* written(
@@ -85,9 +88,11 @@ export function sendTranslated(
   if (answer.stream !== undefined) {
     return sendStream(request, reply, answer, answer.stream, translation, relaying)
   }
-  if (typeOf(answer) !== 'application/json') throw unusable('Drupal: an answer that is no JSON')
+  if (typeOf(answer) !== 'application/json') {
+    throw unusable('Drupal: an answer that is no JSON', answer)
+  }
   const { expected, finish } = translation
-  sendJson(request, reply, finish(checkWhole(answer.body, expected).toString()))
+  sendJson(request, reply, finish(checkWhole(answer.body, expected, answer).toString()))
 }
 
 async function sendStream(
@@ -105,7 +110,7 @@ async function sendStream(
     stream.destroy(gatewayError('GW_UPSTREAM_TIMEOUT', { reason, ...mayHaveRun }))
   }, bounds.timeoutMs)
   const { value: first } = await messages.next().finally(() => clearTimeout(late))
-  if (first === undefined) throw unusable('the stream ended without an answer')
+  if (first === undefined) throw unusable('the stream ended without an answer', answer)
   if (first.isLast) {
     // Its end may come late or never, and nobody reads on to it.
     stream.destroy()

@@ -8,7 +8,7 @@ import { errorFor } from '../mcp/rpc-error.ts'
 import { bytesOf, EventRelay } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
 import { type Member, Roster } from '../roster.ts'
-import { follow, readToEnd } from './event-body.ts'
+import { EventBody, follow, readToEnd } from './event-body.ts'
 import { replyWithEvents } from './event-reply.ts'
 import type { Expected } from './mcp-answer.ts'
 import { mayHaveRun } from './exchange-failure.ts'
@@ -129,7 +129,10 @@ export function createStreams(
       const judge = expected
         ? createJudge(
             expected,
-            reason => say(reason, 'an event of the upstream was left out'),
+            reason => {
+              if (source instanceof EventBody) source.discard()
+              say(reason, 'an event of the upstream was left out')
+            },
             session !== undefined && !session.isSingle
           )
         : edit && createReplayJudge(edit)

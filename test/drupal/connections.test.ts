@@ -106,6 +106,32 @@ t.test('bytes after a stream of events take nothing of it away', async t => {
   t.equal(String(await stream?.reduce((all, bytes) => all + String(bytes), '')), 'data: 1\n\n')
 })
 
+t.test('a connection that is discarded brings nobody anything more', async t => {
+  const sockets = new Set<Socket>()
+  const site = await startSite(t, (seen, response, { socket }) => {
+    sockets.add(socket)
+    if (seen.url === '/x') response.end('{}')
+  })
+  const connections = connectionsTo(t, site.url)
+  const first = await ask(connections)
+  first.source?.discard()
+  const second = await ask(connections)
+  t.equal(sockets.size, 2, 'it was free')
+  const unsent = ask(connections)
+  second.source?.discard()
+  const third = await unsent
+  t.equal(third.status, 200, 'what was still to be sent on it goes out on another')
+  t.equal(sockets.size, 3)
+  const waiting = refused(ask(connections, { method: 'POST', path: '/wait', body: '{}' }))
+  while (site.active === 0) await new Promise(setImmediate)
+  third.source?.discard()
+  t.match(await waiting, {
+    code: 'GW_UPSTREAM_UNAVAILABLE',
+    reason: 'connection failed: ERR_DISCARDED',
+    hint: /may have been carried out/
+  })
+})
+
 t.test('events that came whole are read although their connection has closed since', async t => {
   for (const [how, framing, events] of [
     ['chunked', 'transfer-encoding: chunked', '9\r\ndata: 1\n\n\r\n0\r\n\r\n'],

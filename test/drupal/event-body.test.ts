@@ -8,6 +8,8 @@ function opened() {
   const connection = {
     aborted: 0,
     resumed: 0,
+    discarded: 0,
+    discard: () => void connection.discarded++,
     abort: () => void connection.aborted++,
     resume: () => void connection.resumed++
   }
@@ -67,6 +69,20 @@ t.test('destroying it closes the connection', async t => {
   await delay(5)
   t.equal(body.closed, true)
   t.equal(connection.aborted, 1)
+})
+
+t.test('where it is for somebody else, nothing more comes on its connection', async t => {
+  for (const isOver of [false, true]) {
+    const { body, add, connection } = opened()
+    if (isOver) body.complete()
+    body.discard()
+    if (!isOver) {
+      add('its rest')
+      t.equal(connection.aborted, 0, 'read to its end')
+      body.complete()
+    }
+    t.strictSame([connection.aborted, connection.discarded], isOver ? [0, 1] : [1, 0])
+  }
 })
 
 t.test('what is over when it is read to its end is not waited for', async t => {

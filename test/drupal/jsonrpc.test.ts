@@ -14,7 +14,7 @@ import { readMessage } from '../../src/mcp/message.ts'
 import { createSessions, type Sessions } from '../../src/mcp/session.ts'
 import { createToolPolicy } from '../../src/policy/tools.ts'
 import { createMemoryStore } from '../../src/store/memory.ts'
-import { configFor, html, json, refused, type Site, startSite } from './site.ts'
+import { configFor, html, json, oneTooMany, refused, type Site, startSite } from './site.ts'
 
 const KEY = 'alice-key'
 const { privateKey: key } = generateKeyPairSync('rsa', { modulusLength: 2048 })
@@ -419,6 +419,21 @@ t.test('tools/call', async t => {
       site.seen.map(seen => seen.url),
       ['/mcp/tools/list']
     )
+  })
+
+  t.test('R19 one answer too many costs one call, and not all that follow', async t => {
+    const answer = oneTooMany()
+    const site = await siteOf(t, [{ name: 'a' }], (seen, response) => {
+      const { id, params } = JSON.parse(seen.body) as { id: string; params: object }
+      answer(response, { jsonrpc: '2.0', id, result: params })
+    })
+    const b = await bench(t, site.url)
+    const told = []
+    for (let n = 0; n < 6; n++) {
+      const { status, body } = await b.call('a', { n }, 1)
+      told.push(status === 200 ? body.result?.['structuredContent'] : status)
+    }
+    t.strictSame(told, [{ n: 0 }, 502, { n: 2 }, { n: 3 }, { n: 4 }, { n: 5 }])
   })
 
   t.test('results of every type become content', async t => {

@@ -87,6 +87,32 @@ export function html(response: ServerResponse, status: number, headers = {}): vo
     .end('<!DOCTYPE html><html><body>Secret internals of the site at /var/www/html</body></html>')
 }
 
+/**
+ * Writes answers of which the first comes twice: the second time it takes the place of the next one on its connection, and each of
+ * them comes when one more is asked for.
+ */
+export function oneTooMany() {
+  let first = ''
+  let shifted: Socket | undefined
+  let held = () => {}
+  return (response: ServerResponse, body: unknown, headers: Record<string, unknown> = {}) => {
+    const { socket } = response.req
+    const text = JSON.stringify(body)
+    const answer = () => json(response, text, 200, headers)
+    if (first === '') {
+      const lines = Object.entries({ 'content-length': text.length, ...headers })
+      const head = lines.map(([name, value]) => `${name}: ${String(value)}\r\n`).join('')
+      first = `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n${head}\r\n${text}`
+      answer()
+    } else if (shifted === undefined || shifted === socket) {
+      if (shifted === undefined) socket.write(first)
+      shifted = socket
+      held()
+      held = answer
+    } else answer()
+  }
+}
+
 /** A whole configuration, as the gateway loads it, with the overrides of a test. */
 export function configFor(
   url: string,

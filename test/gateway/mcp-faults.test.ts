@@ -301,6 +301,25 @@ for (const [era, other, start] of combinations) {
       t.match(text, /news/, 'news pass')
     })
 
+    t.test('R19 what brought an answer for somebody else brings nothing more', async t => {
+      const foreign: [string, (response: ServerResponse) => void][] = [
+        ['whole', r => json(r, good('Secret'))],
+        ['on a stream', r => void stream(r, good('Secret')).end()],
+        ['no JSON', r => html(r, 200)]
+      ]
+      for (const [name, answer] of foreign) {
+        const ports: (number | undefined)[] = []
+        for (const misbehave of [answer, (r: ServerResponse, id: unknown) => json(r, good(id))]) {
+          upstream.misbehave((response, id) => {
+            ports.push(response.req.socket.remotePort)
+            misbehave(response, id)
+          })
+          await echo()
+        }
+        t.equal(new Set(ports).size, 2, name)
+      }
+    })
+
     t.test('401 and a missing scope: our own challenge', async t => {
       const scope = 'Bearer realm="x", error="insufficient_scope", scope="write:tutorials"'
       upstream.misbehave(response => html(response, 403, { 'www-authenticate': scope }))
