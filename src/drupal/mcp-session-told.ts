@@ -1,8 +1,17 @@
 // What does an answer of the upstream tell of the session in which it was asked for? It refuses to know what is done about it.
 import type { Answer } from './exchange.ts'
-import { isMethodError } from './mcp-ask.ts'
+import { isMethodError, unusable } from './mcp-ask.ts'
+import type { UpstreamSession } from './mcp-kept-session.ts'
 
 const textOf = ({ body }: Answer) => body.subarray(0, 4096).toString()
+
+/** Gives an answer that was asked for in `session`. Throws GW_UPSTREAM_INVALID for one that names another: it is somebody else's. */
+export function inSession({ id }: UpstreamSession, answer: Answer): Answer {
+  const { 'mcp-session-id': named } = answer.headers
+  if (named === undefined || named === id || id === '') return answer
+  answer.stream?.destroy()
+  throw unusable('an answer in another session', answer)
+}
 
 /** Another call holds it: this one was not carried out. */
 export function isLocked(answer: Answer): boolean {

@@ -14,7 +14,7 @@ import {
   unusable
 } from './mcp-ask.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
-import { isLocked, isLost } from './mcp-session-told.ts'
+import { inSession, isLocked, isLost } from './mcp-session-told.ts'
 import {
   type Holder,
   openedSession,
@@ -59,11 +59,11 @@ interface Post {
   deadline: number
 }
 
-const initializeId = 'gateway-initialize'
 const maxWaiting = 64
 
 export function createUpstreamSessions(ask: Ask, bounds: ReadBounds): UpstreamSessions {
   const longestMs = bounds.timeoutMs
+  let opened = 0
   const reopening = new Map<string, { token: string | undefined; done: Promise<void> }>()
   // Learned from the first 503 that says so: from then on nobody runs into the lock.
   let locks = false
@@ -120,12 +120,14 @@ export function createUpstreamSessions(ask: Ask, bounds: ReadBounds): UpstreamSe
     hello: string,
     caller: Caller
   ): Promise<{ session: UpstreamSession; result: Params }> {
+    // Another one each time: what somebody else is answered is no answer here.
+    const id = `gateway-initialize-${opened++}`
     const answer = await ask(caller, {
       method: 'POST',
-      body: `{"jsonrpc":"2.0","id":"${initializeId}","method":"initialize","params":${hello}}`
+      body: `{"jsonrpc":"2.0","id":"${id}","method":"initialize","params":${hello}}`
     })
     refuseOrPass(answer, caller)
-    const { message } = await readAnswer(answer, bounds, initializeId)
+    const { message } = await readAnswer(answer, bounds, id)
     const { result } = message
     if (!isObject(result)) throw unusable('the upstream refused to initialize a session')
     const session = { ...openedSession(answer, result), hello }
@@ -172,7 +174,7 @@ export function createUpstreamSessions(ask: Ask, bounds: ReadBounds): UpstreamSe
     return inTurn(session, caller, sent).then(answer =>
       isLocked(answer) || isLost(answer)
         ? postAgain({ holder, caller, sent, deadline }, session, answer)
-        : answer
+        : inSession(session, answer)
     )
   }
 
@@ -188,10 +190,10 @@ export function createUpstreamSessions(ask: Ask, bounds: ReadBounds): UpstreamSe
         const seconds = retryAfterSeconds(answer.headers['retry-after'], Date.now()) ?? 1
         const waitMs = Math.min(seconds, 5) * 1000
         // The call that holds the session may be as long as a call may be.
-        if (performance.now() + waitMs > deadline) return answer
+        if (performance.now() + waitMs > deadline) return inSession(session, answer)
         await sleep(waitMs)
       } else {
-        if (!isLost(answer) || session.id === '' || isReopened) return answer
+        if (!isLost(answer) || session.id === '' || isReopened) return inSession(session, answer)
         isReopened = true
         await reopen(holder, caller, session)
       }

@@ -15,7 +15,7 @@ import {
 } from '@modelcontextprotocol/sdk/types.js'
 import t from 'tap'
 import { startEverythingServer } from '../conformance/everything-server.ts'
-import { html, json } from '../drupal/site.ts'
+import { html, json, oneTooMany } from '../drupal/site.ts'
 import {
   type Before,
   closed,
@@ -118,7 +118,7 @@ t.test('no header of Drupal’s reaches a client by itself', async t => {
     server: 'Apache',
     'x-drupal-cache': 'HIT',
     'x-generator': 'Drupal 11',
-    'mcp-session-id': 'theirs',
+    'mcp-session-id': [...server.sessions].join(),
     'www-authenticate': 'Bearer realm="OAuth"'
   }
   const results: Record<string, object> = {
@@ -254,6 +254,27 @@ t.test('R65 two users and a race: lists and rules are each caller’s own', asyn
       t.equal(call.status, who === 'editor' ? 200 : 403, `${who} calls`)
     })
   )
+})
+
+t.test('R19 R92 one answer too many shows nobody the answers of another session', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const users = [
+    await gateway.initialize(gateway.token({ uid: 2 })),
+    await gateway.initialize(gateway.token({ uid: 3 }))
+  ] as const
+  const answer = oneTooMany()
+  server.onRequest = ({ id, params }, response, { headers }) => {
+    const { 'mcp-session-id': session } = headers
+    const result = { who: params.arguments.who }
+    answer(response, { jsonrpc: '2.0', id, result }, { 'mcp-session-id': session })
+  }
+  const told = []
+  for (let n = 0; n < 6; n++) {
+    const { status, json: body } = await gateway.post(call(1, { who: n }), users[n % 2])
+    told.push(status === 200 ? body.result.who : status)
+  }
+  t.strictSame(told, [0, 502, 2, 3, 4, 5])
 })
 
 t.test('R31 R38 the session of the upstream is mapped and never shown', async t => {
