@@ -210,7 +210,8 @@ export class AnswerReader {
     { connection, 'keep-alive': hint, 'transfer-encoding': coding }: Record<string, string>
   ): number {
     const words = connection?.toLowerCase() ?? ''
-    if (/\bclose\b/.test(words)) return 0
+    // Some send the body that HEAD has not.
+    if (this.#isHead || /\bclose\b/.test(words)) return 0
     // HTTP/1.0 knows no chunks: what follows them may be another answer to one reader and the same to another (RFC 9112 §6.1).
     const mayStay = coding === undefined && /\bkeep-alive\b/.test(words)
     if (text.startsWith('HTTP/1.0') && !mayStay) return 0

@@ -132,6 +132,17 @@ t.test('a connection that is discarded brings nobody anything more', async t => 
   })
 })
 
+t.test('after HEAD comes no other answer: some send the body of one', async t => {
+  const ports = new Set<number | undefined>()
+  const site = await startSite(t, (_seen, response, { socket }) => {
+    ports.add(socket.remotePort)
+    response.end('{}')
+  })
+  const connections = connectionsTo(t, site.url)
+  for (const method of ['GET', 'HEAD', 'GET']) await ask(connections, { method })
+  t.equal(ports.size, 2)
+})
+
 t.test('events that came whole are read although their connection has closed since', async t => {
   for (const [how, framing, events] of [
     ['chunked', 'transfer-encoding: chunked', '9\r\ndata: 1\n\n\r\n0\r\n\r\n'],
