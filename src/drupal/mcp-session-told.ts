@@ -1,6 +1,6 @@
 // What does an answer of the upstream tell of the session in which it was asked for? It refuses to know what is done about it.
 import type { Answer } from './exchange.ts'
-import { isMethodError, unusable } from './mcp-ask.ts'
+import { isMethodError, typeOf, unusable } from './mcp-ask.ts'
 import type { UpstreamSession } from './mcp-kept-session.ts'
 
 const textOf = ({ body }: Answer) => body.subarray(0, 4096).toString()
@@ -13,9 +13,10 @@ export function inSession({ id }: UpstreamSession, answer: Answer): Answer {
   throw unusable('an answer in another session', answer)
 }
 
-/** Another call holds it: this one was not carried out. */
+/** Another call holds it: this one was not carried out (drupal-wire §14). A page about a site that is locked says nothing of that. */
 export function isLocked(answer: Answer): boolean {
-  return answer.status === 503 && /\block/i.test(textOf(answer))
+  if (answer.status !== 503 || typeOf(answer) === 'text/html') return false
+  return /\bsession lock/i.test(textOf(answer))
 }
 
 /** It is lost: 404 (R26), or 400 and a text from servers made after the examples of the SDKs. */

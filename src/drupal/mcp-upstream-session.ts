@@ -188,10 +188,9 @@ export function createUpstreamSessions(ask: Ask, bounds: ReadBounds): UpstreamSe
       if (isLocked(answer)) {
         locks = true
         const seconds = retryAfterSeconds(answer.headers['retry-after'], Date.now()) ?? 1
-        const waitMs = Math.min(seconds, 5) * 1000
         // The call that holds the session may be as long as a call may be.
-        if (performance.now() + waitMs > deadline) return inSession(session, answer)
-        await sleep(waitMs)
+        if (performance.now() + seconds * 1000 > deadline) return inSession(session, answer)
+        await sleep(Math.min(seconds, 5) * 1000)
       } else {
         if (!isLost(answer) || session.id === '' || isReopened) return inSession(session, answer)
         isReopened = true
