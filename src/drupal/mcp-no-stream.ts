@@ -1,6 +1,6 @@
 // What a GET that brought no stream means to the client that asked for one. It refuses to know who asked.
 import type { Readable } from 'node:stream'
-import { gatewayError, isGatewayError } from '../errors.ts'
+import { type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
 
 /** Larger refusals are no refusals. */
 const maxRefusal = 65_536
@@ -30,10 +30,16 @@ export async function readRefusal(stream: Readable, timeoutMs: number): Promise<
 export const noStream = (reason: string | undefined) =>
   gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'POST, DELETE', ...(reason && { reason }) })
 
+/** undici's codes for bytes that it cannot read; where it has none, mcp-proxy.ts takes the name. */
+const noAnswer = /^(?:HPE_|HTTPParserError$|UND_ERR_HEADERS_OVERFLOW$)/
+
 /** What it means that @fastify/reply-from got no answer, or that a refusal was cut. */
-export function failure(error: NodeJS.ErrnoException): Error {
+export function failure(error: NodeJS.ErrnoException): GatewayError {
   if (isGatewayError(error)) return error
   const code = (error.cause as NodeJS.ErrnoException | undefined)?.code ?? error.code
+  if (noAnswer.test(String(code))) {
+    return gatewayError('GW_UPSTREAM_INVALID', { reason: `not an HTTP answer: ${code}` })
+  }
   return error.code === 'FST_REPLY_FROM_GATEWAY_TIMEOUT'
     ? gatewayError('GW_UPSTREAM_TIMEOUT', { reason: 'no answer within the headers time-out' })
     : gatewayError('GW_UPSTREAM_UNAVAILABLE', { reason: `connection failed: ${code}` })

@@ -123,9 +123,11 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
       rewriteRequestHeaders: () => headers,
       rewriteHeaders: () => ({}),
       onError(_reply, { error }) {
-        worker.report('failure')
+        const refused = failure(error)
+        // What is no answer is the route's fault: the site is there.
+        worker.report(refused.code === 'GW_UPSTREAM_INVALID' ? 'unknown' : 'failure')
         worker.release()
-        refuse(opening, failure(error))
+        refuse(opening, refused)
       },
       onResponse(_request, _reply, response) {
         isThere = true

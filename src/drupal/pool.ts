@@ -125,6 +125,8 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
     connect: { timeout: connectTimeoutMs, rejectUnauthorized: true },
     pipelining: 1,
     keepAliveTimeout: keepAliveMs,
+    // Drupal names what an answer depends on in its head, which may be long (answer-reader.ts).
+    maxHeaderSize: 65_536,
     connections: null
   })
   const others = new Map<string, Connections>()

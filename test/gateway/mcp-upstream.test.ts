@@ -1154,6 +1154,26 @@ t.test('R40 R42 R43 GET: news and resumption', async t => {
   })
 })
 
+t.test('R40 how long the head of a refused GET is says nothing about the site', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint, { DRUPAL_BREAKER_FAILURES: '1' })
+  const session = await gateway.initialize(gateway.token())
+  const { answer } = server
+  const heads: [string, number, (response: ServerResponse) => void][] = [
+    ['long', 405, r => html(r, 405, { 'x-drupal-cache-tags': 'node:1 '.repeat(2600) })],
+    ['too long', 502, r => html(r, 405, { 'x-drupal-cache-tags': 'node:1 '.repeat(10_000) })],
+    ['none', 502, r => void r.req.socket.end('SSH-2.0-OpenSSH_9.2\r\n')]
+  ]
+  for (const [name, status, respond] of heads) {
+    server.answer = (_seen, response) => respond(response)
+    t.equal((await read(await gateway.listen(session))).status, status, name)
+    server.answer = answer
+    t.equal((await gateway.post(rpc('tools/list'), session)).status, 200, `${name}: calls go on`)
+  }
+  const said = gateway.logged.filter(line => line.includes('not an HTTP answer: '))
+  t.equal(said.length, 2)
+})
+
 t.test('R31 R40 a GET that has no route leaves the session as it is', async t => {
   const server = await startLegacyServer(t)
   const gateway = await startBefore(t, server.endpoint)
