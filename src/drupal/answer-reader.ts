@@ -32,6 +32,7 @@ const head = new RegExp(`^HTTP/1\\.[01] \\d{3}(?: [\\t\\x20-\\x7e\\x80-\\xff]*)?
 /** The headers that anybody reads, by the length of their names: all others are not looked at. */
 const read = new Set([
   'connection',
+  'content-encoding',
   'content-length',
   'content-type',
   'keep-alive',

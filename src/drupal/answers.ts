@@ -99,10 +99,20 @@ const waitHint = (seconds: number) => ({
   data: { retryAfterSeconds: seconds }
 })
 
-/** The error that a status stands for, whoever was asked for what; undefined: the body decides. */
+/** In a coding that nobody asked for an answer would reach the client as it is, and without its name: undefined where it has none. */
+export function codingRefusal(answer: Answer, isCall = true): GatewayError | undefined {
+  const { headers, body, stream } = answer
+  const coding = headers['content-encoding']
+  if (coding === undefined || /^identity$/i.test(coding)) return undefined
+  if (body.length === 0 && stream === undefined) return undefined
+  const reason = `Drupal: an answer in the coding ${coding.slice(0, 30)}`
+  return gatewayError('GW_UPSTREAM_INVALID', { reason, ...(isCall && mayHaveRun) })
+}
+
+/** The error that a status or a coding stands for, whoever was asked for what; undefined: the body decides. */
 export function refusal(answer: Answer, asked: Asked): GatewayError | undefined {
   const { status } = answer
-  if (status === 200) return undefined
+  if (status === 200) return codingRefusal(answer, asked.what !== 'list')
   const retry = retryAfterSeconds(answer.headers['retry-after'], asked.now)
   const details = {
     reason: `Drupal: status ${status}`,

@@ -12,7 +12,7 @@ import {
 } from '../errors.ts'
 import { isObject, type Params, parseJson } from '../mcp/call.ts'
 import { traceHeaders } from '../telemetry/tracing.ts'
-import { type Asked, refusal } from './answers.ts'
+import { type Asked, codingRefusal, refusal } from './answers.ts'
 import type { Answer, Signal } from './exchange.ts'
 import { mayHaveRun } from './exchange-failure.ts'
 import { callHeaders, siteHeaders } from './headers.ts'
@@ -151,12 +151,17 @@ export function isMethodError(answer: Answer): boolean {
 const translated: ReadonlySet<number> = new Set([401, 403, 429])
 
 /**
- * Throws what an answer other than 2xx means to a client (docs/architecture.md). A JSON-RPC error of MCP itself, such as 400 for a
- * bad header or 404 for a lost session, is no refusal of Drupal's: it passes.
+ * Throws what an answer other than 2xx, or one in a coding, means to a client (docs/architecture.md). A JSON-RPC error of MCP itself,
+ * such as 400 for a bad header or 404 for a lost session, is no refusal of Drupal's: it passes.
  */
 export function refuseOrPass(answer: Answer, caller: Caller): void {
   const { status } = answer
-  if (status >= 200 && status < 300) return
+  if (status >= 200 && status < 300) {
+    const coded = codingRefusal(answer)
+    if (coded === undefined) return
+    answer.stream?.destroy()
+    throw coded
+  }
   const isProtocol = status >= 400 && status < 500 && !translated.has(status)
   if (isProtocol && rpcCode(answer) !== undefined) return
   const asked: Asked = { scopes: caller.principal?.scopes, what: 'endpoint', now: Date.now() }

@@ -50,6 +50,11 @@ t.test("every row of what Drupal's answers become", async t => {
   const disguised = { jsonrpc: '2.0', error: { code: -32001, message: 'Access Denied' }, id: null }
   const rows: [string, Answer, object, Asked?][] = [
     [
+      '200 in a coding',
+      json({}, 200, { 'content-encoding': 'br' }),
+      { code: 'GW_UPSTREAM_INVALID', reason: 'Drupal: an answer in the coding br' }
+    ],
+    [
       '401 HTML: revoked',
       html(401, { 'www-authenticate': bearer }),
       { code: 'GW_INVALID_TOKEN', statusCode: 401 }

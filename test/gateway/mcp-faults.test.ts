@@ -1,6 +1,7 @@
 // An upstream that speaks MCP and misbehaves: every row of docs/architecture.md “What Drupal's answers become”, whichever era client and upstream speak, in a body or on
 // a stream. Whoever calls gets an answer of its own, and nothing of the site's inside.
 import type { ServerResponse } from 'node:http'
+import { gzipSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { html, json, type Site, startSite } from '../drupal/site.ts'
 import {
@@ -101,6 +102,11 @@ const half = (response: ServerResponse, wait: boolean) => {
   })
 }
 
+function zipped(response: ServerResponse, type: string, text: string): void {
+  response.writeHead(200, { 'content-type': type, 'content-encoding': 'gzip' })
+  response.end(gzipSync(text))
+}
+
 /** Whoever answers this has done nothing. */
 const undone = new Set(['login redirect', 'redirect elsewhere', 'missing route'])
 
@@ -144,6 +150,8 @@ const rows: [string, Answer, number, number, string?][] = [
     -32603
   ],
   ['no JSON', r => json(r, 'Secret'), 502, -32603],
+  ['a coding', (r, id) => zipped(r, 'application/json', JSON.stringify(good(id))), 502, -32603],
+  ['events in a coding', r => zipped(r, 'text/event-stream', 'data: Secret\n\n'), 502, -32603],
   ['no JSON-RPC', r => json(r, { neither: 'Secret' }), 502, -32603],
   ['a request for an answer', (r, id) => json(r, { jsonrpc: '2.0', id, method: 'x' }), 502, -32603],
   [
@@ -271,7 +279,10 @@ for (const [era, other, start] of combinations) {
       }
       upstream.misbehave((response, id) => json(response, `\uFEFF${JSON.stringify(good(id))}`))
       t.match((await echo()).json, { id: 'mine', result: {} }, 'a byte order mark is no fault')
-      upstream.misbehave((response, id) => json(response, good(id)))
+      const codings = gateway.logged.filter(line => line.includes('an answer in the coding gzip'))
+      t.equal(codings.length, 2, 'the log says what is wrong')
+      const identity = { 'content-encoding': 'Identity' }
+      upstream.misbehave((response, id) => json(response, good(id), 200, identity))
       t.match((await echo()).json, { id: 'mine', result: {} }, 'healed')
     })
 
