@@ -84,7 +84,8 @@ export function createMcpCatalogues(options: {
         throw error
       })
       const { tools, nextCursor } = result ?? {}
-      if (Array.isArray(tools)) all.push(...(tools as unknown[]))
+      // Not spread: as arguments of one call, many do not fit on the stack.
+      if (Array.isArray(tools)) for (const tool of tools.slice(0, maxTools)) all.push(tool)
       // One that came before would go round for ever.
       if (typeof nextCursor !== 'string' || seen.has(nextCursor)) break
       seen.add(nextCursor)

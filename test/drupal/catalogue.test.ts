@@ -468,6 +468,20 @@ t.test('a site that shows every caller a large list of its own fills no memory',
   t.ok(held > 10 && held < 18, `${held} lists of 1 MB are held`)
 })
 
+t.test('a list that is longer than any does not fail', async t => {
+  const { get } = createMcpCatalogues({
+    list: async () => ({ tools: [{ name: 'a' }, ...Array<string>(500_000).fill('x')] }),
+    ttlSeconds: 0,
+    learned: () => {},
+    now: () => 0
+  })
+  const { tools } = await get(undefined, undefined)
+  t.strictSame(
+    tools.map(({ name }) => name),
+    ['a']
+  )
+})
+
 t.test('of an mcp upstream, too, equal lists of many callers are one value in memory', async t => {
   let deep: unknown = {}
   for (let depth = 0; depth < 20_000; depth++) deep = { deep }
