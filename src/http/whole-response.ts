@@ -11,6 +11,16 @@ import { WholeRequest } from './whole-request.ts'
 const maxJoined = 4096
 /** A request's body is there as it came, parsed, and as it goes to the site (measured: 12 MB for one of 4 MB). */
 export const bodyCopies = 3
+/** So many requests may wait on a connection behind the one that is being answered: each takes some KB, and 64 KB bring a thousand. */
+const maxWaiting = 32
+
+interface Connection extends Socket {
+  /** Node's name for the answer under way. */
+  _httpMessage?: ServerResponse | null
+  /** Node's; takes each request when its head has come. */
+  parser?: { onIncoming: () => number } | null
+  waiting?: number
+}
 
 /** For the listener's `ServerResponse`: same bytes and events as Node's, but a whole answer is written when the turn ends. */
 export class WholeResponse extends ServerResponse implements Sender {
@@ -42,6 +52,7 @@ export class WholeResponse extends ServerResponse implements Sender {
   #bodyBytes = 0
   #body: Buffer | string | undefined
   #isSent = false
+  #isWaiting = false
   /** "100 Continue" is due when its turn comes. */
   #owesContinue = false
 
@@ -49,6 +60,17 @@ export class WholeResponse extends ServerResponse implements Sender {
   constructor(request: IncomingMessage, options?: object) {
     super(...([request, options] as unknown as [IncomingMessage]))
     if (request instanceof WholeRequest) request.answer = this
+    const socket: Connection = request.socket
+    if (socket._httpMessage) this.#waitForTurn(socket)
+  }
+
+  #waitForTurn(socket: Connection): void {
+    this.#isWaiting = true
+    socket.waiting = (socket.waiting ?? 0) + 1
+    if (socket.waiting <= maxWaiting) return
+    socket.destroy()
+    // What has come is parsed to its end all the same: of a thousand in one piece each would be carried out.
+    if (socket.parser) socket.parser.onIncoming = () => 0
   }
 
   /** The connection has gone before the answer's turn came: Node 20 forgets it, later versions say 'close'. */
@@ -145,7 +167,8 @@ export class WholeResponse extends ServerResponse implements Sender {
   }
 
   /** Node gives an answer its connection, and what was said meanwhile leaves on it. */
-  override assignSocket(socket: Socket): void {
+  override assignSocket(socket: Connection): void {
+    if (this.#isWaiting) socket.waiting = (socket.waiting as number) - 1
     super.assignSocket(socket)
     if (this.#owesContinue && !this.headersSent) super.writeContinue()
     this.#doNotWaitForever(socket)

@@ -280,6 +280,25 @@ t.test('calls that wait behind another on a connection that goes leave their lin
   }
 })
 
+t.test('a few requests may wait on a connection, with many it is closed', async t => {
+  const gateway = await startGateway(t)
+  const session = lines(await gateway.initialize(gateway.token()))
+  const ping = post('/mcp', `${session}Content-Length: ${PING.length}\r\n`, PING)
+  const few = dial(t, gateway)
+  for (let round = 1; round <= 3; round++) {
+    few.socket.write(ping.repeat(33))
+    while (few.said.text.split('"result":{}').length <= 33 * round) await once(few.socket, 'data')
+  }
+
+  gateway.audited.length = 0
+  const many = dial(t, gateway)
+  many.socket.write('GET /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(1000))
+  await many.over
+  await openConnections(gateway, 2)
+  while (gateway.audited.length < 34) await new Promise(resolve => setImmediate(resolve))
+  t.equal(gateway.audited.length, 34, 'and what is behind them is not carried out')
+})
+
 t.test('a client that resets its connection at once is no error', async t => {
   const gateway = await startGateway(t, { env: { AUTH_ANONYMOUS: 'public-tools' } })
   const { socket } = dial(t, gateway)
