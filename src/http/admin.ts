@@ -17,6 +17,8 @@ interface Options {
 export function buildAdmin({ log, metrics, health }: Options): FastifyInstance {
   const app = fastify({
     loggerInstance: log,
+    // A browser keeps a connection in advance: a stop would wait for it, and nothing here is worth waiting for.
+    forceCloseConnections: true,
     logController: new LogController({ disableRequestLogging: true })
   })
   app.removeAllContentTypeParsers()

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import fastify from 'fastify'
@@ -237,6 +238,23 @@ t.test('a call that outlives SHUTDOWN_TIMEOUT does not keep the process', async 
   t.equal(await answer, 'cut')
   t.equal(await running.exit, 0)
   t.match(running.stdout(), /"method":"tools\/call".*"status":499/, 'it leaves its audit line')
+})
+
+t.test('a stop does not wait for what is open on the admin listener', async t => {
+  const adminPort = await freePort()
+  const { running } = await startProcess(t, { ADMIN_PORT: String(adminPort) })
+  for (const bytes of ['', 'GET /metrics HTTP/1.1\r\nHost: loc']) {
+    const socket = connect(adminPort, '127.0.0.1').on('error', () => {})
+    t.teardown(() => socket.destroy())
+    await once(socket, 'connect')
+    socket.write(bytes)
+  }
+  await until(`http://127.0.0.1:${adminPort}/livez`, 200)
+  const from = performance.now()
+  running.child.kill('SIGTERM')
+  t.equal(await running.exit, 0)
+  t.ok(performance.now() - from < 10_000)
+  t.notMatch(running.stdout(), 'did not finish in time')
 })
 
 t.test('a client that goes last while the process stops leaves its audit line', async t => {
