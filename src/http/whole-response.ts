@@ -98,6 +98,7 @@ export class WholeResponse extends ServerResponse implements Sender {
       this.socket !== null
     if (!isWhole) {
       super.end(...([chunk, encoding, callback] as unknown as []))
+      if (this.socket !== null) this.#doNotWaitForever(this.socket)
       this.countUnsent()
       return this
     }
@@ -183,11 +184,16 @@ export class WholeResponse extends ServerResponse implements Sender {
     return 60_000
   }
 
+  override emit(event: string | symbol, ...told: unknown[]): boolean {
+    // Before Node's own listener: it gives the connection to the next answer, or its time as an idle one.
+    if (event === 'finish' && this.socket?.timeout === this.stallMs) this.socket.setTimeout(0)
+    return super.emit(event as 'close', ...(told as []))
+  }
+
   readonly #sent = (error?: Error | null): void => {
     // Node 20 gives no error where the client has gone and what it has not taken is thrown away.
     if (error || this.socket?.destroyed === true) return
     this.#isSent = true
-    if (this.socket?.timeout === this.stallMs) this.socket.setTimeout(0)
     this.emit('finish')
   }
 

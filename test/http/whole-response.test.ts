@@ -215,13 +215,26 @@ t.test('a client that takes nothing of its answer is not waited for', async t =>
   }
   // More than the kernel keeps for two sockets.
   const much = Buffer.alloc(20_000_000, 'x')
+  const bodies: Record<string, string | Buffer> = {
+    '/much': much,
+    '/foreign': `é${much.toString()}`
+  }
+  let before: ServerResponse
   const server = await listen(t, Impatient as typeof ServerResponse, (req, res) => {
-    const body = req.url === '/much' ? much : ascii
-    res.writeHead(200, lengthOf(body)).end(body)
+    const body = bodies[req.url as string] ?? ascii
+    if (req.url === '/parts') {
+      res.writeHead(200, { 'content-length': 2 * much.length }).write(much)
+      res.end(much)
+    } else if (req.url === '/later') {
+      before.once('finish', () => setTimeout(() => res.end(ascii), 1000))
+    } else res.writeHead(200, lengthOf(body)).end(body)
+    before = res
   })
   const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`
   for (const [name, bytes] of Object.entries({
     'the first': get('/much'),
+    'one that is not ASCII': get('/foreign'),
+    'one in parts': get('/parts'),
     'one that waited for its turn': get('/') + get('/much')
   })) {
     const accepted = once(server, 'connection') as Promise<[Socket]>
@@ -249,9 +262,12 @@ t.test('a client that takes nothing of its answer is not waited for', async t =>
     taken += piece.length
     last = piece.subarray(-300).toString()
   })
-  slow.write(get('/much') + get('/'))
-  while (!last.endsWith(ascii)) await once(slow, 'data')
-  t.ok(taken > much.length, 'one that takes it slowly gets all of it, and the next')
+  slow.write(get('/much') + get('/foreign') + get('/later'))
+  const cut = new AbortController()
+  slow.once('close', () => cut.abort())
+  while (!last.endsWith(ascii)) await once(slow, 'data', cut)
+  t.ok(taken > 2 * much.length, 'one that takes it slowly gets all of it')
+  t.ok(last.endsWith(ascii), 'and the next, also where that takes its time')
   t.ok((served.timeout as number) > 1000, 'and its connection has its usual time again')
   slow.destroy()
 })
