@@ -38,11 +38,9 @@ export class WholeResponse extends ServerResponse implements Sender {
 
   static {
     // A getter in some versions of Node and a field in their types: only this may stand before both.
-    const inherited = (response: WholeResponse) =>
-      Reflect.get(ServerResponse.prototype, 'writableFinished', response) as boolean
     Object.defineProperty(WholeResponse.prototype, 'writableFinished', {
       get(this: WholeResponse) {
-        return this.#body === undefined ? inherited(this) : this.#isSent
+        return this.#isSent
       }
     })
   }
@@ -185,16 +183,19 @@ export class WholeResponse extends ServerResponse implements Sender {
   }
 
   override emit(event: string | symbol, ...told: unknown[]): boolean {
-    // Before Node's own listener: it gives the connection to the next answer, or its time as an idle one.
-    if (event === 'finish' && this.socket?.timeout === this.stallMs) this.socket.setTimeout(0)
+    if (event === 'finish') {
+      const { socket } = this
+      // Node 20 says so, too, where the client has gone and what it has not taken is thrown away.
+      if (socket?.destroyed) return false
+      this.#isSent = true
+      // Before Node's own listener: it gives the connection to the next answer, or its time as an idle one.
+      if (socket?.timeout === this.stallMs) socket.setTimeout(0)
+    }
     return super.emit(event as 'close', ...(told as []))
   }
 
   readonly #sent = (error?: Error | null): void => {
-    // Node 20 gives no error where the client has gone and what it has not taken is thrown away.
-    if (error || this.socket?.destroyed === true) return
-    this.#isSent = true
-    this.emit('finish')
+    if (!error) this.emit('finish')
   }
 
   /**

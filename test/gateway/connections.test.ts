@@ -297,6 +297,7 @@ t.test('a few requests may wait on a connection, with many it is closed', async 
   await openConnections(gateway, 2)
   while (gateway.audited.length < 34) await new Promise(resolve => setImmediate(resolve))
   t.equal(gateway.audited.length, 34, 'and what is behind them is not carried out')
+  t.notMatch(gateway.audited.join('\n'), /"status":401/, 'nobody was told anything')
 })
 
 t.test('a client that resets its connection at once is no error', async t => {

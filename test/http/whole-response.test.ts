@@ -192,19 +192,24 @@ t.test('a client that goes before the turn ends: the answer is never finished', 
 t.test('a client that goes in the middle of its answer: the answer is never finished', async t => {
   // More than the kernel keeps for two sockets.
   const much = Buffer.alloc(20_000_000, 'x')
+  const foreign = `é${much.toString()}`
   let answer: ServerResponse | undefined
-  const server = await listen(t, WholeResponse as typeof ServerResponse, (_, res) => {
+  const server = await listen(t, WholeResponse as typeof ServerResponse, (req, res) => {
     answer = res
     res.once('finish', () => t.fail('the rest was never taken'))
-    res.writeHead(200, lengthOf(much)).end(much)
+    if (req.url === '/parts') res.write(much)
+    else res.writeHead(200, lengthOf(req.url === '/foreign' ? foreign : much))
+    res.end(req.url === '/foreign' ? foreign : much)
   })
-  const client = connect((server.address() as AddressInfo).port, '127.0.0.1')
-  client.write(line('GET', 'text'))
-  await once(client, 'data')
-  const closed = once(answer as ServerResponse, 'close')
-  client.destroy()
-  await closed
-  t.equal(answer?.writableFinished, false)
+  for (const path of ['/', '/foreign', '/parts']) {
+    const client = connect((server.address() as AddressInfo).port, '127.0.0.1')
+    client.write(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`)
+    await once(client, 'data')
+    const closed = once(answer as ServerResponse, 'close')
+    client.destroy()
+    await closed
+    t.equal(answer?.writableFinished, false, path)
+  }
 })
 
 t.test('a client that takes nothing of its answer is not waited for', async t => {
