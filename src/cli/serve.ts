@@ -115,10 +115,19 @@ export async function run(args: string[]): Promise<number> {
     throw error
   }
   const bound = config.server.shutdownTimeoutSeconds + config.server.readinessDelaySeconds
+  // Without a listener Node ends the process on these two, which to other servers mean "reload" and "reopen the log".
+  for (const signal of ['SIGHUP', 'SIGUSR2'] as const) {
+    process.on(signal, () => {
+      gateway.app.log.info(
+        { signal },
+        'going on: new certificates are taken into use unasked, other changes with a restart'
+      )
+    })
+  }
   // A second signal ends the process at once; that is close-with-grace's own rule.
   return new Promise(resolve => {
     closeWithGrace(
-      { delay: bound * 1000 + 500, logger: gateway.app.log },
+      { delay: bound * 1000 + 500, logger: gateway.app.log, skip: ['SIGHUP', 'SIGUSR2'] },
       async ({ signal, err }) => {
         if (err) gateway.app.log.fatal({ err }, 'uncaught error: stopping')
         else gateway.app.log.info({ signal }, 'stopping')

@@ -219,6 +219,21 @@ t.test('SIGTERM: calls in flight finish, then the process ends with 0', async t 
   await t.rejects(fetch(`${origin}/livez`))
 })
 
+t.test('SIGHUP and SIGUSR2 stop nothing, SIGQUIT does as SIGTERM', async t => {
+  const { origin, running } = await startProcess(t)
+  for (const signal of ['SIGHUP', 'SIGUSR2', 'SIGHUP'] as const) {
+    const before = running.stdout().length
+    running.child.kill(signal)
+    while (!running.stdout().slice(before).includes(`"signal":"${signal}"`))
+      await new Promise(resolve => setTimeout(resolve, 5))
+    t.match(running.stdout().slice(before), 'going on')
+    t.equal((await fetch(`${origin}/readyz`)).status, 200, signal)
+  }
+  running.child.kill('SIGQUIT')
+  t.equal(await running.exit, 0)
+  t.match(running.stdout(), '"signal":"SIGQUIT","msg":"stopping"')
+})
+
 t.test('readiness goes before the listener does', async t => {
   const { gateway } = await startGateway(t, { env: { SHUTDOWN_DELAY: '0.5' } })
   t.equal((await gateway.app.inject('/livez')).statusCode, 200)
