@@ -5,6 +5,7 @@ import fp from 'fastify-plugin'
 import type { Config } from '../config/schema.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { Buffers } from './buffers.ts'
+import { addressOf } from './limits.ts'
 import { WholeResponse } from './whole-response.ts'
 
 interface Options {
@@ -20,7 +21,7 @@ const plugin: FastifyPluginCallback<Options> = function shareMemory(app, options
   app.addHook('preParsing', function shareMemory(request, reply, payload, next) {
     const { raw } = reply
     if (raw instanceof WholeResponse)
-      raw.share = buffers.shareOf(request.principal?.subjectKey ?? request.ip)
+      raw.share = buffers.shareOf(request.principal?.subjectKey ?? addressOf(request))
     next(null, payload)
   })
   done()

@@ -109,6 +109,28 @@ t.test('who is not signed in shares with nobody but his own address', async t =>
   t.match(refusal.toString(), /^HTTP\/1.1 503 /)
 })
 
+t.test('who is not signed in shares with all of his IPv6 network', async t => {
+  const env = { ...bounds, AUTH_ANONYMOUS: 'public-tools', TRUSTED_PROXIES: '127.0.0.1' }
+  const gateway = await startGateway(t, { env })
+  const begin = async (address: string) => {
+    const socket = dial(t, gateway)
+    const before = await buffered(gateway)
+    const from = { 'x-forwarded-for': address }
+    socket.write(post(from, 'x'.repeat(4 * MB), 8 * MB))
+    await until(gateway, bytes => bytes === before + 12 * MB)
+    return socket
+  }
+  await begin('2001:db8::1')
+  const greedy = await begin('2001:db8::2')
+  await begin('2001:db8:0:1::1')
+  // Counted one by one no address has more than the first of this network.
+  const modest = dial(t, gateway)
+  modest.on('data', () => t.fail('the other network is refused'))
+  modest.write(post({ 'x-forwarded-for': '2001:db8:0:1::2' }, 'x'.repeat(2 * MB), 8 * MB))
+  const [refusal] = (await once(greedy.resume(), 'data')) as [Buffer]
+  t.match(refusal.toString(), /^HTTP\/1.1 503 /)
+})
+
 t.test('what is taken, and what its client has left, counts no longer', async t => {
   const env = { ...bounds, MAX_BUFFERED_BYTES: String(100 * MB) }
   const gateway = await startGateway(t, { env })
