@@ -121,6 +121,8 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
     createConnections({ origin: to, host: name, connectTimeoutMs, keepAliveMs })
   // The queue bounds how many connections there are.
   const connections = connectionsTo(origin, host)
+  // Of their own: a call's answer that came too late or twice must never be the verdict on a token.
+  const ofBackChannel = connectionsTo(origin, host)
   const dispatcher = new Pool(origin, {
     connect: { timeout: connectTimeoutMs, rejectUnauthorized: true },
     pipelining: 1,
@@ -215,7 +217,7 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
     acquire,
 
     fetch: createBackChannel({
-      drupal: connections,
+      drupal: ofBackChannel,
       others(to) {
         let found = others.get(to.origin)
         if (found === undefined) {
@@ -235,7 +237,7 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
     stats: () => ({ ...queue.stats(), breaker: breaker.state() }),
     async close() {
       isClosed = true
-      for (const each of [connections, ...others.values()]) each.close()
+      for (const each of [connections, ofBackChannel, ...others.values()]) each.close()
       await dispatcher.destroy()
     }
   }

@@ -517,6 +517,21 @@ t.test('the back channel', async t => {
     t.equal(site.peak, 7)
   })
 
+  t.test('shares no connection with calls, whose answers may be anybody’s', async t => {
+    const ports: (number | undefined)[] = []
+    const site = await startSite(t, (_seen, response, { socket }) => {
+      ports.push(socket.remotePort)
+      json(response, {})
+    })
+    const pool = poolFor(t, site.url)
+    for (let n = 0; n < 2; n++) {
+      await pool.request(get())
+      await pool.fetch(`${site.url}/oauth/introspect`)
+    }
+    t.equal(new Set(ports).size, 2)
+    t.strictSame(ports.slice(0, 2), ports.slice(2))
+  })
+
   t.test('no call waits behind it, and it does not wait behind calls', async t => {
     const site = await startSite(t, (seen, response) => {
       if (seen.url !== '/x') json(response, {})
