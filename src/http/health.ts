@@ -16,10 +16,9 @@ interface Options {
   stopping: () => boolean
   /** Milliseconds that an answer is kept: probes must not become load on Drupal. Default 1000. */
   keepMs?: number
+  /** Milliseconds that one check may take, whatever it does with its signal. Default 5000. */
+  timeoutMs?: number
 }
-
-/** Milliseconds that one check may take. */
-const timeoutMs = 5000
 
 interface Report {
   ready: boolean
@@ -28,13 +27,18 @@ interface Report {
 
 async function ask(
   checks: readonly HealthCheck[],
+  timeoutMs: number,
   failed: (name: string, error: unknown) => void
 ): Promise<Report> {
   const signal = AbortSignal.timeout(timeoutMs)
+  const late = new Promise<never>((_resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason as Error))
+  })
+  late.catch(() => {})
   const results = await Promise.all(
     checks.map(async ({ name, check }) => {
       try {
-        await check(signal)
+        await Promise.race([check(signal), late])
         failed(name, undefined)
         return [name, 'ok'] as const
       } catch (error) {
@@ -57,7 +61,7 @@ async function ask(
  * one is known to the other.
  */
 export function createHealth(options: Options): FastifyPluginCallback {
-  const { log, checks, stopping, keepMs = 1000 } = options
+  const { log, checks, stopping, keepMs = 1000, timeoutMs = 5000 } = options
   const known = new Map<string, string | undefined>()
   let last: { at: number; report: Promise<Report> } | undefined
   let wasReady = false
@@ -87,7 +91,7 @@ export function createHealth(options: Options): FastifyPluginCallback {
       reply.header('cache-control', 'no-store')
       if (stopping()) return reply.code(503).send({ status: 'stopping', checks: {} })
       if (last === undefined || performance.now() - last.at >= keepMs) {
-        last = { at: performance.now(), report: ask(checks, say) }
+        last = { at: performance.now(), report: ask(checks, timeoutMs, say) }
       }
       // At once: a part that hangs must not outlast the prober's patience. The parts are asked all the same, for the log.
       if (wasReady && 'once' in (request.query as object))

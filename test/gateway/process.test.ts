@@ -193,6 +193,20 @@ t.test('/readyz?once does not wait for a part that hangs', async t => {
   t.equal((await strict).statusCode, 503)
 })
 
+t.test('/readyz waits for no part longer than its time', async t => {
+  const app = fastify()
+  t.teardown(() => app.close())
+  const checks = [{ name: 'store', check: () => new Promise(() => {}) }]
+  const stopping = () => false
+  await app.register(createHealth({ log: app.log, checks, stopping, timeoutMs: 20 }))
+  const alive = setTimeout(() => {}, 10_000)
+  t.strictSame((await app.inject('/readyz')).json(), {
+    status: 'not ready',
+    checks: { store: 'not available' }
+  })
+  clearTimeout(alive)
+})
+
 t.test('known keys go on working while the authorization server is down', async t => {
   const gateway = await startGateway(t)
   await gateway.initialize(gateway.token())
