@@ -17,6 +17,7 @@ export interface CallerMemory<T> {
   keep(principal: Principal | undefined, value: T): void
 }
 
+/** Gives a memory of what `ask` answers, per principal and scopes; `get` rejects as `ask` does (R65). */
 export function createCallerMemory<T extends object>(options: {
   ask: (principal: Principal | undefined, token: string | undefined) => Promise<T>
   /** Seconds; 0 keeps nothing. */

@@ -16,6 +16,7 @@ export interface DistinctLists<T> {
   sizeOf(list: T): number
 }
 
+/** Gives lists that are one value where their content is the same; what was used longest ago goes first. */
 export function createDistinctLists<T extends object>(): DistinctLists<T> {
   const sizes = new WeakMap<T, number>()
   const sizeOf = (list: T) => sizes.get(list) ?? UNKNOWN_SIZE

@@ -80,6 +80,7 @@ export interface InFlight {
 /** The reason of a signal that a client's cancellation ended, and of its stream: compared, never shown. */
 export const cancelled = new Error('cancelled by the client')
 
+/** Gives the calls of this process that are at work: none yet (R19, R49). */
 export function createInFlight(): InFlight {
   const calls = new Roster<RunningCall>()
   return {

@@ -60,6 +60,7 @@ function tellEach(listeners: Watch['listeners']): void {
   }
 }
 
+/** Gives the gateway's own streams of changes; with `watchSeconds` 0 nobody is told anything (R41, R62, R71). */
 export function createListening({ streams, catalogue, watchSeconds }: ListeningOptions): Listening {
   const watches = new Map<string, Watch>()
 

@@ -54,6 +54,7 @@ const isNews = (message: Message) =>
   message.kind === 'notification' &&
   (message.method === 'notifications/progress' || message.method === 'notifications/message')
 
+/** Gives what answers clients of the legacy era from an upstream of the modern one. */
 export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
   const { ask, eras, sessions, catalogues, listening, streams, bounds, expectedOf } = options
   const inFlight = createInFlight()

@@ -87,6 +87,7 @@ const hello = JSON.stringify({
   clientInfo: gatewayInfo
 })
 
+/** Gives what answers clients of the modern era from an upstream of the legacy one, in a session per principal. */
 export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
   const { eras, upstreamSessions, listening, streams, bounds, expectedOf, listTtlMs } = options
   const kept = new LRUCache<string, Entry>({ max: maxPrincipals })

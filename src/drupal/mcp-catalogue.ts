@@ -52,6 +52,7 @@ function read(tools: readonly unknown[]): McpCatalogue {
 /** Refusals that mean "no list for you": Drupal still decides each call. */
 const withoutList: ReadonlySet<string> = new Set(['GW_UPSTREAM_FORBIDDEN', 'GW_INSUFFICIENT_SCOPE'])
 
+/** Gives the catalogues of all callers, each asked for by `list` where none is kept (R65). */
 export function createMcpCatalogues(options: {
   list: ListTools
   /** Seconds; 0 keeps nothing. */

@@ -73,6 +73,7 @@ export function modernRequest(method: string, params: Params = {}) {
   }
 }
 
+/** Gives the upstream's era, of which nothing is known yet; nothing is asked before somebody wants to know. */
 export function createEras(ask: Ask, bounds: ReadBounds): Eras {
   let verdict: { isModern: boolean; until: number } | undefined
   let asking: Promise<boolean> | undefined

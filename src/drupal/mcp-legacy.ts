@@ -56,6 +56,7 @@ const isCancellation = (message: Message): message is RpcNotification =>
 
 const isUrgent = (message: Message) => message.kind === 'response' || isCancellation(message)
 
+/** Gives what relays clients of the legacy era to an upstream of the same. */
 export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
   const { ask, sessions, upstreamSessions, catalogues, streams, bounds, expectedOf } = options
   const inFlight = createInFlight()

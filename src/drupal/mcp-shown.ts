@@ -14,6 +14,7 @@ import { withoutInside } from './tool-failure.ts'
 /** What the answer to this request must be; `requests`: other ones than the client's own. */
 export type ExpectedOf = (request: FastifyRequest, requests?: readonly RpcRequest[]) => Expected
 
+/** Gives what tells, under this policy, what the answer to a request must be and what of it is shown. */
 export function createExpectedOf(config: Config, toolPolicy: ToolPolicy): ExpectedOf {
   const hides = config.policy.missingScope === 'hide'
   const hasStrangers = config.oauth.anonymous !== 'off'

@@ -61,6 +61,7 @@ interface Post {
 
 const maxWaiting = 64
 
+/** Gives the upstream's sessions, whose requests go out by `ask`: none is open yet (R31). */
 export function createUpstreamSessions(ask: Ask, bounds: ReadBounds): UpstreamSessions {
   const longestMs = bounds.timeoutMs
   let opened = 0
