@@ -1,5 +1,6 @@
-// Which budgets does a message draw on, and how is a state of budgets told to a client? Pure: it neither counts nor waits;
-// the store counts. Keys come from the verified identity and the validated body, never from a header.
+// Which budgets does a message draw on, and how is a state of budgets told to a client? It neither counts nor waits: the store
+// counts. What it keeps are texts that would be made the same again. Keys come from the verified identity and the validated body,
+// never from a header.
 import type { Principal } from '../auth/principal.ts'
 import type { Budget } from '../config/schema.ts'
 import { type GatewayError, gatewayError } from '../errors.ts'
