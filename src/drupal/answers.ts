@@ -146,7 +146,7 @@ export function refusal(answer: Answer, asked: Asked): GatewayError | undefined 
 }
 
 /** For the log. What is no text is only named: objects of a stranger may not be able to become one. */
-const said = (value: unknown) => (typeof value === 'string' ? value : typeof value)
+export const said = (value: unknown) => (typeof value === 'string' ? value : typeof value)
 
 const invalid = (reason: string) => gatewayError('GW_UPSTREAM_INVALID', { reason })
 /** Of a call: there was an answer, so the site has done something. It may be another call's, and so may the next on its connection. */

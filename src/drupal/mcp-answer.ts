@@ -5,7 +5,7 @@ import { isGatewayError } from '../errors.ts'
 import { isObject, type Params, parseJson, type RpcRequest } from '../mcp/call.ts'
 import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
 import { errorFor, resultFrames, rpcResult } from '../mcp/rpc-error.ts'
-import { denied } from './answers.ts'
+import { denied, said } from './answers.ts'
 import type { Answer } from './exchange.ts'
 import { unusable } from './mcp-ask.ts'
 import { answerIn, isSameId } from './mcp-read.ts'
@@ -115,7 +115,7 @@ function examine(value: unknown, text: string, expected: Expected): Found {
   const isLost = hasNoId(value) && error !== undefined
   const found = isLost ? requests[0] : ownerOf(id, text, requests)
   if (found !== undefined && isDenial(error)) {
-    throw denied({ scopes }, `Drupal: ${String((error as Params)['data'])}`.slice(0, 300))
+    throw denied({ scopes }, `Drupal: ${said((error as Params)['data'])}`.slice(0, 300))
   }
   // Of a batch nobody knows which one it refuses.
   const request = isLost && batch ? undefined : found
@@ -143,7 +143,7 @@ const named = (text: string, { idText }: RpcRequest) =>
 
 function isDenial(error: unknown): boolean {
   return (
-    isObject(error) && error['code'] === -32600 && String(error['data']).startsWith('Access Denied')
+    isObject(error) && error['code'] === -32600 && said(error['data']).startsWith('Access Denied')
   )
 }
 

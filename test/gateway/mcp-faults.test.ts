@@ -243,6 +243,11 @@ function stream(response: ServerResponse, ...messages: unknown[]): ServerRespons
   return response
 }
 
+/** One event in the same packet as the head. */
+function event(response: ServerResponse, data: string): void {
+  response.writeHead(200, { 'content-type': 'text/event-stream' }).end(`data: ${data}\n\n`)
+}
+
 const env = {
   DRUPAL_MAX_RESPONSE_BYTES: '20000',
   DRUPAL_CONNECT_TIMEOUT: '0.3',
@@ -349,6 +354,29 @@ for (const [era, other, start] of combinations) {
     })
   })
 }
+
+t.test('an error whose data cannot become a text is told all the same', async t => {
+  for (const [era, other, start] of combinations) {
+    const upstream = await start(t)
+    const gateway = await startBefore(t, upstream.endpoint, onePlace)
+    const send = await clientOf(era, gateway)
+    for (const data of ['{"toString":1}', `${'['.repeat(9000)}${']'.repeat(9000)}`]) {
+      const refused = (id: unknown) =>
+        `{"jsonrpc":"2.0","id":${JSON.stringify(id)},"error":{"code":-32600,"message":"no","data":${data}}}`
+      for (const [way, answer] of [
+        ['whole', (r, id) => json(r, refused(id))],
+        ['on a stream', (r, id) => event(r, refused(id))],
+        ['on a stream, later', (r, id) => void stream(r).end(`data: ${refused(id)}\n\n`)]
+      ] as [string, Answer][]) {
+        upstream.misbehave(answer)
+        const { json: told } = await send('tools/call', echoed)
+        const what = `${era} on ${other}, ${way}: ${data.slice(0, 20)}`
+        t.match(told, { id: 'mine', error: { code: -32600, message: 'no' } }, what)
+      }
+    }
+    t.notMatch(gateway.logged.join(''), 'uncaught')
+  }
+})
 
 t.test('an exception of the site stays there; what else an error says passes', async t => {
   const upstream = await legacyUpstream(t)
