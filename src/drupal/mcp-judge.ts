@@ -1,6 +1,6 @@
 // Which events of a stream may reach those who asked, and who of them is still without an answer? It refuses to know bytes on a
 // connection and how a stream ends.
-import { isGatewayError } from '../errors.ts'
+import { type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
 import { isObject, parseJson, type RpcRequest } from '../mcp/call.ts'
 import { elementTexts } from '../mcp/json-members.ts'
 import { errorFor } from '../mcp/rpc-error.ts'
@@ -98,6 +98,30 @@ export function createReplayJudge(edit: Edit): Judge {
     },
     lost: () => []
   }
+}
+
+/**
+ * The judgement of each event, of which nothing is ever thrown: whoever reads the stream would take it for his own, and the client would
+ * wait for as long as a stream may last. `failed` is told instead, once, and no event passes any more.
+ */
+export function guarded(judge: Judge, failed: (error: unknown) => void): Judge['pass'] {
+  let hasFailed = false
+  return event => {
+    if (hasFailed) return undefined
+    try {
+      return judge.pass(event)
+    } catch (error) {
+      hasFailed = true
+      failed(error)
+      return undefined
+    }
+  }
+}
+
+/** What those are told whose answer was lost with the upstream, or never came. */
+export function lostAnswers(judge: Judge | undefined, error: Error): string {
+  const cause: GatewayError = isGatewayError(error) ? error : gatewayError('GW_UPSTREAM_INVALID')
+  return (judge?.lost() ?? []).map(request => writeEvent(errorFor(request, cause))).join('')
 }
 
 const isNews = (data: string) => news.some(start => data.startsWith(start))

@@ -3,17 +3,15 @@
 import type { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config/schema.ts'
-import { type ErrorCode, type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
-import { errorFor } from '../mcp/rpc-error.ts'
+import { type ErrorCode, gatewayError } from '../errors.ts'
 import { bytesOf, EventRelay } from '../mcp/sse.ts'
-import { writeEvent } from '../mcp/sse-events.ts'
 import { type Member, Roster } from '../roster.ts'
 import { EventBody, follow, readToEnd } from './event-body.ts'
 import { replyWithEvents } from './event-reply.ts'
 import type { Expected } from './mcp-answer.ts'
 import { mayHaveRun } from './exchange-failure.ts'
 import { cancelled } from './in-flight.ts'
-import { createJudge, createReplayJudge, type Judge } from './mcp-judge.ts'
+import { createJudge, createReplayJudge, guarded, lostAnswers } from './mcp-judge.ts'
 import type { Edit } from './mcp-shown.ts'
 
 export interface StreamOptions {
@@ -54,12 +52,7 @@ export interface Streams {
 export interface StreamEvents {
   streamOpened?(): void
   streamClosed?(): void
-}
-
-/** What those are told whose answer was lost with the upstream, or never came. */
-function lostAnswers(judge: Judge | undefined, error: Error): string {
-  const cause: GatewayError = isGatewayError(error) ? error : gatewayError('GW_UPSTREAM_INVALID')
-  return (judge?.lost() ?? []).map(request => writeEvent(errorFor(request, cause))).join('')
+  uncaught?(): void
 }
 
 /** Milliseconds for the rest of an event that is going through when the gateway ends a stream. */
@@ -136,13 +129,18 @@ export function createStreams(
             session !== undefined && !session.isSingle
           )
         : edit && createReplayJudge(edit)
+      function failed(error: unknown): void {
+        events.uncaught?.()
+        request.log.error({ requestId: request.id, err: error }, 'uncaught error')
+        source.destroy(gatewayError('GW_INTERNAL', { cause: error, ...mayHaveRun }))
+      }
       const maxBytes = config.drupal.maxResponseBytes
       const client = replyWithEvents(reply)
       const relay = new EventRelay({
         client,
         heartbeatMs: heartbeatSeconds * 1000,
         ...(judge && {
-          judge: judge.pass,
+          judge: guarded(judge, failed),
           bound: {
             maxBytes,
             exceeded: () =>
@@ -158,7 +156,7 @@ export function createStreams(
       function tellLost(error: Error | undefined): void {
         relay.cut()
         // No blank line for an event of which a part went out: clients would take it for a whole one, and resume behind it.
-        if (error !== undefined) relay.take(bytesOf(lostAnswers(judge, error)))
+        if (error !== undefined) relay.say(bytesOf(lostAnswers(judge, error)))
       }
       let isEnding = false
       function end(code: ErrorCode): void {

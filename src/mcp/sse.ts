@@ -35,7 +35,7 @@ export interface EventRelayOptions {
 export class EventRelay {
   /** Events that went through whole; comments do not count. */
   events = 0
-  /** Bytes that came from upstream. */
+  /** Bytes that came from upstream, and of what was said beside. */
   bytes = 0
   readonly #client: EventClient
   readonly #heartbeat: NodeJS.Timeout
@@ -90,6 +90,13 @@ export class EventRelay {
     } else this.#passJudged(text, this.#judge)
     this.#endWhenDrained()
     return !this.#client.isFull
+  }
+
+  /** Tells the client whole events that nobody judges: after `cut`. */
+  say(events: string): void {
+    if (this.#ended) return
+    this.bytes += events.length
+    this.#client.write(events)
   }
 
   /** The rest of an event will not come: what is kept of it is not taken for a whole one. */

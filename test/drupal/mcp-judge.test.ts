@@ -1,8 +1,13 @@
 import t from 'tap'
+import fastify from 'fastify'
+import { once } from 'node:events'
+import { PassThrough } from 'node:stream'
 import type { GatewayError } from '../../src/errors.ts'
 import { checkWhole, type Expected, findRequest, withId } from '../../src/drupal/mcp-answer.ts'
 import { createJudge, createReplayJudge } from '../../src/drupal/mcp-judge.ts'
+import { createStreams } from '../../src/drupal/streams.ts'
 import type { RpcRequest } from '../../src/mcp/call.ts'
+import { configFor } from './site.ts'
 
 const request = (id: string | number): RpcRequest => ({
   kind: 'request',
@@ -242,4 +247,33 @@ t.test('a batch that came whole: one answer for each that was asked, and no othe
   t.notMatch(JSON.stringify(forbidden), 'secret')
   const anonymous = asked([one, two], { scopes: undefined })
   t.throws(() => checkWhole(bytes([denial]), anonymous), { code: 'GW_TOKEN_MISSING' })
+})
+
+t.test('a mistake of ours in the judge of a stream ends it with one error', async t => {
+  let uncaught = 0
+  const streams = createStreams(configFor('http://127.0.0.1:1'), { uncaught: () => uncaught++ })
+  const source = new PassThrough()
+  const app = fastify()
+  let givenBack: unknown
+  app.get('/', (asking, reply) => {
+    Object.assign(asking, { call: {} })
+    givenBack = new Promise<void>(place => {
+      const edit: Expected['edit'] = ({ id }) => {
+        if (id === 1) throw new TypeError('ours')
+        return undefined
+      }
+      const expected = asked([one, two], { edit })
+      streams.relay(asking, reply, source, { whenGone: 'abort', place, expected })
+    })
+    source.write(event(result('two')) + event(result(1)) + event({ secret: 1 }))
+  })
+  t.teardown(() => app.close())
+  const closed = once(source, 'close').catch(() => {})
+  const response = await fetch(await app.listen({ port: 0, host: '127.0.0.1' }))
+  const [, first, second, ...more] = (await response.text()).split('\n\n')
+  t.equal(first, `data: ${JSON.stringify(result('two'))}`, 'what passed before it has passed')
+  t.match(second, /"id":1,"error":\{"code":-32603/)
+  t.strictSame(more, [''])
+  t.equal(uncaught, 1)
+  await Promise.all([givenBack, closed])
 })
