@@ -28,6 +28,12 @@ export type Found =
   | { kind: 'answer'; request: RpcRequest; text?: string }
   | { kind: 'foreign'; reason: string }
 
+const news = ['{"method":', '{"jsonrpc":"2.0","method":']
+
+/** Whether a text is news, as servers write them, by its two ends: they are many, and short. */
+export const isNews = (text: string) =>
+  text.endsWith('}') && news.some(start => text.startsWith(start))
+
 const foreign = (reason: string): Found => ({ kind: 'foreign', reason })
 
 /**

@@ -6,7 +6,7 @@ import { elementTexts } from '../mcp/json-members.ts'
 import { errorFor } from '../mcp/rpc-error.ts'
 import { bytesOf } from '../mcp/sse.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
-import { type Expected, findRequest, ownerOf } from './mcp-answer.ts'
+import { type Expected, findRequest, isNews, ownerOf } from './mcp-answer.ts'
 import type { Edit } from './mcp-shown.ts'
 
 export interface Judge {
@@ -16,9 +16,11 @@ export interface Judge {
   lost(): readonly RpcRequest[]
 }
 
-const news = ['{"method":', '{"jsonrpc":"2.0","method":']
 const dataField = 'data:'
 const idField = 'id:'
+/** A comment, a field that clients know, or the end of an event. */
+const known = /(?:data|event|id|retry)?(?:[:\r\n]|$)/y
+const lineEnd = /\r\n|\n|\r/
 
 /** `dropped` is told why an event does not pass, or not as it came. `mayResume`: the client has a session to come back in. */
 export function createJudge(
@@ -74,13 +76,14 @@ export function createJudge(
 
   return {
     pass(event) {
-      const { data, id } = readEvent(event)
-      if (id !== undefined) isResumable = mayResume
-      if (data === '' || isNews(data)) return event
+      const { data, hasId, isClean } = readEvent(event)
+      if (hasId) isResumable = mayResume
+      const own = isClean ? event : writtenAnew(event)
+      if (data === '' || isNews(data)) return own
       const message = Buffer.from(data, 'latin1')
       const text = expected.batch ? shownOfBatch(message) : shown(message, waiting[0])
-      if (text === message) return event
-      return text === undefined ? undefined : bytesOf(writeEvent(text.toString(), id))
+      if (text === message) return own
+      return text === undefined ? undefined : writtenAnew(event, text.toString())
     },
     lost: () => (isResumable ? [] : waiting)
   }
@@ -90,11 +93,13 @@ export function createJudge(
 export function createReplayJudge(edit: Edit): Judge {
   return {
     pass(event) {
-      const { data, id } = readEvent(event)
-      if (data === '' || isNews(data)) return event
+      const { data, isClean } = readEvent(event)
+      const own = isClean ? event : writtenAnew(event)
+      if (data === '') return own
       const text = Buffer.from(data, 'latin1').toString()
       const shown = edit(text)
-      return shown === text ? event : bytesOf(writeEvent(shown, id))
+      if (shown === text) return own
+      return shown === undefined ? undefined : writtenAnew(event, shown)
     },
     lost: () => []
   }
@@ -124,12 +129,19 @@ export function lostAnswers(judge: Judge | undefined, error: Error): string {
   return (judge?.lost() ?? []).map(request => writeEvent(errorFor(request, cause))).join('')
 }
 
-const isNews = (data: string) => news.some(start => data.startsWith(start))
+interface EventParts {
+  /** Empty where it has none. */
+  data: string
+  /** Whether it has an id that clients resume at: none that is empty or holds U+0000. */
+  hasId: boolean
+  /** Whether clients know each of its lines: PHP writes what it warns of into what it answers. */
+  isClean: boolean
+}
 
-/** The data of an event, empty where it has none, and its id. */
-function readEvent(event: string): { data: string; id: string | undefined } {
+function readEvent(event: string): EventParts {
   let data: string | undefined
-  let id: string | undefined
+  let hasId = false
+  let isClean = true
   let at = 0
   let nextLf = event.indexOf('\n')
   let nextCr = event.indexOf('\r')
@@ -144,11 +156,32 @@ function readEvent(event: string): { data: string; id: string | undefined } {
       const line = event.slice(event[from] === ' ' ? from + 1 : from, end)
       data = data === undefined ? line : `${data}\n${line}`
     } else if (event.startsWith(idField, at)) {
-      // Clients take no id that is empty or holds U+0000: there is nothing to resume at.
       const found = event.slice(at + idField.length, end).replace(/^ /, '')
-      if (found !== '' && !found.includes('\0')) id = Buffer.from(found, 'latin1').toString()
-    }
+      if (found !== '' && !found.includes('\0')) hasId = true
+    } else if (end > at && !isKnown(event, at)) isClean = false
     at = end + 1
   }
-  return { data: data ?? '', id }
+  return { data: data ?? '', hasId, isClean }
+}
+
+function isKnown(event: string, at: number): boolean {
+  known.lastIndex = at
+  return known.test(event)
+}
+
+/** The lines of an event that clients know, with this text for its data, if any; undefined where nothing is left of it. */
+function writtenAnew(event: string, text?: string): string | undefined {
+  const lines = event
+    .split(lineEnd)
+    .filter(
+      line => line !== '' && isKnown(line, 0) && (text === undefined || !line.startsWith('data'))
+    )
+  if (text !== undefined) {
+    lines.push(
+      ...bytesOf(text)
+        .split(lineEnd)
+        .map(line => `${dataField} ${line}`)
+    )
+  }
+  return lines.length === 0 ? undefined : `${lines.join('\n')}\n\n`
 }

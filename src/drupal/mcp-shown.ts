@@ -8,7 +8,7 @@ import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
 import { isSupportedLegacy, isSupportedModern } from '../mcp/version.ts'
 import { isListed } from '../policy/authorize.ts'
 import { readAuthAnnotation, type ToolPolicy } from '../policy/tools.ts'
-import type { Expected } from './mcp-answer.ts'
+import { type Expected, isNews } from './mcp-answer.ts'
 import { withoutInside } from './tool-failure.ts'
 
 /** What the answer to this request must be; `requests`: other ones than the client's own. */
@@ -75,38 +75,35 @@ function asOwn(answer: string): string {
   return setMembers(answer, { result: setMembers(result, { cacheScope: '"private"' }) })
 }
 
-/** A message as this caller may see it; the same text where nothing of it is hidden. */
-export type Edit = (message: string) => string
-
-/** A member of this name may be there. */
-const errorName = /"error"\s*:/
+/** What came as an event's data as this caller may see it: the same text where nothing of it is hidden, undefined for what is no message. */
+export type Edit = (text: string) => string | undefined
 
 /**
  * For streams on which nobody waits for an answer, although one may come: what was answered elsewhere, again (R43), or the refusal
- * to listen. Undefined for news alone, which pass as they come unless the policy hides tools.
+ * to listen.
  */
 export function createReplayEdit(
   config: Config,
   toolPolicy: ToolPolicy
-): (request: FastifyRequest) => Edit | undefined {
+): (request: FastifyRequest) => Edit {
   const hides = config.policy.missingScope === 'hide'
-  return ({ method, headers, principal }) => {
-    if (!hides && method === 'GET' && headers['last-event-id'] === undefined) return undefined
-    function editOne(text: string): string {
-      const message = parseJson(text)
-      if (!isObject(message)) return text
+  return ({ principal }) => {
+    function editOne(text: string, message: unknown): string | undefined {
+      if (!isObject(message) || message['jsonrpc'] !== '2.0') return undefined
       const { result, error } = message
-      if (isObject(error)) return withoutInside(text)
+      if (isObject(error)) return Number.isInteger(error['code']) ? withoutInside(text) : undefined
       const isList = hides && isObject(result) && 'tools' in result
       return isList ? withoutHidden(text, principal, toolPolicy) : text
     }
     return text => {
-      // Of large answers, which are no errors mostly, reading costs more than relaying.
-      if (!hides && !errorName.test(text)) return text
-      if (!Array.isArray(parseJson(text))) return editOne(text)
+      if (isNews(text)) return text
+      const value = parseJson(text)
+      if (!Array.isArray(value)) return editOne(text, value)
       const texts = elementTexts(text)
-      const shown = texts.map(editOne)
-      return shown.every((each, index) => each === texts[index]) ? text : `[${shown.join(',')}]`
+      const shown = texts.map((each, index) => editOne(each, value[index]))
+      if (shown.every((each, index) => each === texts[index])) return text
+      const passing = shown.filter(each => each !== undefined)
+      return passing.length === 0 ? undefined : `[${passing.join(',')}]`
     }
   }
 }

@@ -1068,13 +1068,15 @@ t.test('R71 modern on modern: a subscription that the gateway ends has a result'
   const torn = await listen('l')
   await quiet('}\n\n')
   await torn('}\n\n')
-  open[1]?.write('data: {"whole":1}\n\ndata: {"half')
-  await torn('{"whole":1}\n\n')
+  open[1]?.write(
+    'data: {"jsonrpc":"2.0","method":"whole"}\n\ndata: {"jsonrpc":"2.0","method":"half'
+  )
+  await torn('"whole"}\n\n')
   const stopped = gateway.gateway.stop()
   const result = (id: string) =>
     `event: message\ndata: {"jsonrpc":"2.0","id":${id},"result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":${id}}}}\n\n`
   t.match(await quiet(''), result('7'))
-  open[1]?.write('":1}\n\ndata: {"late":1}\n\n')
+  open[1]?.write('"}\n\ndata: {"jsonrpc":"2.0","method":"late"}\n\n')
   t.equal(await torn(''), result('"l"'), 'and not into an event of which a half has come')
   await stopped
 })

@@ -851,14 +851,14 @@ t.test('R43 what a policy hides is not shown by a stream that is taken up again'
     const session = await gateway.initialize(gateway.token({ scopes: ['read:tutorials'] }))
     const text = await (await gateway.listen({ ...session, 'last-event-id': 'x' })).text()
     const data = [...text.matchAll(/^data: (.*)$/gm)].map(([, found]) => found as string)
-    t.equal(data.shift(), 'no JSON')
     return data.map(one => JSON.parse(one) as unknown)
   }
-  const shown = structuredClone(said)
+  const passing = said.filter(message => message !== 'no object')
+  const shown = structuredClone(passing)
   shown[2] = [{ jsonrpc: '2.0', id: 5, result: {} }, list([{ name: 'echo' }])]
-  shown[4] = list([{ name: 'echo' }])
+  shown[3] = list([{ name: 'echo' }])
   t.strictSame(await resume({ POLICY_MISSING_SCOPE: 'hide' }), shown)
-  t.strictSame(await resume({}), said, 'as it comes where nothing is hidden')
+  t.strictSame(await resume({}), passing, 'as it comes where nothing is hidden')
 })
 
 t.test('R43 an exception of the site stays there also where a stream brings it again', async t => {
@@ -868,8 +868,7 @@ t.test('R43 an exception of the site stays there also where a stream brings it a
   const outside = [
     ': a comment\nid: 1\ndata:\n\n',
     'id: 2\r\ndata: {"id":1,\r\ndata: "jsonrpc":"2.0","result":{"error":{"message":"SQLSTATE"}}}\r\n\r\n',
-    'id: 3\rdata: {"jsonrpc": "2.0", "id": 1, "error": {"code": 7, "message": "grüße"}}\r\r',
-    'data: "error": no JSON, SQLSTATE\n\n'
+    'id: 3\rdata: {"jsonrpc": "2.0", "id": 1, "error": {"code": 7, "message": "grüße"}}\r\r'
   ]
   const inside = [rpcError(7, EXCEPTION), [good(8), rpcError(9, EXCEPTION)]]
   const shown = { code: -32603, message: 'The site failed. Its log says why.' }
@@ -884,8 +883,53 @@ t.test('R43 an exception of the site stays there also where a stream brings it a
   t.ok(text.includes(outside.join('')), 'what is no such error, byte for byte')
   t.notMatch(text, /Secret/)
   const cleaned = [rpcError(7, shown), [good(8), rpcError(9, shown)]]
-  const events = cleaned.map(each => `event: message\nid: é\ndata: ${JSON.stringify(each)}\n\n`)
+  const events = cleaned.map(each => `id: é\ndata: ${JSON.stringify(each)}\n\n`)
   t.ok(text.endsWith(events.join('')), 'and the stream can be resumed behind them')
+})
+
+t.test('what PHP writes into a stream reaches nobody', async t => {
+  const warning = '<br />\n<b>Warning</b>: Secret in /var/www/html/x.php'
+  const said = (data: unknown) =>
+    `event: message\n${warning}\nretry: 5\n${warning}\ndata: ${JSON.stringify(data)}\n${warning}\n\n`
+  const php = (...messages: unknown[]) =>
+    `${warning}\n\n${messages.map(said).join('')}data: PHP Fatal error: Secret\n\ndata: [3]\n\n`
+  const notice = { jsonrpc: '2.0', method: 'notifications/tools/list_changed' }
+  const stream = (response: ServerResponse, ...messages: unknown[]) =>
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).end(php(...messages))
+  for (const [era, other, start] of combinations) {
+    const upstream = await start(t)
+    const gateway = await startBefore(t, upstream.endpoint)
+    const send = await clientOf(era, gateway)
+    upstream.misbehave((response, id) => void stream(response, notice, good(id)))
+    const { text, json: answer } = await send('tools/call', echoed)
+    t.match(answer, { id: 'mine', result: {} }, `${era} on ${other}`)
+    t.notMatch(text, /secret|<|\[3\]/i, `${era} on ${other}`)
+  }
+
+  const legacy = await startLegacyServer(t)
+  const { answer } = legacy
+  legacy.answer = (seen, response, request) =>
+    seen.method === 'GET'
+      ? void stream(response, notice, good(1), rpcError(1, { code: 'Secret' }))
+      : answer(seen, response, request)
+  const before = await startBefore(t, legacy.endpoint)
+  const session = await before.initialize(before.token())
+  for (const resumed of [{}, { 'last-event-id': 'x' }]) {
+    const text = await (await before.listen({ ...session, ...resumed })).text()
+    const events = [notice, good(1)].map(
+      message => `event: message\nretry: 5\ndata: ${JSON.stringify(message)}\n\n`
+    )
+    t.equal(text, `: keepalive\n\n${events.join('')}`)
+  }
+
+  const site = await modernUpstream(t)
+  const gateway = await startBefore(t, site.endpoint)
+  site.misbehave((response, id) => void stream(response, notice, good(id)))
+  const { body, headers } = modern('subscriptions/listen', { notifications: {} })
+  const authorization = gateway.authorization()
+  const { text } = await gateway.post(body, { authorization, ...headers })
+  t.match(text, 'list_changed')
+  t.notMatch(text, /secret|<|\[3\]/i)
 })
 
 t.test('R48 what a policy hides is not called from within a batch either', async t => {
