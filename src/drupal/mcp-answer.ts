@@ -19,8 +19,11 @@ export interface Expected {
   /** The scopes of the token; undefined: the caller is anonymous. */
   scopes: readonly string[] | undefined
   /** Changes an answer before its client sees it; undefined for requests whose answers stay as they are. */
-  edit?: ((request: RpcRequest) => ((answer: string) => string) | undefined) | undefined
+  edit?: ((request: RpcRequest) => EditAnswer | undefined) | undefined
 }
+
+/** The answer with a result as its client sees it; `result`: what it says, parsed. */
+export type EditAnswer = (answer: string, result: unknown) => string
 
 /** `text`: what the client gets where that is not what came. */
 export type Found =
@@ -110,8 +113,10 @@ function checkBatch(body: Buffer, expected: Expected, answer?: Answer): string {
 function examine(value: unknown, text: string, expected: Expected): Found {
   const { requests, scopes, batch, edit } = expected
   if (!isObject(value) || value['jsonrpc'] !== '2.0') return foreign('JSON, but no JSON-RPC')
-  if (typeof value['method'] === 'string') return { kind: 'news' }
-  const { id, result, error } = value
+  const { id, method, result, error } = value
+  if (typeof method === 'string' && result === undefined && error === undefined) {
+    return { kind: 'news' }
+  }
   if ((result === undefined) === (error === undefined)) {
     return foreign('JSON-RPC with neither a result nor an error, or both')
   }
@@ -127,7 +132,7 @@ function examine(value: unknown, text: string, expected: Expected): Found {
   const request = isLost && batch ? undefined : found
   if (request === undefined) return foreign('an answer for another id')
   const own = named(text, request)
-  const shown = result === undefined ? withoutInside(own) : (edit?.(request)?.(own) ?? own)
+  const shown = result === undefined ? withoutInside(own) : (edit?.(request)?.(own, result) ?? own)
   return { kind: 'answer', request, ...(shown !== text && { text: shown }) }
 }
 

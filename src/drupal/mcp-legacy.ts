@@ -16,7 +16,7 @@ import { type ReadBounds, readAnswer } from './mcp-read.ts'
 import { openSession } from './open-session.ts'
 import { sendRead, sendWhole } from './mcp-send.ts'
 import type { Streams } from './streams.ts'
-import type { ExpectedOf } from './mcp-shown.ts'
+import { type ExpectedOf, learned } from './mcp-shown.ts'
 import {
   createHolders,
   type Holder,
@@ -110,8 +110,7 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
       const { stream } = answer
       if (stream === undefined) over(session, caller, call)
       else overWith(stream, session, caller, call)
-      const late = show(request, reply, answer, caller)
-      if (late !== undefined) await late
+      show(request, reply, answer, caller)
     } catch (error) {
       if (answer === undefined) over(session, caller, call)
       if (call === undefined) throw error
@@ -149,31 +148,18 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     reply: FastifyReply,
     answer: Answer,
     caller: Caller
-  ): Promise<void> | undefined {
+  ): void {
     refuseOrPass(answer, caller)
     const { messages, batch } = request.call
-    const [first] = messages
-    if (!batch && answer.status === 200 && isToolList(first)) {
-      return showList(request, reply, answer, first.id)
-    }
-    const expected = expectedOf(request)
+    const isList = !batch && answer.status === 200 && isToolList(messages[0])
+    const asked = expectedOf(request)
+    const expected = isList
+      ? learned(asked, result => catalogues.learn(request.principal, result))
+      : asked
     if (answer.stream === undefined || expected.requests.length === 0) {
       // To a client 400 would say that the connection is broken, and 404 that its session is gone (R61).
       sendWhole(request, reply, answer, expected, isMethodError(answer) ? 200 : answer.status)
     } else streams.relay(request, reply, answer.stream, { whenGone: 'finish', expected })
-    return undefined
-  }
-
-  async function showList(
-    request: FastifyRequest,
-    reply: FastifyReply,
-    answer: Answer,
-    id: RpcRequest['id']
-  ): Promise<void> {
-    const read = await readAnswer(answer, bounds, id)
-    const { result } = read.message
-    if (result !== undefined) catalogues.learn(request.principal, result as Params)
-    sendRead(reply, answer, read, expectedOf(request))
   }
 
   /** Not the upstream's: it may not know it (drupal/mcp 1.x), or let it wait for the call that holds the session (R51). */

@@ -2,7 +2,7 @@
 // to know sessions.
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { gatewayError } from '../errors.ts'
-import type { Params, RpcRequest } from '../mcp/call.ts'
+import type { RpcRequest } from '../mcp/call.ts'
 import { paramMismatch } from '../mcp/mirrored-headers.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
 import { ended } from '../mcp/subscription.ts'
@@ -10,17 +10,15 @@ import { untilGone } from './in-flight.ts'
 import { type Ask, type Caller, refuseOrPass } from './mcp-ask.ts'
 import { isToolList, type McpCatalogues } from './mcp-catalogue.ts'
 import type { Eras } from './mcp-eras.ts'
-import { sendRead, sendWhole } from './mcp-send.ts'
+import { sendWhole } from './mcp-send.ts'
 import type { Streams } from './streams.ts'
-import { type ReadBounds, readAnswer } from './mcp-read.ts'
-import type { createReplayEdit, ExpectedOf } from './mcp-shown.ts'
+import { type createReplayEdit, type ExpectedOf, learned } from './mcp-shown.ts'
 
 export interface ModernOptions {
   ask: Ask
   eras: Pick<Eras, 'judge'>
   catalogues: McpCatalogues
   streams: Streams
-  bounds: ReadBounds
   expectedOf: ExpectedOf
   replayEdit: ReturnType<typeof createReplayEdit>
 }
@@ -52,7 +50,7 @@ async function checkParams(
 
 /** Sends a modern client's POST to a modern upstream and its answer back. */
 export function createModernRelay(options: ModernOptions) {
-  const { ask, eras, catalogues, streams, bounds, expectedOf, replayEdit } = options
+  const { ask, eras, catalogues, streams, expectedOf, replayEdit } = options
 
   return async function post(
     request: FastifyRequest,
@@ -73,17 +71,14 @@ export function createModernRelay(options: ModernOptions) {
         signal,
         isListening
       })
-      const expected = expectedOf(request)
       eras.judge(answer)
       refuseOrPass(answer, caller)
-      if (answer.status === 200 && isToolList(message)) {
-        // Once there is a head, the signal does not end it any more (R69).
-        signal.addEventListener('abort', () => answer.stream?.destroy())
-        const read = await readAnswer(answer, bounds, message.id)
-        const { result } = read.message
-        if (result !== undefined) catalogues.learn(request.principal, result as Params)
-        sendRead(reply, answer, read, expected)
-      } else if (answer.stream === undefined || expected.requests.length === 0) {
+      const asked = expectedOf(request)
+      const expected =
+        answer.status === 200 && isToolList(message)
+          ? learned(asked, result => catalogues.learn(request.principal, result))
+          : asked
+      if (answer.stream === undefined || expected.requests.length === 0) {
         sendWhole(request, reply, answer, expected)
       } else {
         // Who listens waits for no answer, but for the end that tells a stop from a connection that was lost (R71).

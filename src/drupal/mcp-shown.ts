@@ -8,7 +8,7 @@ import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
 import { isSupportedLegacy, isSupportedModern } from '../mcp/version.ts'
 import { isListed } from '../policy/authorize.ts'
 import { readAuthAnnotation, type ToolPolicy } from '../policy/tools.ts'
-import { type Expected, isNews } from './mcp-answer.ts'
+import { type EditAnswer, type Expected, isNews } from './mcp-answer.ts'
 import { withoutInside } from './tool-failure.ts'
 
 /** What the answer to this request must be; `requests`: other ones than the client's own. */
@@ -18,17 +18,19 @@ export type ExpectedOf = (request: FastifyRequest, requests?: readonly RpcReques
 export function createExpectedOf(config: Config, toolPolicy: ToolPolicy): ExpectedOf {
   const hides = config.policy.missingScope === 'hide'
   const hasStrangers = config.oauth.anonymous !== 'off'
-  const editFor = (principal: Principal | undefined) => (request: RpcRequest) => {
-    if (hides && request.method === 'tools/list') {
-      return (answer: string) => withoutHidden(answer, principal, toolPolicy)
+  const editFor =
+    (principal: Principal | undefined) =>
+    (request: RpcRequest): EditAnswer | undefined => {
+      if (hides && request.method === 'tools/list') {
+        return (answer, result) => withoutHidden(answer, result, principal, toolPolicy)
+      }
+      if (request.method !== 'server/discover') return undefined
+      return (answer, result) => {
+        const served = withServedVersions(answer, result)
+        if (!hasStrangers) return served
+        return asOwn(principal === undefined ? withoutNews(served, result) : served, result)
+      }
     }
-    if (request.method !== 'server/discover') return undefined
-    return (answer: string) => {
-      const served = withServedVersions(answer)
-      if (!hasStrangers) return served
-      return asOwn(principal === undefined ? withoutNews(served) : served)
-    }
-  }
   const isEdited = ({ method }: RpcRequest) =>
     method === 'server/discover' || (hides && method === 'tools/list')
   return ({ call, principal }, others) => {
@@ -42,37 +44,48 @@ export function createExpectedOf(config: Config, toolPolicy: ToolPolicy): Expect
   }
 }
 
+/** The answer with these members of its result. */
+const withResult = (answer: string, members: Readonly<Record<string, string>>) =>
+  setMembers(answer, { result: result => setMembers(result as string, members) })
+
+/** What is expected, and `learn` is told what the answer says, before anything of it is hidden. */
+export function learned(expected: Expected, learn: (result: Params) => void): Expected {
+  const { edit } = expected
+  return {
+    ...expected,
+    edit: request => (answer, result) => {
+      if (isObject(result)) learn(result)
+      return edit?.(request)?.(answer, result) ?? answer
+    }
+  }
+}
+
 /** R62: what is refused here is not offered, however new the upstream is. */
-function withServedVersions(answer: string): string {
-  const result = memberText(answer, 'result') as string
-  const { supportedVersions } = (JSON.parse(result) as Params | null) ?? {}
+function withServedVersions(answer: string, result: unknown): string {
+  const { supportedVersions } = (result as Params | null) ?? {}
   const isServed = (version: unknown) => isSupportedModern(version) || isSupportedLegacy(version)
   if (!Array.isArray(supportedVersions) || supportedVersions.every(isServed)) return answer
   const served = JSON.stringify(supportedVersions.filter(isServed))
-  return setMembers(answer, { result: setMembers(result, { supportedVersions: served }) })
+  return withResult(answer, { supportedVersions: served })
 }
 
 /** Who is not signed in may not listen: clients that are promised news ask for them at once, and would be sent to sign in (R62). */
-function withoutNews(answer: string): string {
-  const result = memberText(answer, 'result') as string
-  const { capabilities } = (JSON.parse(result) as Params | null) ?? {}
+function withoutNews(answer: string, result: unknown): string {
+  const { capabilities } = (result as Params | null) ?? {}
   if (!isObject(capabilities)) return answer
-  const isNews = (name: string) => name === 'listChanged' || name === 'subscribe'
-  return setMembers(answer, {
-    result: setMembers(result, {
-      capabilities: JSON.stringify(capabilities, (name, value: unknown) =>
-        isNews(name) ? undefined : value
-      )
-    })
+  const isOfNews = (name: string) => name === 'listChanged' || name === 'subscribe'
+  return withResult(answer, {
+    capabilities: JSON.stringify(capabilities, (name, value: unknown) =>
+      isOfNews(name) ? undefined : value
+    )
   })
 }
 
 /** R65: where others are answered otherwise, no answer is for everybody, whatever the upstream said of it. */
-function asOwn(answer: string): string {
-  const result = memberText(answer, 'result') as string
-  const { cacheScope } = (JSON.parse(result) as Params | null) ?? {}
+function asOwn(answer: string, result: unknown): string {
+  const { cacheScope } = (result as Params | null) ?? {}
   if (cacheScope === undefined || cacheScope === 'private') return answer
-  return setMembers(answer, { result: setMembers(result, { cacheScope: '"private"' }) })
+  return withResult(answer, { cacheScope: '"private"' })
 }
 
 /** What came as an event's data as this caller may see it: the same text where nothing of it is hidden, undefined for what is no message. */
@@ -93,7 +106,7 @@ export function createReplayEdit(
       const { result, error } = message
       if (isObject(error)) return Number.isInteger(error['code']) ? withoutInside(text) : undefined
       const isList = hides && isObject(result) && 'tools' in result
-      return isList ? withoutHidden(text, principal, toolPolicy) : text
+      return isList ? withoutHidden(text, result, principal, toolPolicy) : text
     }
     return text => {
       if (isNews(text)) return text
@@ -111,27 +124,25 @@ export function createReplayEdit(
 /** The answer to tools/list without the tools whose scope the caller lacks, and for the caller alone; the same text where it is both. */
 function withoutHidden(
   answer: string,
+  result: unknown,
   principal: Principal | undefined,
   toolPolicy: ToolPolicy
 ): string {
-  const result = memberText(answer, 'result') as string
-  const { tools, cacheScope } = (JSON.parse(result) as Params | null) ?? {}
+  const { tools, cacheScope } = (result as Params | null) ?? {}
   if (!Array.isArray(tools)) return answer
   const isShown = (tool: Params | null) => {
     const rule = toolPolicy.rule(String(tool?.['name']), readAuthAnnotation(tool?.['annotations']))
     return isListed(rule, principal, 'hide')
   }
   // As they were written: one that is nested without end could not be written anew.
-  const texts = elementTexts(memberText(result, 'tools') as string)
+  const texts = elementTexts(memberText(memberText(answer, 'result') as string, 'tools') as string)
   const shown = texts.filter((_text, index) => isShown(tools[index] as Params | null))
   const isWhole = shown.length === tools.length
   // R64, R65: also where nothing of it is hidden, for on another page, and from another caller, something is.
   const isShared = cacheScope !== undefined && cacheScope !== 'private'
   if (isWhole && !isShared) return answer
-  return setMembers(answer, {
-    result: setMembers(result, {
-      ...(!isWhole && { tools: `[${shown.join(',')}]` }),
-      ...(isShared && { cacheScope: '"private"' })
-    })
+  return withResult(answer, {
+    ...(!isWhole && { tools: `[${shown.join(',')}]` }),
+    ...(isShared && { cacheScope: '"private"' })
   })
 }

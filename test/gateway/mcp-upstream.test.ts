@@ -1848,10 +1848,11 @@ t.test('R19 a list on a stream: its own answer, once, and no other’s', async t
     shown,
     passing.map(message => JSON.stringify(message))
   )
-  t.match(text, /^(event: message\n)?id: first\ndata:/, 'R43')
+  t.match(text, /^: keepalive\n\nid: first\ndata:\n\nretry: 5\n\n/, 'R43')
 
   server.answer = (_seen, response) => {
     events(response)({ jsonrpc: '2.0', id: null, error: { code: -32000, message: 'refused' } })
+    response.end()
   }
   const refused = (await gateway.post(rpc('tools/list', {}, 'mine'), session)).json
   t.match(refused, { id: 'mine', error: { message: 'refused' } }, 'an error that lost its id')
@@ -1934,3 +1935,44 @@ t.test(
     t.equal((await gateway.post(rpc('ping'), session)).status, 200, 'and stays good')
   }
 )
+
+t.test('R42 R43 R44 a list on a stream passes as it comes, and is learned', async t => {
+  const server = await startLegacyServer(t)
+  const gateway = await startBefore(t, server.endpoint)
+  const session = await gateway.initialize(gateway.token())
+  const { answer } = server
+  const asked: unknown[] = []
+  const head = ': hello\nid: 1\nretry: 10\ndata:\n\n'
+  const list = `event: message\nid: 2\ndata: ${JSON.stringify({
+    jsonrpc: '2.0',
+    id: 1,
+    result: { tools: [{ name: 'echo', inputSchema: { type: 'object' } }] }
+  })}\n\n`
+  const begun = new Promise<ServerResponse>(resolve => {
+    server.answer = (seen, response, request) => {
+      const { method } = JSON.parse(seen.body) as Message
+      if (method !== 'tools/list') return answer(seen, response, request)
+      asked.push(method)
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).write(head)
+      resolve(response)
+    }
+  })
+  const response = await gateway.open(rpc('tools/list'), session)
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader()
+  let text = ''
+  while (!text.endsWith(head)) text += (await reader?.read())?.value
+  t.pass('before the answer is there')
+  ;(await begun).end(list)
+  for (let read = await reader?.read(); read?.done === false; read = await reader?.read())
+    text += read.value
+  t.equal(text, `: keepalive\n\n${head}${list}`)
+  t.equal((await gateway.post(call(), session)).status, 200)
+  t.strictSame(asked, ['tools/list'], 'the policy knows it from there')
+
+  // What is primed and closed is resumed by GET.
+  server.answer = (_seen, response) =>
+    void response.writeHead(200, { 'content-type': 'text/event-stream' }).end(head)
+  const primed = await gateway.post(rpc('tools/list'), session)
+  t.equal(primed.status, 200)
+  t.equal(primed.text, `: keepalive\n\n${head}`)
+})
