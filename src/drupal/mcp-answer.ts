@@ -20,6 +20,8 @@ export interface Expected {
   scopes: readonly string[] | undefined
   /** Changes an answer before its client sees it; undefined for requests whose answers stay as they are. */
   edit?: ((request: RpcRequest) => EditAnswer | undefined) | undefined
+  /** An error of the upstream's as the client's era has it; undefined: as it is. */
+  error?: ((answer: string) => string) | undefined
 }
 
 /** The answer with a result as its client sees it; `result`: what it says, parsed. */
@@ -69,11 +71,14 @@ export function checkWhole(body: Buffer, expected: Expected, answer?: Answer): B
 }
 
 /** The answer that an HTTP status other than 2xx has given already: it belongs to whoever asked, whatever id it names. */
-export function withId(body: Buffer, { requests }: Pick<Expected, 'requests'>): Buffer | string {
-  const [request, ...others] = requests
+export function withId(
+  body: Buffer,
+  expected: Pick<Expected, 'requests' | 'error'>
+): Buffer | string {
+  const [request, ...others] = expected.requests
   const text = body.toString()
   const isOwn = request !== undefined && others.length === 0
-  const shown = withoutInside(isOwn ? named(text, request) : text)
+  const shown = toldError(isOwn ? named(text, request) : text, expected)
   return shown === text ? body : shown
 }
 
@@ -132,8 +137,14 @@ function examine(value: unknown, text: string, expected: Expected): Found {
   const request = isLost && batch ? undefined : found
   if (request === undefined) return foreign('an answer for another id')
   const own = named(text, request)
-  const shown = result === undefined ? withoutInside(own) : (edit?.(request)?.(own, result) ?? own)
+  const shown =
+    result === undefined ? toldError(own, expected) : (edit?.(request)?.(own, result) ?? own)
   return { kind: 'answer', request, ...(shown !== text && { text: shown }) }
+}
+
+function toldError(own: string, { error }: Pick<Expected, 'error'>): string {
+  const cleaned = withoutInside(own)
+  return error?.(cleaned) ?? cleaned
 }
 
 /** Whose answer a message with this id is. `1` and `"1"` are two ids, unless the server wrote the one for the other. */

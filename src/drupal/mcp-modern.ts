@@ -3,11 +3,13 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { gatewayError } from '../errors.ts'
 import type { RpcRequest } from '../mcp/call.ts'
+import { toKnownError } from '../mcp/bridge.ts'
 import { paramMismatch } from '../mcp/mirrored-headers.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
 import { ended } from '../mcp/subscription.ts'
+import type { Answer } from './exchange.ts'
 import { untilGone } from './in-flight.ts'
-import { type Ask, type Caller, refuseOrPass } from './mcp-ask.ts'
+import { type Ask, type Caller, isMethodError, refuseOrPass, rpcCode } from './mcp-ask.ts'
 import { isToolList, type McpCatalogues } from './mcp-catalogue.ts'
 import type { Eras } from './mcp-eras.ts'
 import { sendWhole } from './mcp-send.ts'
@@ -48,6 +50,16 @@ async function checkParams(
     throw gatewayError('GW_HEADER_MISMATCH', { reason: wrong, hint: `${wrong}.` })
 }
 
+/**
+ * R61: the status of an error that came whole, where its code goes with `usual`. A method's failure may be told as any; invalid params
+ * may be those of the envelope.
+ */
+function statusOf(answer: Answer, usual: number): number {
+  if (answer.status < 300) return usual
+  const isOfRequest = answer.status === 400 && rpcCode(answer) === -32602
+  return isOfRequest || !isMethodError(answer) ? answer.status : usual
+}
+
 /** Sends a modern client's POST to a modern upstream and its answer back. */
 export function createModernRelay(options: ModernOptions) {
   const { ask, eras, catalogues, streams, expectedOf, replayEdit } = options
@@ -79,7 +91,14 @@ export function createModernRelay(options: ModernOptions) {
           ? learned(asked, result => catalogues.learn(request.principal, result))
           : asked
       if (answer.stream === undefined || expected.requests.length === 0) {
-        sendWhole(request, reply, answer, expected)
+        const error = (text: string) => {
+          const { status, body } = toKnownError(text)
+          const shown = statusOf(answer, status)
+          if (shown !== 200) request.outcome = 'rpc-error'
+          void reply.code(shown)
+          return body
+        }
+        sendWhole(request, reply, answer, { ...expected, error })
       } else {
         // Who listens waits for no answer, but for the end that tells a stop from a connection that was lost (R71).
         const follows = isListening
@@ -88,7 +107,7 @@ export function createModernRelay(options: ModernOptions) {
               farewell: writeEvent(ended(message.idText)),
               edit: replayEdit(request)
             }
-          : { expected }
+          : { expected: { ...expected, error: (text: string) => toKnownError(text).body } }
         streams.relay(request, reply, answer.stream, { whenGone: 'abort', place, ...follows })
         return
       }

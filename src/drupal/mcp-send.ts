@@ -28,11 +28,12 @@ export function sendWhole(
     throw unusable('Drupal: an answer that is no JSON', answer)
   }
   if (!isGood) request.outcome = 'rpc-error'
+  void reply.code(isGood ? 200 : shownStatus)
+  // What is told of an error may set another status.
   const shown = isGood ? checkWhole(body, expected, answer) : withId(body, expected)
   // With 'finish' the kernel has the bytes; without it, who knows: then they are left to V8.
   if (shown === body && isLent(body)) reply.raw.once('finish', () => giveMemoryBack(body))
   void reply
-    .code(isGood ? 200 : shownStatus)
     .header('content-type', answer.headers['content-type'])
     // To a text Fastify would add a charset.
     .send(typeof shown === 'string' ? Buffer.from(shown) : shown)

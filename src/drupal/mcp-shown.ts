@@ -3,6 +3,7 @@
 import type { FastifyRequest } from 'fastify'
 import type { Principal } from '../auth/principal.ts'
 import type { Config } from '../config/schema.ts'
+import { toKnownError } from '../mcp/bridge.ts'
 import { isObject, type Params, parseJson, type RpcRequest } from '../mcp/call.ts'
 import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
 import { isSupportedLegacy, isSupportedModern } from '../mcp/version.ts'
@@ -100,11 +101,15 @@ export function createReplayEdit(
   toolPolicy: ToolPolicy
 ): (request: FastifyRequest) => Edit {
   const hides = config.policy.missingScope === 'hide'
-  return ({ principal }) => {
+  return ({ principal, call: { era } }) => {
+    const told = (error: string) => {
+      const cleaned = withoutInside(error)
+      return era === 'modern' ? toKnownError(cleaned).body : cleaned
+    }
     function editOne(text: string, message: unknown): string | undefined {
       if (!isObject(message) || message['jsonrpc'] !== '2.0') return undefined
       const { result, error } = message
-      if (isObject(error)) return Number.isInteger(error['code']) ? withoutInside(text) : undefined
+      if (isObject(error)) return Number.isInteger(error['code']) ? told(text) : undefined
       const isList = hides && isObject(result) && 'tools' in result
       return isList ? withoutHidden(text, result, principal, toolPolicy) : text
     }

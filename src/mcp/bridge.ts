@@ -162,15 +162,26 @@ function cutResult(answer: string, id: string): { text: string; result: Params }
   return undefined
 }
 
-function toModernError(answer: string, named: { id: string } | undefined, code: number): RpcAnswer {
+/** What the envelope of a request has earned (R55, R56, R67). */
+const ofEnvelope: ReadonlySet<number> = new Set([-32020, -32021, -32022])
+
+/** An error of a modern upstream as a modern client may see it (R61, R74). Throws GW_UPSTREAM_INVALID for text that is none. */
+export function toKnownError(answer: string): RpcAnswer {
+  const { code = 0 } = parseAnswer(answer).error ?? {}
+  return ofEnvelope.has(code) ? { status: 400, body: answer } : toModernError(answer, {}, code)
+}
+
+function toModernError(
+  answer: string,
+  named: { id?: string } | undefined,
+  code: number
+): RpcAnswer {
   // Codes that the modern era keeps for itself: from a legacy server they mean something else, or nothing (R74).
   const isReserved = code <= -32020 && code >= -32099
   const renamed = code === -32002 ? '-32602' : isReserved ? '-32603' : undefined
   const rename = (error = '{}') => setMembers(error, { code: renamed })
-  return {
-    status: code === -32601 ? 404 : 200,
-    body: setMembers(answer, { ...named, ...(renamed !== undefined && { error: rename }) })
-  }
+  const changes = { ...named, ...(renamed !== undefined && { error: rename }) }
+  return { status: code === -32601 ? 404 : 200, body: setMembers(answer, changes) }
 }
 
 /** A method that a header can repeat, which has no other spelling for it (R58). */
@@ -212,9 +223,8 @@ export function toModernRequest(
 export function toLegacyAnswer(answer: string, request: RpcRequest): RpcAnswer {
   const { result, error } = parseAnswer(answer)
   const asksBack = result?.['resultType'] === 'input_required'
-  const code = error?.code ?? 0
   // Our own envelope was refused: nothing the client could mend.
-  const envelopeRefused = code <= -32020 && code >= -32022
+  const envelopeRefused = ofEnvelope.has(error?.code ?? 0)
   if (!asksBack && !envelopeRefused) return { status: 200, body: answer }
   const message = asksBack
     ? 'This call needs input from the user, which this protocol version cannot carry. Use a client that speaks 2026-07-28.'

@@ -193,6 +193,55 @@ t.test('modern on modern: what a handwritten upstream shows', async t => {
     t.ok(own.length >= 3, 'discover and two pages of tools were asked in the same era')
     t.ok(own.every(({ headers: { authorization: by } }) => by === authorization))
   })
+  t.test('R61 R74 errors: the status that goes with them, and no code of another era', async t => {
+    const answered = onCall
+    const { body, headers } = modern('tools/call', { name: 'second' })
+    const called = async (status: number, code: number) => {
+      const error = { code, message: 'm', data: { a: 1 } }
+      onCall = ({ id }, response) => json(response, { jsonrpc: '2.0', id, error }, status)
+      const whole = await gateway.post(body, { authorization, ...headers })
+      onCall = ({ id }, response) => {
+        events(response)({ jsonrpc: '2.0', id, error })
+        response.end()
+      }
+      const event = await gateway.post(body, { authorization, ...headers })
+      t.equal(event.status, 200)
+      t.strictSame(event.json, whole.json, 'the same on a stream')
+      t.match(whole.json, { id: 1, error: { message: 'm', data: { a: 1 } } })
+      return [whole.status, whole.json.error.code] as const
+    }
+    for (const [status, code, shownStatus, shownCode] of [
+      [200, -32601, 404, -32601],
+      [400, -32601, 404, -32601],
+      [404, -32601, 404, -32601],
+      [404, -32602, 200, -32602],
+      [404, 7, 200, 7],
+      [400, 7, 200, 7],
+      [200, -32602, 200, -32602],
+      [400, -32602, 400, -32602],
+      [400, -32600, 400, -32600],
+      [400, -32020, 400, -32020],
+      [200, -32021, 400, -32021],
+      [400, -32022, 400, -32022],
+      [200, -32002, 200, -32602],
+      [404, -32002, 200, -32602],
+      [200, -32042, 200, -32603],
+      [200, -32023, 200, -32603],
+      [200, -32099, 200, -32603],
+      [200, -32019, 200, -32019]
+    ] as const)
+      t.strictSame(await called(status, code), [shownStatus, shownCode], `${status} ${code}`)
+    const { body: listening, headers: ofListening } = modern('subscriptions/listen', {
+      notifications: {}
+    })
+    onCall = ({ id }, response) => {
+      events(response)({ jsonrpc: '2.0', id, error: { code: -32042, message: 'm' } })
+      response.end()
+    }
+    const refused = await gateway.post(listening, { authorization, ...ofListening })
+    t.match(refused.json, { id: 1, error: { code: -32603, message: 'm' } })
+    onCall = answered
+  })
   t.test('R60 a mirrored argument that differs', async t => {
     const { body, headers } = modern('tools/call', { name: 'second', arguments: { region: 'eu' } })
     const asked = seen.length
