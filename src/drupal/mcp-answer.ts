@@ -22,6 +22,8 @@ export interface Expected {
   edit?: ((request: RpcRequest) => EditAnswer | undefined) | undefined
   /** An error of the upstream's as the client's era has it; undefined: as it is. */
   error?: ((answer: string) => string) | undefined
+  /** Whether a message that is no answer may be said beside it; undefined: whatever it is. */
+  maySay?: (message: Params) => boolean
 }
 
 /** The answer with a result as its client sees it; `result`: what it says, parsed. */
@@ -29,7 +31,7 @@ export type EditAnswer = (answer: string, result: unknown) => string
 
 /** `text`: what the client gets where that is not what came. */
 export type Found =
-  | { kind: 'news' }
+  | { kind: 'news'; message: Params }
   | { kind: 'answer'; request: RpcRequest; text?: string }
   | { kind: 'foreign'; reason: string }
 
@@ -120,7 +122,7 @@ function examine(value: unknown, text: string, expected: Expected): Found {
   if (!isObject(value) || value['jsonrpc'] !== '2.0') return foreign('JSON, but no JSON-RPC')
   const { id, method, result, error } = value
   if (typeof method === 'string' && result === undefined && error === undefined) {
-    return { kind: 'news' }
+    return { kind: 'news', message: value }
   }
   if ((result === undefined) === (error === undefined)) {
     return foreign('JSON-RPC with neither a result nor an error, or both')

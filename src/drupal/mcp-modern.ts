@@ -2,9 +2,10 @@
 // to know sessions.
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { gatewayError } from '../errors.ts'
-import type { RpcRequest } from '../mcp/call.ts'
+import type { Params, RpcRequest } from '../mcp/call.ts'
 import { toKnownError } from '../mcp/bridge.ts'
 import { paramMismatch } from '../mcp/mirrored-headers.ts'
+import { maySay } from '../mcp/news.ts'
 import { writeEvent } from '../mcp/sse-events.ts'
 import { ended } from '../mcp/subscription.ts'
 import type { Answer } from './exchange.ts'
@@ -107,7 +108,13 @@ export function createModernRelay(options: ModernOptions) {
               farewell: writeEvent(ended(message.idText)),
               edit: replayEdit(request)
             }
-          : { expected: { ...expected, error: (text: string) => toKnownError(text).body } }
+          : {
+              expected: {
+                ...expected,
+                error: (text: string) => toKnownError(text).body,
+                maySay: (said: Params) => maySay(said, message)
+              }
+            }
         streams.relay(request, reply, answer.stream, { whenGone: 'abort', place, ...follows })
         return
       }

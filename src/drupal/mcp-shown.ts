@@ -6,6 +6,7 @@ import type { Config } from '../config/schema.ts'
 import { toKnownError } from '../mcp/bridge.ts'
 import { isObject, type Params, parseJson, type RpcRequest } from '../mcp/call.ts'
 import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
+import { maySay } from '../mcp/news.ts'
 import { isSupportedLegacy, isSupportedModern } from '../mcp/version.ts'
 import { isListed } from '../policy/authorize.ts'
 import { readAuthAnnotation, type ToolPolicy } from '../policy/tools.ts'
@@ -101,20 +102,24 @@ export function createReplayEdit(
   toolPolicy: ToolPolicy
 ): (request: FastifyRequest) => Edit {
   const hides = config.policy.missingScope === 'hide'
-  return ({ principal, call: { era } }) => {
+  return ({ principal, call: { era, messages } }) => {
+    const isModern = era === 'modern'
     const told = (error: string) => {
       const cleaned = withoutInside(error)
-      return era === 'modern' ? toKnownError(cleaned).body : cleaned
+      return isModern ? toKnownError(cleaned).body : cleaned
     }
     function editOne(text: string, message: unknown): string | undefined {
       if (!isObject(message) || message['jsonrpc'] !== '2.0') return undefined
-      const { result, error } = message
+      const { method, result, error } = message
+      if (isModern && method !== undefined) {
+        return maySay(message, messages[0] as RpcRequest) ? text : undefined
+      }
       if (isObject(error)) return Number.isInteger(error['code']) ? told(text) : undefined
       const isList = hides && isObject(result) && 'tools' in result
       return isList ? withoutHidden(text, result, principal, toolPolicy) : text
     }
     return text => {
-      if (isNews(text)) return text
+      if (!isModern && isNews(text)) return text
       const value = parseJson(text)
       if (!Array.isArray(value)) return editOne(text, value)
       const texts = elementTexts(text)

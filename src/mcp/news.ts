@@ -15,6 +15,17 @@ export function progressToken({ params }: RpcRequest, text: () => string): strin
   return path.reduce((object, name) => memberText(object, name) as string, text())
 }
 
+const logLevel = 'io.modelcontextprotocol/logLevel'
+
+/**
+ * R68: whether a modern upstream may say this on the stream of `request`, beside its answer: no questions, and log lines only where the
+ * request asked for them.
+ */
+export function maySay(message: Params, request: RpcRequest): boolean {
+  if ('id' in message) return false
+  return message['method'] !== 'notifications/message' || logLevel in metaOf(request.params)
+}
+
 /** From the least to the most severe (RFC 5424). */
 const levels = ['debug', 'info', 'notice', 'warning', 'error', 'critical', 'alert', 'emergency']
 const severity = (level: unknown) => levels.indexOf(level as string)
@@ -40,7 +51,7 @@ export function toModernNews(
 ): string | undefined {
   if (news.kind !== 'notification') return undefined
   if (news.method === 'notifications/message') {
-    const asked = severity(metaOf(request.params)['io.modelcontextprotocol/logLevel'])
+    const asked = severity(metaOf(request.params)[logLevel])
     // The upstream has a level for the whole session, if any.
     return asked >= 0 && severity(news.params?.['level']) >= asked ? text : undefined
   }

@@ -242,6 +242,35 @@ t.test('modern on modern: what a handwritten upstream shows', async t => {
     t.match(refused.json, { id: 1, error: { code: -32603, message: 'm' } })
     onCall = answered
   })
+  t.test('R68 no questions, and no log lines that nobody asked for', async t => {
+    const answered = onCall
+    const log = { jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info' } }
+    const progress = { jsonrpc: '2.0', method: 'notifications/progress' }
+    const sampling = { jsonrpc: '2.0', method: 'sampling/createMessage', id: 7 }
+    const elicitation = { id: 8, jsonrpc: '2.0', method: 'elicitation/create' }
+    const answer = { jsonrpc: '2.0', id: 1, result: { resultType: 'complete' } }
+    onCall = (_message, response) => {
+      const send = events(response)
+      for (const said of [log, sampling, progress, elicitation, answer]) send(said)
+      response.end()
+    }
+    const told = async (method: string, params: Record<string, unknown>) => {
+      const { body, headers } = modern(method, params)
+      const messages = messagesOf(await gateway.open(body, { authorization, ...headers }))
+      const all: unknown[] = []
+      for await (const message of messages) all.push(message)
+      return all
+    }
+    const _meta = { 'io.modelcontextprotocol/logLevel': 'info' }
+    for (const [method, params] of [
+      ['tools/call', { name: 'second' }],
+      ['subscriptions/listen', { notifications: {} }]
+    ] as const) {
+      t.strictSame(await told(method, params), [progress, answer])
+      t.strictSame(await told(method, { ...params, _meta }), [log, progress, answer])
+    }
+    onCall = answered
+  })
   t.test('R60 a mirrored argument that differs', async t => {
     const { body, headers } = modern('tools/call', { name: 'second', arguments: { region: 'eu' } })
     const asked = seen.length
