@@ -5,7 +5,7 @@ import type { Principal } from '../auth/principal.ts'
 import type { Config } from '../config/schema.ts'
 import { toKnownError } from '../mcp/bridge.ts'
 import { isObject, type Params, parseJson, type RpcRequest } from '../mcp/call.ts'
-import { elementTexts, memberText, setMembers } from '../mcp/json-members.ts'
+import { type Change, elementTexts, keepMembers, setMembers } from '../mcp/json-members.ts'
 import { maySay } from '../mcp/news.ts'
 import { isSupportedLegacy, isSupportedModern } from '../mcp/version.ts'
 import { isListed } from '../policy/authorize.ts'
@@ -47,7 +47,7 @@ export function createExpectedOf(config: Config, toolPolicy: ToolPolicy): Expect
 }
 
 /** The answer with these members of its result. */
-const withResult = (answer: string, members: Readonly<Record<string, string>>) =>
+const withResult = (answer: string, members: Readonly<Record<string, Change>>) =>
   setMembers(answer, { result: result => setMembers(result as string, members) })
 
 /** What is expected, and `learn` is told what the answer says, before anything of it is hidden. */
@@ -139,20 +139,29 @@ function withoutHidden(
   toolPolicy: ToolPolicy
 ): string {
   const { tools, cacheScope } = (result as Params | null) ?? {}
-  if (!Array.isArray(tools)) return answer
-  const isShown = (tool: Params | null) => {
-    const rule = toolPolicy.rule(String(tool?.['name']), readAuthAnnotation(tool?.['annotations']))
-    return isListed(rule, principal, 'hide')
+  if (typeof tools !== 'object' || tools === null) return answer
+  const listed = tools as Readonly<Record<string, Params | null>>
+  const isShown = (at: string | number) => {
+    const { name, annotations } = listed[at] ?? {}
+    return (
+      typeof name === 'string' &&
+      isListed(toolPolicy.rule(name, readAuthAnnotation(annotations)), principal, 'hide')
+    )
   }
-  // As they were written: one that is nested without end could not be written anew.
-  const texts = elementTexts(memberText(memberText(answer, 'result') as string, 'tools') as string)
-  const shown = texts.filter((_text, index) => isShown(tools[index] as Params | null))
-  const isWhole = shown.length === tools.length
+  const isWhole = Object.keys(listed).every(isShown)
   // R64, R65: also where nothing of it is hidden, for on another page, and from another caller, something is.
   const isShared = cacheScope !== undefined && cacheScope !== 'private'
   if (isWhole && !isShared) return answer
+  // As they were written: one that is nested without end could not be written anew.
+  const shown = (text = '[]') =>
+    // PHP writes a list with gaps as an object.
+    Array.isArray(tools)
+      ? `[${elementTexts(text)
+          .filter((_text, index) => isShown(index))
+          .join(',')}]`
+      : keepMembers(text, isShown)
   return withResult(answer, {
-    ...(!isWhole && { tools: `[${shown.join(',')}]` }),
+    ...(!isWhole && { tools: shown }),
     ...(isShared && { cacheScope: '"private"' })
   })
 }

@@ -789,6 +789,15 @@ t.test('policy.missingScope: hide, in both eras', async t => {
     const open = await startBefore(t, upstream.endpoint)
     const all = await (await clientOf(era, open))('tools/list')
     t.equal(all.json.result.tools.length, 2, `${what}: step-up shows it`)
+
+    // PHP writes a list with gaps as an object, and what has no name cannot be called.
+    const [echo, write] = upstream.tools
+    upstream.tools = [{ name: { toString: 1 } }, echo, write] as typeof upstream.tools
+    const odd = await send('tools/list')
+    t.strictSame([odd.status, odd.json.result.tools], [200, [echo]], `${what}: a name that is none`)
+    upstream.tools = { 0: echo, 2: write } as never
+    const gaps = await send('tools/list')
+    t.strictSame([gaps.status, gaps.json.result.tools], [200, { 0: echo }], `${what}: with gaps`)
   }
 })
 
