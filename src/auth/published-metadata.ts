@@ -26,6 +26,16 @@ function canonical(value: string, { drupalUrl, connectUrl }: Options): string {
   return value
 }
 
+/** What is nested without end can be read, but not be written again. */
+function isWritable(value: unknown): boolean {
+  try {
+    JSON.stringify(value)
+    return true
+  } catch {
+    return false
+  }
+}
+
 /**
  * The document to publish. The issuer stays byte for byte; `scopes_supported` becomes a list where PHP wrote an object; URLs become
  * canonical; a device flow that is switched off is not offered.
@@ -40,7 +50,7 @@ export function publishedMetadata(
     else if (name === 'scopes_supported' && typeof value === 'object' && value !== null) {
       published[name] = Object.values(value).filter(scope => typeof scope === 'string')
     } else if (typeof value === 'string') published[name] = canonical(value, options)
-    else published[name] = value
+    else if (isWritable(value)) published[name] = value
   }
   if (!options.deviceFlowEnabled) {
     delete published['device_authorization_endpoint']

@@ -36,3 +36,8 @@ t.test('a device flow that is switched off is not offered', async t => {
       publishedMetadata({ issuer: 'x' }, { ...options, deviceFlowEnabled: false })
   )
 })
+
+t.test('a member that cannot be written again is left out', async t => {
+  const endless = JSON.parse(`${'['.repeat(50_000)}${']'.repeat(50_000)}`) as unknown
+  t.strictSame(publishedMetadata({ issuer: 'x', endless }, options), { issuer: 'x' })
+})
