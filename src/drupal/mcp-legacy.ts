@@ -2,7 +2,14 @@
 // client never sees. It refuses to know the modern era.
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Readable } from 'node:stream'
-import type { Message, Params, RpcNotification, RpcRequest, SessionState } from '../mcp/call.ts'
+import {
+  isObject,
+  type Message,
+  type RpcNotification,
+  type RpcRequest,
+  type SessionState
+} from '../mcp/call.ts'
+import { memberText, setMembers } from '../mcp/json-members.ts'
 import { rpcResult } from '../mcp/rpc-error.ts'
 import { gatewayInfo } from '../mcp/server-info.ts'
 import type { Sessions } from '../mcp/session.ts'
@@ -10,7 +17,15 @@ import { isSupportedLegacy, negotiate } from '../mcp/version.ts'
 import { isGatewayError } from '../errors.ts'
 import type { Answer } from './exchange.ts'
 import { cancelled, createInFlight, type RunningCall } from './in-flight.ts'
-import { type Ask, type Caller, callerOf, isMethodError, refuseOrPass, rpcCode } from './mcp-ask.ts'
+import {
+  type Ask,
+  type Caller,
+  callerOf,
+  isMethodError,
+  refuseOrPass,
+  rpcCode,
+  unusable
+} from './mcp-ask.ts'
 import { isToolList, type McpCatalogues } from './mcp-catalogue.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
 import { openSession } from './open-session.ts'
@@ -75,11 +90,12 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     if (answer.status >= 400 && rpcCode(answer) !== undefined) return answer
     refuseOrPass(answer, caller)
     const read = await readAnswer(answer, bounds, message.id)
-    const result = read.message['result'] as Params | undefined
+    const { result } = read.message
     if (result === undefined) {
       sendRead(reply, answer, read, expectedOf(request))
       return undefined
     }
+    if (!isObject(result)) throw unusable('the result of initialize is no object')
 
     const { id, version } = openedSession(answer, result)
     // An upstream may speak an older version than any that is spoken here; what it does not know, it does not send.
@@ -88,8 +104,9 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     openSession(sessions, request, reply, { version: shown, upstream })
     if (shown === version) sendRead(reply, answer, read, expectedOf(request))
     else {
-      const rewritten = rpcResult(idText, JSON.stringify({ ...result, protocolVersion: shown }))
-      void reply.header('content-type', 'application/json').send(rewritten)
+      const said = memberText(read.text, 'result') as string
+      const told = setMembers(said, { protocolVersion: JSON.stringify(shown) })
+      void reply.header('content-type', 'application/json').send(rpcResult(idText, told))
     }
     return undefined
   }

@@ -6,7 +6,7 @@ import { metaKey } from './envelope.ts'
 import { keepMembers, setMembers } from './json-members.ts'
 import { encodeHeaderValue, mirroredName } from './mirrored-headers.ts'
 import { resultFrames, rpcErrorBody, rpcResult } from './rpc-error.ts'
-import { gatewayInfo, type ServerDescription } from './server-info.ts'
+import { gatewayInfo, type ServerDescription, writable } from './server-info.ts'
 import { MODERN_VERSIONS } from './version.ts'
 
 /** A JSON-RPC answer and the HTTP status that goes with it. */
@@ -20,15 +20,15 @@ export interface Watches {
   tools: boolean
 }
 
-/** What an upstream of the other era is said to offer, from its `initialize` result or its `server/discover` result. */
+/** What an upstream of the other era is said to offer, from its `initialize` result or its `server/discover` result. Throws GW_UPSTREAM_INVALID. */
 export function describeUpstream(result: Params, watches: Watches): ServerDescription {
   const named = result['serverInfo'] ?? asObject(result['_meta'])[metaKey.serverInfo]
   const instructions = result['instructions']
-  return {
+  return writable({
     info: isObject(named) ? named : gatewayInfo,
     capabilities: bridgeable(asObject(result['capabilities']), watches),
     instructions: typeof instructions === 'string' ? instructions : undefined
-  }
+  })
 }
 
 /** Subscriptions, logging and tasks need a server that remembers, which the other era does not have. */

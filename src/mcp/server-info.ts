@@ -1,5 +1,6 @@
 // What does the gateway say about itself? Its name, and the answers to `initialize` and `server/discover` where it is the MCP
 // server (upstream `jsonrpc`) or speaks for one of the other era.
+import { gatewayError } from '../errors.ts'
 import { version } from '../package.ts'
 import type { Params } from './call.ts'
 import { metaKey } from './envelope.ts'
@@ -18,6 +19,17 @@ export interface ServerDescription {
   capabilities: Params
   /** Undefined when there is nothing to say. */
   instructions: string | undefined
+}
+
+/** The same, or GW_UPSTREAM_INVALID where it is nested so deep that it cannot be written as JSON again. */
+export function writable(server: ServerDescription): ServerDescription {
+  try {
+    JSON.stringify(server)
+  } catch (cause) {
+    const reason = 'what the upstream says of itself cannot be written'
+    throw gatewayError('GW_UPSTREAM_INVALID', { reason, cause })
+  }
+  return server
 }
 
 /** The result of `initialize`: `requested` is params.protocolVersion, whatever it is (R32). */

@@ -15,7 +15,7 @@ import {
 } from '@modelcontextprotocol/sdk/types.js'
 import t from 'tap'
 import { startEverythingServer } from '../conformance/everything-server.ts'
-import { html, json, oneTooMany } from '../drupal/site.ts'
+import { html, json, oneTooMany, startSite } from '../drupal/site.ts'
 import {
   type Before,
   closed,
@@ -345,6 +345,45 @@ t.test('an upstream of a version that is not spoken here', async t => {
   t.equal(session['mcp-protocol-version'], '2025-03-26', 'the client gets what it may send')
   t.equal((await gateway.post(rpc('tools/list'), session)).status, 200)
   t.equal(server.seen.at(-1)?.headers['mcp-protocol-version'], '2024-11-05', 'R38')
+})
+
+t.test('an upstream that says nothing of itself, or without end', async t => {
+  const site = await startSite(t)
+  const endless = '{"a":'.repeat(20_000) + '1' + '}'.repeat(20_000)
+  const gateway = await startBefore(t, `${site.url}/mcp`)
+  const authorization = gateway.authorization()
+  const hello = rpc('initialize', { protocolVersion: '2025-06-18', capabilities: {} })
+  const initialized = (result: string) => {
+    site.answer = (seen, response) => {
+      const { id, method } = JSON.parse(seen.body) as Message
+      const body = `{"jsonrpc":"2.0","id":${JSON.stringify(id)},"result":${result}}`
+      if (method === 'initialize') json(response, body)
+      else json(response, { jsonrpc: '2.0', id, error: { code: -32601, message: 'no' } })
+    }
+  }
+  initialized('null')
+  t.equal((await gateway.post(hello, { authorization })).status, 502)
+  const old = (capabilities: string) =>
+    initialized(`{"protocolVersion":"2024-11-05","capabilities":{"tools":${capabilities}}}`)
+  old(endless)
+  const { status, text } = await gateway.post(hello, { authorization })
+  t.equal(status, 200)
+  t.ok(text.includes(`"protocolVersion":"2025-06-18","capabilities":{"tools":${endless}}`))
+  const { body, headers } = modern('server/discover')
+  const discover = () => gateway.post(body, { authorization, ...headers })
+  t.equal((await discover()).status, 502)
+  old('{}')
+  t.equal((await discover()).status, 200)
+  site.answer = (seen, response) => {
+    const { id, method } = JSON.parse(seen.body) as Message
+    const result = `{"supportedVersions":["2026-07-28"],"capabilities":{"tools":${endless}}}`
+    const body = `{"jsonrpc":"2.0","id":${JSON.stringify(id)},"result":${result}}`
+    const error = { code: -32022, message: 'no', data: { supported: ['2026-07-28'] } }
+    if (method === 'server/discover') json(response, body)
+    else json(response, { jsonrpc: '2.0', id, error }, 400)
+  }
+  t.equal((await gateway.post(hello, { authorization })).status, 502)
+  t.notMatch(gateway.logged.join(''), 'uncaught')
 })
 
 t.test('R31 a session that the upstream has forgotten is opened anew, once', async t => {
