@@ -33,8 +33,6 @@ export interface EventRelayOptions {
  * is kept until it is whole.
  */
 export class EventRelay {
-  /** Events that went through whole; comments do not count. */
-  events = 0
   /** Bytes that came from upstream, and of what was said beside. */
   bytes = 0
   readonly #client: EventClient
@@ -44,8 +42,6 @@ export class EventRelay {
   #ended = false
   /** Inside an event: at least one line of it went through. */
   #open = false
-  /** The open event has a line that is no comment. */
-  #counts = false
   #lineIsEmpty = true
   #afterCarriageReturn = false
   /** Of the chunk that is followed: each is looked for once, however many events the chunk has. */
@@ -105,7 +101,6 @@ export class EventRelay {
     this.#held = ''
     this.#open = false
     this.#lineIsEmpty = true
-    this.#counts = false
   }
 
   /** Nothing more comes. */
@@ -196,7 +191,7 @@ export class EventRelay {
       const isCr = this.#nextCr !== -1 && (this.#nextLf === -1 || this.#nextCr < this.#nextLf)
       const found = isCr ? this.#nextCr : this.#nextLf
       const lineEnd = found === -1 ? chunk.length : found
-      if (lineEnd > at) this.#seeText(chunk[at] as string)
+      if (lineEnd > at) this.#lineIsEmpty = false
       if (found === -1) break
       this.#endLine()
       this.#afterCarriageReturn = isCr
@@ -206,18 +201,8 @@ export class EventRelay {
     return chunk.length
   }
 
-  #seeText(firstByte: string): void {
-    if (this.#lineIsEmpty && firstByte !== ':') this.#counts = true
-    this.#lineIsEmpty = false
-  }
-
   #endLine(): void {
-    if (!this.#lineIsEmpty) this.#open = true
-    else {
-      if (this.#counts) this.events += 1
-      this.#open = false
-      this.#counts = false
-    }
+    this.#open = !this.#lineIsEmpty
     this.#lineIsEmpty = true
   }
 }

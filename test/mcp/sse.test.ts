@@ -88,18 +88,10 @@ t.test('R42 bytes go through exactly, wherever the chunks are cut, after one kee
   t.end()
 })
 
-t.test('counts events the same wherever the chunks are cut', async t => {
-  const opened = open()
-  const text = 'id: 1\r\ndata: a\r\n\r\n: note\n\ndata: b\n\n\n\ndata: c\r\rdata: unfinished'
-  through(opened, [Buffer.from(text)])
-  t.equal(opened.relay.events, 3)
+t.test('reads the same events wherever the chunks are cut', async t => {
   await fc.assert(
     fc.asyncProperty(stream, cuts, async (bytes, at) => {
-      const [whole, pieces] = [open(), open()]
-      through(whole, [bytes])
-      through(pieces, cut(bytes, at))
-      const understood = await read(cut(bytes, at))
-      return whole.relay.events === pieces.relay.events && whole.relay.events === understood.length
+      t.strictSame(await read(cut(bytes, at)), await read([bytes]))
     }),
     { numRuns: 300 }
   )
@@ -221,7 +213,6 @@ t.test('a drained stream ends cleanly, after the event that is going through', a
   t.equal(relay.take('2\r\n\r\ndata: 3\n\n'), true)
   t.equal(client.isEnded, true)
   t.match(client.text, /data: 1\n\ndata: 2\r\n\r\n$/, 'the second event is whole')
-  t.equal(relay.events, 2)
   t.equal(relay.take('data: 4\n\n'), true)
   relay.end()
   t.notMatch(
