@@ -20,7 +20,7 @@ export interface Watches {
   tools: boolean
 }
 
-/** What an upstream of the other era is said to offer, from its `initialize` result or its `server/discover` result. Throws GW_UPSTREAM_INVALID. */
+/** What an upstream of the other era is said to offer, by its `initialize` or `server/discover` result. Throws GW_UPSTREAM_INVALID. */
 export function describeUpstream(result: Params, watches: Watches): ServerDescription {
   const named = result['serverInfo'] ?? asObject(result['_meta'])[metaKey.serverInfo]
   const instructions = result['instructions']
@@ -93,7 +93,7 @@ export function toModernAnswer(answer: string, options: ModernAnswerOptions): Rp
   const { method, info, ttlMs, ids } = options
   const usual = ids && cutResult(answer, ids.asked)
   const { result, error }: ReturnType<typeof parseAnswer> = usual ?? parseAnswer(answer)
-  const named = ids && { id: ids.own }
+  const named = ids === undefined ? {} : { id: ids.own }
   if (result === undefined) return toModernError(answer, named, (error as RpcError).code)
   const complete = (text = '{}') => {
     const { names, front, added, server } = membersFor(
@@ -171,11 +171,7 @@ export function toKnownError(answer: string): RpcAnswer {
   return ofEnvelope.has(code) ? { status: 400, body: answer } : toModernError(answer, {}, code)
 }
 
-function toModernError(
-  answer: string,
-  named: { id?: string } | undefined,
-  code: number
-): RpcAnswer {
+function toModernError(answer: string, named: { id?: string }, code: number): RpcAnswer {
   // Codes that the modern era keeps for itself: from a legacy server they mean something else, or nothing (R74).
   const isReserved = code <= -32020 && code >= -32099
   const renamed = code === -32002 ? '-32602' : isReserved ? '-32603' : undefined
