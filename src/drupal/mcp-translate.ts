@@ -2,7 +2,7 @@
 // its end, and becomes one JSON answer where not. How a message is translated is the bridges' affair.
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { gatewayError } from '../errors.ts'
+import { gatewayError, isGatewayError } from '../errors.ts'
 import type { RpcAnswer } from '../mcp/bridge.ts'
 import type { Message, RpcRequest } from '../mcp/call.ts'
 import { readMessage } from '../mcp/message.ts'
@@ -38,6 +38,16 @@ export interface Relaying {
   whenGone: 'finish' | 'abort'
 }
 
+function finished(finish: Translation['finish'], text: string): RpcAnswer {
+  try {
+    return finish(text)
+  } catch (error) {
+    /* c8 ignore next -- a mistake of ours: the error handler reports it */
+    if (!isGatewayError(error)) throw error
+    throw unusable(error.reason ?? error.code)
+  }
+}
+
 /** The answer of a stream, and the messages before it. */
 async function* read(
   answer: Answer,
@@ -51,7 +61,7 @@ async function* read(
   })) {
     const found = findRequest(Buffer.from(data), expected)
     if (found.kind === 'answer') {
-      yield { isLast: true, ...finish(found.text ?? data) }
+      yield { isLast: true, ...finished(finish, found.text ?? data) }
       return
     }
     // An answer to somebody else, or nothing at all: its own may still come.
@@ -92,7 +102,7 @@ export function sendTranslated(
     throw unusable('Drupal: an answer that is no JSON', answer)
   }
   const { expected, finish } = translation
-  sendJson(request, reply, finish(checkWhole(answer.body, expected, answer).toString()))
+  sendJson(request, reply, finished(finish, checkWhole(answer.body, expected, answer).toString()))
 }
 
 async function sendStream(

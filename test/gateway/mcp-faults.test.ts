@@ -152,6 +152,19 @@ const rows: [string, Answer, number, number, string?][] = [
   ['no JSON', r => json(r, 'Secret'), 502, -32603],
   ['a coding', (r, id) => zipped(r, 'application/json', JSON.stringify(good(id))), 502, -32603],
   ['events in a coding', r => zipped(r, 'text/event-stream', 'data: Secret\n\n'), 502, -32603],
+  [
+    'a warning of PHP within it',
+    (r, id) => json(r, JSON.stringify(good(id)).replace('[]', '[\n<b>Warning</b>: Secret]')),
+    502,
+    -32603
+  ],
+  [
+    'NUL within it',
+    (r, id) => json(r, JSON.stringify(good(id)).replace('[]', '["\0"]')),
+    502,
+    -32603
+  ],
+  ['two bodies', (r, id) => json(r, JSON.stringify(good(id)).repeat(2)), 502, -32603],
   ['no JSON-RPC', r => json(r, { neither: 'Secret' }), 502, -32603],
   ['a request for an answer', (r, id) => json(r, { jsonrpc: '2.0', id, method: 'x' }), 502, -32603],
   [
@@ -640,6 +653,24 @@ t.test('what is unsure is said on a stream that brings no answer, in a batch too
       const said = await call()
       t.match(said, name.startsWith('huge') ? /larger than/ : /in time/, `${other}: ${name}`)
       t.match(said, /may have been carried out/, `${other}: ${name}`)
+    }
+  }
+})
+
+t.test('a bridge that cannot read an answer says what is unsure', async t => {
+  for (const [era, other, start] of combinations.filter(([era, other]) => era !== other)) {
+    const upstream = await start(t)
+    const gateway = await startBefore(t, upstream.endpoint)
+    const send = await clientOf(era, gateway)
+    const broken = (id: unknown) => JSON.stringify(good(id)).replace('[]', '[}')
+    for (const answer of [
+      (r, id) => json(r, broken(id)),
+      (r, id) => event(r, broken(id))
+    ] as Answer[]) {
+      upstream.misbehave(answer)
+      const { status, text } = await send('tools/call', { name: 'echo', arguments: {} })
+      t.equal(status, 502, `${era} on ${other}`)
+      t.match(text, /may have been carried out/, `${era} on ${other}`)
     }
   }
 })
