@@ -4,6 +4,7 @@ import type { FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastif
 import fp from 'fastify-plugin'
 import type { Config } from '../config/schema.ts'
 import { gatewayError } from '../errors.ts'
+import { ALLOWED_METHODS } from './server.ts'
 
 const ALLOW_HEADERS = [
   'Authorization',
@@ -62,7 +63,7 @@ function answerPreflight(request: FastifyRequest, reply: FastifyReply): void {
   const params =
     asked.match(/(?<=^|[,\s])mcp-param-[!#$%&'*+.^_`|~a-z0-9-]{1,64}(?=$|[,\s])/gi) ?? []
   reply
-    .header('access-control-allow-methods', 'GET, POST, DELETE, OPTIONS')
+    .header('access-control-allow-methods', ALLOWED_METHODS)
     .header('access-control-allow-headers', [ALLOW_HEADERS, ...params.slice(0, 32)].join(', '))
     .header('access-control-max-age', '600')
     .code(204)

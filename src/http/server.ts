@@ -19,6 +19,7 @@ import { tlsOptions } from './tls.ts'
 import { WholeRequest } from './whole-request.ts'
 import { WholeResponse } from './whole-response.ts'
 
+/** What /mcp is asked with, as `Allow` and CORS say it (R8, R9). */
 export const ALLOWED_METHODS = 'GET, POST, DELETE, OPTIONS'
 
 /** Ids that no other process makes: a random prefix for the process, then a counter. Costs no system call per request. */
