@@ -22,10 +22,13 @@ const idField = 'id:'
 const known = /(?:data|event|id|retry)?(?:[:\r\n]|$)/y
 const lineEnd = /\r\n|\n|\r/
 
-/** `dropped` is told why an event does not pass, or not as it came. `mayResume`: the client has a session to come back in. */
+/**
+ * `dropped` is told why an event does not pass, or not as it came, and whether it answers nobody here. `mayResume`: the client has a
+ * session to come back in.
+ */
 export function createJudge(
   expected: Expected,
-  dropped: (reason: string) => void,
+  dropped: (reason: string, isForeign: boolean) => void,
   mayResume = true
 ): Judge {
   let waiting = expected.requests
@@ -41,11 +44,11 @@ export function createJudge(
       const found = findRequest(data, { ...expected, requests: waiting })
       if (found.kind === 'news') {
         if (expected.maySay?.(found.message) ?? true) return data
-        dropped('not to be said on this stream')
+        dropped('not to be said on this stream', false)
         return undefined
       }
       if (found.kind === 'foreign') {
-        dropped(found.reason)
+        dropped(found.reason, true)
         return undefined
       }
       answered(found.request)
@@ -53,7 +56,7 @@ export function createJudge(
     } catch (error) {
       /* c8 ignore next -- a mistake of ours: whoever reads the stream reports it */
       if (!isGatewayError(error)) throw error
-      dropped(error.reason ?? error.code)
+      dropped(error.reason ?? error.code, false)
       if (owner === undefined) return undefined
       answered(owner)
       return errorFor(owner, error)

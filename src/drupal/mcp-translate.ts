@@ -59,6 +59,8 @@ async function* read(
     maxLength: bounds.maxBytes,
     details: mayHaveRun
   })) {
+    // It says where to resume, and nothing else (R43).
+    if (data === '') continue
     const found = findRequest(Buffer.from(data), expected)
     if (found.kind === 'answer') {
       yield { isLast: true, ...finished(finish, found.text ?? data) }

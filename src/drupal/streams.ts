@@ -122,8 +122,8 @@ export function createStreams(
       const judge = expected
         ? createJudge(
             expected,
-            reason => {
-              if (source instanceof EventBody) source.discard()
+            (reason, isForeign) => {
+              if (isForeign && source instanceof EventBody) source.discard()
               say(reason, 'an event of the upstream was left out')
             },
             session !== undefined && !session.isSingle

@@ -304,6 +304,20 @@ for (const [era, other, start] of combinations) {
       t.match((await echo()).json, { id: 'mine', result: {} }, 'healed')
     })
 
+    t.test('what is left out is no fault of its connection (R19, R43, R68)', async t => {
+      const connections = new Set<unknown>()
+      upstream.misbehave((response, id) => {
+        connections.add(response.req.socket)
+        const [said, answer] = [news, good(id)].map(each => `data: ${JSON.stringify(each)}`)
+        event(response, `\nid: 1\n\n${said}\n\n${answer}`)
+      })
+      for (let calls = 0; calls < 3; calls++) {
+        const { json: told } = await send('tools/call', { name: 'echo', arguments: {} })
+        t.match(told, { id: 'mine', result: {} })
+      }
+      t.equal(connections.size, 1, 'an event without data, a log line that nobody asked for')
+    })
+
     t.test('and on a stream', async t => {
       for (const [name, answer, code] of streamRows) {
         upstream.misbehave(answer)
