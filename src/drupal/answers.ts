@@ -99,13 +99,21 @@ const waitHint = (seconds: number) => ({
   data: { retryAfterSeconds: seconds }
 })
 
-/** In a coding that nobody asked for an answer would reach the client as it is, and without its name: undefined where it has none. */
+/** What PHP programs write where there is none: so that no server compresses what they stream, or meaning the encoding of characters. */
+const noCoding = /^(?:identity|none|utf-8)?$/i
+
+/** Whether what an answer says is in a coding: nobody asks for one. */
+export function isCoded({ headers }: Pick<Answer, 'headers'>): boolean {
+  const coding = headers['content-encoding']
+  return coding !== undefined && !noCoding.test(coding)
+}
+
+/** In a coding an answer would reach the client as it is, and without its name: undefined where it has none. */
 export function codingRefusal(answer: Answer, isCall = true): GatewayError | undefined {
   const { headers, body, stream } = answer
-  const coding = headers['content-encoding']
-  if (coding === undefined || /^identity$/i.test(coding)) return undefined
+  if (!isCoded(answer)) return undefined
   if (body.length === 0 && stream === undefined) return undefined
-  const reason = `Drupal: an answer in the coding ${coding.slice(0, 30)}`
+  const reason = `Drupal: an answer in the coding ${headers['content-encoding']?.slice(0, 30)}`
   return gatewayError('GW_UPSTREAM_INVALID', { reason, ...(isCall && mayHaveRun) })
 }
 

@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream'
 import type { Config } from '../config/schema.ts'
 import { gatewayError, isGatewayError } from '../errors.ts'
 import type { Sessions } from '../mcp/session.ts'
+import { isCoded } from './answers.ts'
 import { Stop, untilGone } from './in-flight.ts'
 import { withId } from './mcp-answer.ts'
 import {
@@ -61,10 +62,8 @@ type Requestable = Parameters<DrupalPool['dispatcher']['request']>
 type Callback = (error: Error | null, data: unknown) => void
 
 /** In a coding that nobody asked for events would reach the client as they are, and without its name. */
-function isStream(answer: Answer): boolean {
-  const { 'content-encoding': coding = 'identity' } = answer.headers
-  return answer.status === 200 && coding === 'identity' && typeOf(answer) === 'text/event-stream'
-}
+const isStream = (answer: Answer) =>
+  answer.status === 200 && !isCoded(answer) && typeOf(answer) === 'text/event-stream'
 
 /** GET on '/'. */
 export function createProxy(options: ProxyOptions): FastifyPluginAsync {
