@@ -2,7 +2,7 @@
 // token. For policy only: clients are shown the upstream's own list. One caller's tools are never another's (R65).
 import type { Principal } from '../auth/principal.ts'
 import { isGatewayError } from '../errors.ts'
-import type { Message, Params, RpcRequest } from '../mcp/call.ts'
+import { isObject, type Message, type Params, type RpcRequest } from '../mcp/call.ts'
 import { type MirroredParam, mirroredParams } from '../mcp/mirrored-headers.ts'
 import { type CallerMemory, createCallerMemory } from './caller-memory.ts'
 import { createDistinctLists } from './distinct-lists.ts'
@@ -36,14 +36,19 @@ export const isToolList = (message: Message | undefined): message is RpcRequest 
 /** The upstream's own names, whatever they are: a tool that were passed over would be called without a look at its scopes. */
 const isString = (name: unknown): name is string => typeof name === 'string'
 
+/** PHP writes a list with gaps as an object. */
+function listed({ tools }: Params): readonly unknown[] | undefined {
+  return isObject(tools) ? Object.values(tools) : Array.isArray(tools) ? tools : undefined
+}
+
 function read(tools: readonly unknown[]): McpCatalogue {
   const byName = new Map<string, CatalogueTool>()
   const mirrored = new Map<string, readonly MirroredParam[]>()
-  for (const listed of tools.slice(0, maxTools)) {
-    const tool = readTool(listed, isString)
+  for (const each of tools.slice(0, maxTools)) {
+    const tool = readTool(each, isString)
     if (tool === undefined || byName.has(tool.name)) continue
     byName.set(tool.name, tool)
-    const params = mirroredParams((listed as Params)['inputSchema'])
+    const params = mirroredParams((each as Params)['inputSchema'])
     if (params.length > 0) mirrored.set(tool.name, params)
   }
   return { tools: [...byName.values()], byName, mirrored }
@@ -80,13 +85,14 @@ export function createMcpCatalogues(options: {
     let cursor: string | undefined
     const seen = new Set<string>()
     for (let pages = 0; pages < maxPages && all.length < maxTools; pages++) {
-      const result = await list(principal, token, cursor).catch((error: unknown) => {
+      const found = await list(principal, token, cursor).catch((error: unknown) => {
         if (isGatewayError(error) && withoutList.has(error.code)) return undefined
         throw error
       })
-      const { tools, nextCursor } = result ?? {}
+      const result = found ?? {}
       // Not spread: as arguments of one call, many do not fit on the stack.
-      if (Array.isArray(tools)) for (const tool of tools.slice(0, maxTools)) all.push(tool)
+      for (const tool of listed(result)?.slice(0, maxTools) ?? []) all.push(tool)
+      const { nextCursor } = result
       // One that came before would go round for ever.
       if (typeof nextCursor !== 'string' || seen.has(nextCursor)) break
       seen.add(nextCursor)
@@ -98,8 +104,8 @@ export function createMcpCatalogues(options: {
   return {
     get,
     learn(principal, result) {
-      const { tools, nextCursor } = result
-      if (Array.isArray(tools) && nextCursor === undefined) keep(principal, learn(tools))
+      const tools = listed(result)
+      if (tools !== undefined && result['nextCursor'] === undefined) keep(principal, learn(tools))
     }
   }
 }

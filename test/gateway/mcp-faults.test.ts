@@ -844,6 +844,11 @@ t.test('policy.missingScope: hide, in both eras', async t => {
     upstream.tools = { 0: echo, 2: write } as never
     const gaps = await send('tools/list')
     t.strictSame([gaps.status, gaps.json.result.tools], [200, { 0: echo }], `${what}: with gaps`)
+    const asking = await startBefore(t, upstream.endpoint, { POLICY_MISSING_SCOPE: 'hide' })
+    for (const call of [send, await clientOf(era, asking)]) {
+      const refused = await call('tools/call', { name: 'write', arguments: {} })
+      t.match(refused.json, { error: { message: /Unknown tool/ } }, `${what}: nor called`)
+    }
   }
 })
 
