@@ -144,6 +144,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
 
   const app = fastify({ ...serverOptions(config), loggerInstance: log })
   overruleNode(app.server)
+  app.server.on('crowded', metrics.crowded)
   const connections = watchConnections(app.server)
   let stopping = false
 

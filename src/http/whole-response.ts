@@ -2,7 +2,7 @@
 // Node's own response, which this is: streams, HEAD, answers that wait for their turn on a pipelined connection. It refuses to know
 // what the answer says. Measured: 2 to 8 % of a call, and without it no answer could wait for the end of the turn.
 import { type IncomingMessage, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
+import type { Server, Socket } from 'node:net'
 import { type Sender, sendAtEndOfTurn } from '../end-of-turn.ts'
 import type { Share } from './buffers.ts'
 import { WholeRequest } from './whole-request.ts'
@@ -19,6 +19,8 @@ interface Connection extends Socket {
   _httpMessage?: ServerResponse | null
   /** Node's; takes each request when its head has come. */
   parser?: { onIncoming: () => number } | null
+  /** Node's: the listener. Of a connection that is closed here it says `crowded`. */
+  server?: Server
   waiting?: number
 }
 
@@ -66,6 +68,7 @@ export class WholeResponse extends ServerResponse implements Sender {
     this.#isWaiting = true
     socket.waiting = (socket.waiting ?? 0) + 1
     if (socket.waiting <= maxWaiting) return
+    socket.server?.emit('crowded')
     socket.destroy()
     // What has come is parsed to its end all the same: of a thousand in one piece each would be carried out.
     if (socket.parser) socket.parser.onIncoming = () => 0

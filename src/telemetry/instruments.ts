@@ -104,6 +104,12 @@ export function createInstruments(register: Registry, max: number) {
       [],
       [[]]
     ),
+    crowded: tally(
+      'crowded_connections_total',
+      'Connections closed because too many requests waited on them for their turn.',
+      [],
+      [[]]
+    ),
     uncaughtErrors: tally(
       'uncaught_errors_total',
       'Errors that no part of the gateway foresaw.',

@@ -63,6 +63,8 @@ export interface Metrics {
   tools: (names: Iterable<string>) => void
   /** A body or an answer was given up for want of memory. */
   givenUp: () => void
+  /** A connection was closed because too many requests waited on it. */
+  crowded: () => void
   /** Registers where the bytes of bodies and unread answers are read from. Call it once. */
   buffered: (read: () => number) => void
   uncaught: () => void
@@ -173,6 +175,7 @@ export function createMetrics(
       }
     },
     givenUp: () => instruments.givenUp.add([]),
+    crowded: () => instruments.crowded.add([]),
     buffered: read =>
       readGauge(
         register,

@@ -281,7 +281,7 @@ t.test('calls that wait behind another on a connection that goes leave their lin
 })
 
 t.test('a few requests may wait on a connection, with many it is closed', async t => {
-  const gateway = await startGateway(t)
+  const gateway = await startGateway(t, { env: { ADMIN_PORT: '0' } })
   const session = lines(await gateway.initialize(gateway.token()))
   const ping = post('/mcp', `${session}Content-Length: ${PING.length}\r\n`, PING)
   const few = dial(t, gateway)
@@ -297,6 +297,8 @@ t.test('a few requests may wait on a connection, with many it is closed', async 
   await openConnections(gateway, 2)
   while (gateway.audited.length < 34) await new Promise(resolve => setImmediate(resolve))
   t.equal(gateway.audited.length, 34, 'and what is behind them is not carried out')
+  const scrape = await gateway.gateway.admin?.inject('/metrics')
+  t.match(scrape?.body, /^mcp_gateway_crowded_connections_total 1$/m, 'and it is counted')
   t.notMatch(gateway.audited.join('\n'), /"status":401/, 'nobody was told anything')
 })
 

@@ -195,6 +195,7 @@ t.test('every other event has its series', async t => {
   metrics.streamClosed()
   metrics.uncaught()
   metrics.givenUp()
+  metrics.crowded()
   metrics.buffered(() => 42)
   const samples = await scrape(metrics)
   const expected: Record<string, number> = {
@@ -211,6 +212,7 @@ t.test('every other event has its series', async t => {
     streams_open: 1,
     uncaught_errors_total: 1,
     buffers_given_up_total: 1,
+    crowded_connections_total: 1,
     buffered_bytes: 42,
     store_healthy: 1
   }
@@ -231,7 +233,8 @@ t.test('what alerts watch is 0 before the first event, so that increase() sees i
     'store_failures_total{kind="take"}',
     'tool_unreachable_total{tool="other"}',
     'uncaught_errors_total',
-    'buffers_given_up_total'
+    'buffers_given_up_total',
+    'crowded_connections_total'
   ]) {
     t.equal(samples.get(`mcp_gateway_${series}`), 0, series)
   }
