@@ -22,6 +22,10 @@ interface Connection extends Socket {
   /** Node's: the listener. Of a connection that is closed here it says `crowded`. */
   server?: Server
   waiting?: number
+  /** Node's; below TLS there is another. */
+  _handle?: { _parent?: { writeQueueSize: number } } | null
+  /** Bytes that were left below TLS when its client was last looked at. */
+  left?: number | undefined
 }
 
 /** For the listener's `ServerResponse`: same bytes and events as Node's, but a whole answer is written when the turn ends. */
@@ -194,7 +198,17 @@ export class WholeResponse extends ServerResponse implements Sender {
       // Before Node's own listener: it gives the connection to the next answer, or its time as an idle one.
       if (socket?.timeout === this.stallMs) socket.setTimeout(0)
     }
-    return super.emit(event as 'close', ...(told as []))
+    return (event === 'timeout' && this.#isTaken()) || super.emit(event as 'close', ...(told as []))
+  }
+
+  /** Node asks TLS what is left, to which that is all until the last byte has gone: it would cut off whoever takes it slowly. */
+  #isTaken(): boolean {
+    const socket: Connection = this.req.socket
+    const left = socket._handle?._parent?.writeQueueSize
+    if (left === socket.left) return false
+    socket.left = left
+    socket.setTimeout(this.stallMs)
+    return true
   }
 
   readonly #sent = (error?: Error | null): void => {

@@ -1,13 +1,17 @@
 // The gateway's response beside Node's own: the same bytes and the same events, whoever ends an answer how.
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { createServer, type RequestListener, type Server, ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { Readable } from 'node:stream'
+import { connect as connectTls, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { sendAtEndOfTurn } from '../../src/end-of-turn.ts'
 import { Buffers } from '../../src/http/buffers.ts'
 import { watchConnections } from '../../src/http/stop.ts'
 import { WholeResponse } from '../../src/http/whole-response.ts'
+import { pair } from '../fixtures/certificate.ts'
 
 const json = 'application/json; charset=utf-8'
 const ascii = '{"jsonrpc":"2.0","id":1,"result":{}}'
@@ -276,6 +280,54 @@ t.test('a client that takes nothing of its answer is not waited for', async t =>
   t.ok((served.timeout as number) > 1000, 'and its connection has its usual time again')
   slow.destroy()
 })
+
+t.test(
+  'behind TLS, too, whoever takes slowly gets all of it, and only who takes nothing is not waited for',
+  async t => {
+    class Impatient extends WholeResponse {
+      override get stallMs() {
+        return 300
+      }
+    }
+    const much = Buffer.alloc(20_000_000, 'x')
+    const { cert, key } = pair(t.testdir({}), 'tls')
+    const own = { ServerResponse: Impatient as typeof ServerResponse }
+    const options = { cert: readFileSync(cert), key: readFileSync(key), ...own }
+    const server = createTlsServer(options, (_, res) =>
+      res.writeHead(200, lengthOf(much)).end(much)
+    )
+    t.teardown(() => server.close())
+    await once(server.listen(0, '127.0.0.1'), 'listening')
+    async function dial() {
+      const accepted = once(server, 'secureConnection') as Promise<[TLSSocket]>
+      const { port } = server.address() as AddressInfo
+      const client = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false })
+      t.teardown(() => client.destroy())
+      client.on('error', () => {}).write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+      const [served] = await accepted
+      return { client, served }
+    }
+    const slow = await dial()
+    let taken = 0
+    slow.client.on('data', (piece: Buffer) => {
+      if (Math.floor(taken / 1e6) !== Math.floor((taken + piece.length) / 1e6)) {
+        slow.client.pause()
+        setTimeout(() => slow.client.resume(), 100)
+      }
+      taken += piece.length
+    })
+    const cut = new AbortController()
+    slow.client.once('close', () => cut.abort())
+    while (taken < much.length) await once(slow.client, 'data', cut)
+    t.ok(taken > much.length)
+    slow.client.destroy()
+
+    const silent = await dial()
+    silent.client.pause()
+    await once(silent.served, 'close')
+    t.ok(silent.served.destroyed)
+  }
+)
 
 t.test('a listener that closes in the turn of an answer: the answer leaves first', async t => {
   const told: boolean[] = []
