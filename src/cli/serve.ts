@@ -1,4 +1,5 @@
 // `serve`: the gateway as a process. Configuration in, listeners up, signals obeyed; the rest is app.ts.
+import { isatty } from 'node:tty'
 import { parseArgs } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import closeWithGrace from 'close-with-grace'
@@ -115,8 +116,10 @@ export async function run(args: string[]): Promise<number> {
     throw error
   }
   const bound = config.server.shutdownTimeoutSeconds + config.server.readinessDelaySeconds
-  // Without a listener Node ends the process on these two, which to other servers mean "reload" and "reopen the log".
-  for (const signal of ['SIGHUP', 'SIGUSR2'] as const) {
+  // Without a listener Node ends the process on these two, which to other servers mean "reload" and "reopen the log". At a terminal
+  // the first says that it was closed: nobody would see the process any more.
+  const skip: ('SIGHUP' | 'SIGUSR2')[] = isatty(0) ? ['SIGUSR2'] : ['SIGHUP', 'SIGUSR2']
+  for (const signal of skip) {
     process.on(signal, () => {
       gateway.app.log.info(
         { signal },
@@ -127,7 +130,7 @@ export async function run(args: string[]): Promise<number> {
   // A second signal ends the process at once; that is close-with-grace's own rule.
   return new Promise(resolve => {
     closeWithGrace(
-      { delay: bound * 1000 + 500, logger: gateway.app.log, skip: ['SIGHUP', 'SIGUSR2'] },
+      { delay: bound * 1000 + 500, logger: gateway.app.log, skip },
       async ({ signal, err }) => {
         if (err) gateway.app.log.fatal({ err }, 'uncaught error: stopping')
         else gateway.app.log.info({ signal }, 'stopping')

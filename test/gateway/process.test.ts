@@ -1,5 +1,5 @@
 // The gateway as a process: start without Drupal, health, signals, logs, ports that are taken, configuration that is wrong.
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
 import { connect } from 'node:net'
@@ -247,6 +247,41 @@ t.test('SIGHUP and SIGUSR2 stop nothing, SIGQUIT does as SIGTERM', async t => {
   t.equal(await running.exit, 0)
   t.match(running.stdout(), '"signal":"SIGQUIT","msg":"stopping"')
 })
+
+t.test(
+  'a terminal that is closed stops what was started in it',
+  {
+    skip:
+      process.env['CI'] !== 'true' &&
+      spawnSync('script', ['--version']).status !== 0 &&
+      'needs script(1), for a terminal'
+  },
+  async t => {
+    const port = await freePort()
+    const line = `echo pid $$; exec "${process.execPath}" "${builtProgram()}" serve`
+    const terminal = spawn('script', ['-qfc', line, '/dev/null'], {
+      env: {
+        PATH: process.env['PATH'] ?? '',
+        DRUPAL_URL: 'http://127.0.0.1:1',
+        GATEWAY_PUBLIC_URL: `http://localhost:${port}`,
+        MCP_SERVER_PORT: String(port)
+      },
+      stdio: ['ignore', 'pipe', 'ignore']
+    })
+    let shown = ''
+    terminal.stdout.on('data', chunk => (shown += chunk))
+    await until(`http://127.0.0.1:${port}/livez`, 200)
+    t.teardown(() => {
+      try {
+        process.kill(Number(/pid (\d+)/.exec(shown)?.[1]), 'SIGKILL')
+      } catch {}
+    })
+    terminal.kill('SIGKILL')
+    while ((await fetch(`http://127.0.0.1:${port}/livez`).catch(() => undefined)) !== undefined)
+      await new Promise(resolve => setTimeout(resolve, 20))
+    t.pass('it is gone')
+  }
+)
 
 t.test('readiness goes before the listener does', async t => {
   const { gateway } = await startGateway(t, { env: { SHUTDOWN_DELAY: '0.5' } })
