@@ -48,7 +48,7 @@ export interface Question {
   method: 'POST' | 'DELETE'
   body?: string | Buffer
   /** Beside those that every request has: of MCP. */
-  headers?: Record<string, string>
+  headers?: Record<string, string> | undefined
   /** Of MCP as well: those that all requests of a session have in common. */
   inSession?: CommonHeaders
   signal?: Signal | undefined

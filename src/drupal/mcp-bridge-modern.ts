@@ -6,7 +6,7 @@ import { gatewayError, isGatewayError } from '../errors.ts'
 import { describeUpstream, toLegacyRequest, toModernAnswer } from '../mcp/bridge.ts'
 import type { Params, RpcRequest } from '../mcp/call.ts'
 import { progressToken, toModernNews } from '../mcp/news.ts'
-import { withoutAnnotations } from '../mcp/mirrored-headers.ts'
+import { sentParamHeaders, withoutAnnotations } from '../mcp/mirrored-headers.ts'
 import { errorFor, rpcResult } from '../mcp/rpc-error.ts'
 import { discoverResult, gatewayInfo, type ServerDescription } from '../mcp/server-info.ts'
 import { LEGACY_VERSIONS } from '../mcp/version.ts'
@@ -177,30 +177,30 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
     const id = `gateway-${count++}`
     const idText = `"${id}"`
     const signal = untilGone(reply)
-    return ask(holder, caller, idText, { body: toLegacyRequest(textOf(), idText), signal }).then(
-      answer => {
-        const translation: Translation = {
-          expected: expectedOf(request, [{ ...message, id, idText }]),
-          finish: answered =>
-            toModernAnswer(method === 'tools/list' ? withoutAnnotations(answered) : answered, {
-              method,
-              info: description.info,
-              ttlMs: listTtlMs,
-              ids: { own, asked: idText }
-            }),
-          newsOf() {
-            const token = progressToken(message, textOf)
-            const told = { request: message, asked: id, progressToken: token }
-            return {
-              news: (said, saidText) => toModernNews(said, saidText, told),
-              asked: question =>
-                void upstreamSessions.post(holder, caller, answerOf(question)).then(drop, ignore)
-            }
+    const headers = sentParamHeaders(request.headers)
+    const sent: Sent = { body: toLegacyRequest(textOf(), idText), headers, signal }
+    return ask(holder, caller, idText, sent).then(answer => {
+      const translation: Translation = {
+        expected: expectedOf(request, [{ ...message, id, idText }]),
+        finish: answered =>
+          toModernAnswer(method === 'tools/list' ? withoutAnnotations(answered) : answered, {
+            method,
+            info: description.info,
+            ttlMs: listTtlMs,
+            ids: { own, asked: idText }
+          }),
+        newsOf() {
+          const token = progressToken(message, textOf)
+          const told = { request: message, asked: id, progressToken: token }
+          return {
+            news: (said, saidText) => toModernNews(said, saidText, told),
+            asked: question =>
+              void upstreamSessions.post(holder, caller, answerOf(question)).then(drop, ignore)
           }
         }
-        return sendTranslated(request, reply, answer, translation, relaying)
       }
-    )
+      return sendTranslated(request, reply, answer, translation, relaying)
+    })
   }
 
   async function discover(

@@ -26,6 +26,8 @@ import { CommonHeaders } from './request-head.ts'
 
 export interface Sent {
   body: Buffer | string
+  /** Beside those of the session. */
+  headers?: Record<string, string> | undefined
   signal?: Signal | undefined
   /** Passes by those that wait for the session: the answer that a call at work waits for, or its cancellation. */
   isUrgent?: boolean
@@ -92,8 +94,9 @@ export function createUpstreamSessions(ask: Ask, bounds: ReadBounds): UpstreamSe
 
   /** One request in the session; where the upstream locks, alone in it until its last byte. */
   function inTurn(session: UpstreamSession, caller: Caller, sent: Sent): Promise<Answer> {
-    const { body, signal } = sent
-    const question = { method: 'POST' as const, body, signal, inSession: headersOf(session) }
+    const { body, headers: own, signal } = sent
+    const inSession = headersOf(session)
+    const question: Question = { method: 'POST', body, headers: own, signal, inSession }
     if (!locks || sent.isUrgent || session.id === '') return ask(caller, question)
     return alone(session, caller, question)
   }

@@ -161,6 +161,21 @@ export function paramHeaders(
   return headers
 }
 
+/**
+ * The Mcp-Param-* headers that came; undefined where there is none. Whoever does not know what they repeat has to forward them (R60).
+ * `headers` has names in lower case.
+ */
+export function sentParamHeaders(
+  headers: Readonly<Record<string, string | string[] | undefined>>
+): Record<string, string> | undefined {
+  let sent: Record<string, string> | undefined
+  for (const name in headers) {
+    const value = headers[name]
+    if (name.startsWith('mcp-param-') && typeof value === 'string') (sent ??= {})[name] = value
+  }
+  return sent
+}
+
 function valueAt(root: unknown, path: readonly string[]): unknown {
   let value = root
   for (const name of path)

@@ -498,6 +498,22 @@ t.test('modern on legacy', async t => {
     t.notOk(params._meta, 'the envelope stays here')
   })
   t.test(
+    'R60 Mcp-Param headers pass, since nobody here knows them; no other header does',
+    async t => {
+      const { body, headers } = modern('tools/call', { name: 'echo' })
+      const { status } = await gateway.post(body, {
+        authorization,
+        ...headers,
+        'mcp-param-region': 'eu',
+        'last-event-id': 'ignored'
+      })
+      t.equal(status, 200)
+      const { headers: sent } = server.seen.at(-1) as (typeof server.seen)[0]
+      t.equal(sent['mcp-param-region'], 'eu')
+      for (const name of ['mcp-method', 'mcp-name', 'last-event-id']) t.notOk(name in sent, name)
+    }
+  )
+  t.test(
     'R77 what a tool answers passes as it was written, whatever its members are called',
     async t => {
       const result =
