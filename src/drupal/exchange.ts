@@ -100,16 +100,18 @@ class Exchange implements RequestHandler {
     if (this.#settled) return
     clearTimeout(this.#timer)
     const leftMs = this.#deadline - performance.now()
-    if (leftMs <= silenceMs) {
-      this.#timer = setTimeout(() => this.#late(), leftMs)
-      return
-    }
-    const timer = setTimeout(() => {
-      // We may have been the busy ones: what has arrived meanwhile is read first.
-      setImmediate(() => {
-        if (this.#timer === timer) this.onError(silence)
-      })
-    }, silenceMs)
+    const isLast = leftMs <= silenceMs
+    const timer = setTimeout(
+      () => {
+        // We may have been the busy ones, or stopped for a while: what has arrived meanwhile is read first.
+        setImmediate(() => {
+          if (this.#timer !== timer) return
+          if (isLast) this.#late()
+          else this.onError(silence)
+        })
+      },
+      isLast ? leftMs : silenceMs
+    )
     this.#timer = timer
   }
 

@@ -390,13 +390,15 @@ t.test(
     const site = await startSite(t, (_seen, response) => setTimeout(() => response.end('{}'), 20))
     const connections = connectionsTo(t, site.url)
     await ask(connections)
-    const asked = exchange(connections, { ...request(), ...bounds, headersTimeoutMs: 60 })
-    // The answer of a site in a process of its own would have come; here it is made to wait as well, and then both are due at once.
-    const busy = performance.now() + 100
-    setTimeout(() => {
-      while (performance.now() < busy);
-    }, 30)
-    t.equal((await asked).status, 200)
+    for (const bound of ['headersTimeoutMs', 'callTimeoutMs']) {
+      const asked = exchange(connections, { ...request(), ...bounds, [bound]: 60 })
+      // The answer of a site in a process of its own would have come; here it is made to wait as well, and then both are due at once.
+      const busy = performance.now() + 100
+      setTimeout(() => {
+        while (performance.now() < busy);
+      }, 30)
+      t.equal((await asked).status, 200, bound)
+    }
   }
 )
 
