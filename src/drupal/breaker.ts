@@ -24,7 +24,7 @@ export function createBreaker(options: {
   failures: number
   openMs: number
   now: () => number
-  onChange?: ((state: BreakerState) => void) | undefined
+  onChange?: ((state: BreakerState, before: BreakerState) => void) | undefined
 }): Breaker {
   const { failures, openMs, now, onChange } = options
   let state: BreakerState = 'closed'
@@ -32,8 +32,9 @@ export function createBreaker(options: {
   let openUntil = 0
 
   function become(next: BreakerState): void {
+    const before = state
     state = next
-    onChange?.(next)
+    onChange?.(next, before)
   }
 
   return {

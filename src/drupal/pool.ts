@@ -142,8 +142,11 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
     failures: drupal.breakerFailures,
     openMs: drupal.breakerOpenSeconds * 1000,
     now,
-    onChange(state) {
-      if (state === 'open') log?.warn({ breaker: state }, 'Drupal fails: calls are refused')
+    onChange(state, before) {
+      // Not of each probe that fails.
+      if (state === 'open' && before === 'closed') {
+        log?.warn({ breaker: state }, 'Drupal fails: calls are refused')
+      }
       if (state === 'closed') log?.info({ breaker: state }, 'Drupal answers again')
     }
   })

@@ -295,6 +295,9 @@ t.test('protection', async t => {
     })
     t.equal(site.seen.length, 3, 'not asked while it is open')
     clock.ms = 5000
+    t.equal((await pool.request(get())).status, 502, 'a probe')
+    t.equal(pool.stats().breaker, 'open')
+    clock.ms = 10_000
     status = 503
     t.equal((await pool.request(get())).status, 503, 'maintenance is an answer')
     t.equal(pool.stats().breaker, 'closed')
