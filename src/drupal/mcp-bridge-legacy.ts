@@ -21,11 +21,12 @@ import type { Streams } from './streams.ts'
 import { type Relaying, sendJson, sendTranslated, type Translation } from './mcp-translate.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
 import { openSession } from './open-session.ts'
+import { otherEra } from './mcp-session-told.ts'
 import type { ExpectedOf } from './mcp-shown.ts'
 
 export interface LegacyBridgeOptions {
   ask: Ask
-  eras: Pick<Eras, 'judge'>
+  eras: Pick<Eras, 'judge' | 'isModern'>
   sessions: Pick<Sessions, 'seal'>
   catalogues: Pick<McpCatalogues, 'get'>
   listening: Pick<Listening, 'isFor'>
@@ -80,6 +81,9 @@ export function createLegacyBridge(options: LegacyBridgeOptions): LegacyBridge {
     try {
       const answer = await ask(caller, { method: 'POST', body, headers, signal })
       eras.judge(answer)
+      if (answer.status >= 400 && !session.isSingle && !(await eras.isModern(caller))) {
+        throw otherEra()
+      }
       refuseOrPass(answer, caller)
       // A stream is at work until it ends.
       if (answer.stream !== undefined) {

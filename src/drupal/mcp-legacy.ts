@@ -28,6 +28,7 @@ import {
 } from './mcp-ask.ts'
 import { isToolList, type McpCatalogues } from './mcp-catalogue.ts'
 import { type ReadBounds, readAnswer } from './mcp-read.ts'
+import { refuseOtherEra } from './mcp-session-told.ts'
 import { openSession } from './open-session.ts'
 import { sendRead, sendWhole } from './mcp-send.ts'
 import type { Streams } from './streams.ts'
@@ -167,6 +168,7 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
     caller: Caller
   ): void {
     refuseOrPass(answer, caller)
+    refuseOtherEra(answer)
     const { messages, batch } = request.call
     const isList = !batch && answer.status === 200 && isToolList(messages[0])
     const asked = expectedOf(request)

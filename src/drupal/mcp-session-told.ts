@@ -1,6 +1,7 @@
 // What does an answer of the upstream tell of the session in which it was asked for? It refuses to know what is done about it.
+import { errorTable, type GatewayError, gatewayError } from '../errors.ts'
 import type { Answer } from './exchange.ts'
-import { isMethodError, typeOf, unusable } from './mcp-ask.ts'
+import { isMethodError, rpcCode, typeOf, unusable } from './mcp-ask.ts'
 import type { UpstreamSession } from './mcp-kept-session.ts'
 
 const textOf = ({ body }: Answer) => body.subarray(0, 4096).toString()
@@ -27,3 +28,13 @@ export function isLost(answer: Answer): boolean {
     answer.status === 400 && /session id|session not found|not initialized/i.test(textOf(answer))
   )
 }
+
+/** Throws where the upstream refuses the version that it has agreed on: it was replaced, and the client has to begin anew (R26). */
+export function refuseOtherEra(answer: Answer): void {
+  const { rpc } = errorTable.GW_UNSUPPORTED_MODERN_VERSION
+  if (answer.status === 400 && rpcCode(answer) === rpc) throw otherEra()
+}
+
+/** The 404 of a session that began with an upstream of the other era (R26). */
+export const otherEra = (): GatewayError =>
+  gatewayError('GW_SESSION_NOT_FOUND', { reason: 'begun before the upstream changed its era' })

@@ -433,6 +433,39 @@ t.test('R16 R54 R62 modern on modern: no client decides the era for the others',
 })
 
 t.test(
+  'R26 legacy sessions end with the era of the upstream: their clients begin anew',
+  async t => {
+    const upgraded = await startModernServer(t)
+    const site = await startLegacyServer(t)
+    const legacy = site.answer
+    const passOn: Site['answer'] = ({ method, headers, body }, response) => {
+      const init = { method, headers: headers as Record<string, string>, ...(body && { body }) }
+      void upgraded.handler
+        .fetch(new Request(upgraded.endpoint, init))
+        .then(answer => sendResponse(answer, response))
+    }
+    const gateway = await startBefore(t, site.endpoint)
+    const authorization = gateway.authorization()
+    const list = (session: Record<string, string>) => gateway.post(rpc('tools/list'), session)
+    const begin = () => gateway.initialize(authorization.slice('Bearer '.length))
+    let session = await begin()
+    t.match((await list(session)).json, { result: { tools: [{ name: 'echo' }] } })
+
+    for (const [era, answer, name] of [
+      ['modern', passOn, 'greet'],
+      ['legacy', legacy, 'echo']
+    ] as const) {
+      site.answer = answer
+      const lost = await list(session)
+      t.equal(lost.status, 404, `the upstream has become ${era}`)
+      t.match(lost.json, { id: 1, error: { code: -32001 } })
+      session = await begin()
+      t.match((await list(session)).json, { result: { tools: [{ name }] } })
+    }
+  }
+)
+
+t.test(
   'modern on legacy: where the site hangs, nobody waits for the time-outs of others',
   async t => {
     const server = await startLegacyServer(t)
