@@ -20,6 +20,7 @@ export const calm = {
   'mcp_gateway_drupal_duration_seconds_bucket{le="5"}': '0+100x40',
   'mcp_gateway_drupal_duration_seconds_bucket{le="+Inf"}': '0+101x40',
   mcp_gateway_store_healthy: '1x40',
+  'mcp_gateway_store_failures_total{kind="get"}': '5x40',
   // Seconds since epoch, as time() is: promtool's clock begins at 0.
   mcp_gateway_tls_certificate_expiry_timestamp_seconds: `${15 * 86_400}x40`,
   nodejs_eventloop_lag_p99_seconds: '0.02x40',
@@ -29,6 +30,11 @@ export const calm = {
 export const quiet: Record<string, string>[] = [
   // A new configuration, and another to mend it.
   { process_start_time_seconds: '1000x10 1300x15 1750x15' },
+  // Redis was restarted.
+  {
+    mcp_gateway_store_healthy: '1x27 0 1x12',
+    'mcp_gateway_store_failures_total{kind="get"}': '5x27 90x12'
+  },
   // Drupal is back, and nobody has called since: the breaker is closed by the next call only.
   {
     'mcp_gateway_breaker_state{state="closed"}': '1x20 0x20',
@@ -96,6 +102,7 @@ export const rings: [alert: string, series: Record<string, string>][] = [
     }
   ],
   ['McpGatewayRedisDown', { mcp_gateway_store_healthy: '1x30 0x10' }],
+  ['McpGatewayRedisDown', { 'mcp_gateway_store_failures_total{kind="get"}': '0+1x40' }],
   [
     'McpGatewayCertificateExpiring',
     { mcp_gateway_tls_certificate_expiry_timestamp_seconds: `${14 * 86_400}x40` }
