@@ -2,7 +2,7 @@
 // commands: each block is run, or says that it is not.
 import { execFile } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { parse } from 'yaml'
@@ -48,7 +48,7 @@ function anchors(text: string): string[] {
 function broken(page: string, link: string): string | undefined {
   if (/^https?:/.test(link)) return undefined
   const [path = '', anchor] = link.split('#')
-  const target = path === '' ? join('docs', page) : join('docs', path)
+  const target = path === '' ? page : join(dirname(page), path)
   if (!existsSync(target)) return `${page}: ${link}: no such file`
   if (anchor !== undefined && !anchors(read(target)).includes(anchor)) {
     return `${page}: ${link}: no such heading`
@@ -57,10 +57,10 @@ function broken(page: string, link: string): string | undefined {
 }
 
 t.test('every internal link leads to a file and a heading', async t => {
-  t.match(broken('behaviour.md', 'nowhere.md'), /no such file/)
-  t.match(broken('behaviour.md', 'runbooks.md#nowhere'), /no such heading/)
-  for (const page of pages) {
-    const links = [...prose(read(`docs/${page}`)).matchAll(/\]\(([^)\s]+)\)/g)]
+  t.match(broken('docs/behaviour.md', 'nowhere.md'), /no such file/)
+  t.match(broken('docs/behaviour.md', 'runbooks.md#nowhere'), /no such heading/)
+  for (const page of ['README.md', ...pages.map(name => `docs/${name}`)]) {
+    const links = [...prose(read(page)).matchAll(/\]\(([^)\s]+)\)/g)]
     t.strictSame(links.map(([, link = '']) => broken(page, link)).filter(Boolean), [], page)
   }
 })
