@@ -6,7 +6,6 @@ import type { RefusalReason } from './verdict.ts'
 export type JsonObject = Readonly<Record<string, unknown>>
 
 export interface Claims {
-  issuer: string
   audience: readonly string[]
   scopes: readonly string[]
   principal: Principal
@@ -150,5 +149,5 @@ export function judgeClaims(
     key: principalKey(issuer, subject, clientId),
     subjectKey: subjectKey(issuer, subject)
   }
-  return { ok: true, claims: { issuer, audience, scopes: principal.scopes, principal } }
+  return { ok: true, claims: { audience, scopes: principal.scopes, principal } }
 }

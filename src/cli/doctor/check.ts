@@ -28,8 +28,6 @@ export interface Check {
 
 export interface Token {
   text: string
-  /** Where it came from, in words. */
-  from: string
   header: Json
   /** Empty for an opaque token. */
   claims: Json

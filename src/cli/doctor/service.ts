@@ -38,7 +38,7 @@ async function client(context: Context): Promise<Finding> {
   const text = fieldsOf(answer)['access_token']
   if (answer.status === 200 && typeof text === 'string') {
     context.secrets.push(text)
-    facts.serviceToken = readToken(text, 'client credentials')
+    facts.serviceToken = readToken(text)
     return ok(`${clientId} gets a token`)
   }
   const { error, hint } = fieldsOf(answer)

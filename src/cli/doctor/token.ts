@@ -62,17 +62,16 @@ function checked(text: string, where: string): string {
 /** Takes a token apart; an opaque one has no claims. */
 export function readToken(
   text: string,
-  from: string,
   algorithms: readonly string[] = signatureAlgorithms
 ): Token {
   const decoded = decodeJwt(text, algorithmNames(algorithms))
   switch (decoded.kind) {
     case 'jwt':
-      return { text, from, header: decoded.header, claims: decoded.claims }
+      return { text, header: decoded.header, claims: decoded.claims }
     case 'opaque':
-      return { text, from, header: {}, claims: {} }
+      return { text, header: {}, claims: {} }
     case 'refused':
-      return { text, from, header: {}, claims: {}, problem: decoded.detail }
+      return { text, header: {}, claims: {}, problem: decoded.detail }
   }
 }
 
@@ -99,7 +98,7 @@ async function find(context: Context): Promise<Finding> {
     )
   }
   secrets.push(found.text)
-  const token = readToken(found.text, found.from, context.config?.oauth.algorithms)
+  const token = readToken(found.text, context.config?.oauth.algorithms)
   if (token.problem !== undefined) {
     return failed(
       `from ${found.from}: ${token.problem}`,
