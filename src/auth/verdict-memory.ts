@@ -7,9 +7,9 @@ import type { Verdict } from './verdict.ts'
 /** Times are milliseconds since epoch, where nothing else is said. */
 interface Remembered {
   verdict: Verdict
-  /** The verdict may be given again until then, */
+  /** The verdict may be given again until then by the wall clock, which may be set back, */
   freshUntil: number
-  /** and until then by the steady clock: the other may be set back. */
+  /** and no longer than until then by the steady one. */
   steadyUntil: number
   /** The token counts as seen until then: mode `both` believes at first sight only. */
   seenUntil: number
@@ -26,8 +26,8 @@ export interface VerdictMemory {
   reject(token: string, verdict: Verdict, expiresAt: number): Verdict
   /** Drupal said no. */
   refuse(token: string, verdict: Verdict): void
-  /** Refused in a way that anybody can cause. */
-  forget(token: string, verdict: Verdict): Verdict
+  /** The token is forged, or nobody knows it: anybody can make such a one, so they are remembered apart. */
+  rejectUnknown(token: string, verdict: Verdict): Verdict
 }
 
 /** How long a refusal that cost a key or a server is remembered: long enough to end a loop, short enough to heal. */
@@ -113,6 +113,6 @@ export function createVerdictMemory(
       refuseUntil(token, verdict, last?.seenUntil ?? nowMs + refusedMs + ttlMs)
     },
 
-    forget: (token, verdict) => remember(forged, token, verdict, now() + refusedMs)
+    rejectUnknown: (token, verdict) => remember(forged, token, verdict, now() + refusedMs)
   }
 }

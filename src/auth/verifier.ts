@@ -124,7 +124,7 @@ export function createVerifier(options: Options): Verifier {
       return foreign(principal, 'jwt')
     }
     const unsigned = await keys.check(principal.issuer, token).catch(withoutKeys)
-    if (unsigned !== undefined) return memory.forget(token, refusal(unsigned, 'jwt'))
+    if (unsigned !== undefined) return memory.rejectUnknown(token, refusal(unsigned, 'jwt'))
     if (introspection === undefined || signatureSuffices) return acceptSigned(token, principal)
     const live = introspection
       .ask(token, principal.tokenId)
@@ -169,7 +169,7 @@ export function createVerifier(options: Options): Verifier {
   async function judgeOpaque(token: string): Promise<Verdict> {
     const answer = await (introspection as Introspection).ask(token, undefined)
     if (!answer.active) {
-      return memory.forget(
+      return memory.rejectUnknown(
         token,
         refusal({ reason: 'inactive', detail: answer.detail }, 'introspection')
       )
@@ -181,10 +181,10 @@ export function createVerifier(options: Options): Verifier {
       aud: claims['aud'] ?? claims['client_id'],
       exp: claims['exp'] ?? (now() + Math.max(ttlMs, 60_000)) / 1000
     })
-    if (!believed.ok) return memory.forget(token, refusal(believed, 'introspection'))
+    if (!believed.ok) return memory.rejectUnknown(token, refusal(believed, 'introspection'))
     const { principal } = believed.claims
     if (!(await discovery.accepts(principal.issuer))) {
-      return memory.forget(token, foreign(principal, 'introspection'))
+      return memory.rejectUnknown(token, foreign(principal, 'introspection'))
     }
     return memory.accept(
       token,
