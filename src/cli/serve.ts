@@ -103,9 +103,9 @@ export async function run(args: string[]): Promise<number> {
     return 0
   }
 
-  // V8 takes what most calls make and drop for long-lived where it once saw many of them at a time, and makes it in the old space
-  // from then on: there only a marking of the whole heap removes it and all that hangs on it. Measured: up to 4 KB a call, and
-  // a fifth of a modern call through an mcp upstream.
+  // Where many objects from one place in the code once outlived a collection, V8 makes all further ones in the old space, though most
+  // die with their call: there only a marking of the whole heap removes them and all that hangs on them. Measured: up to 4 KB a call,
+  // and a fifth of what a modern call through an mcp upstream costs.
   setFlagsFromString('--no-allocation-site-pretenuring')
   const gateway = await buildGateway(config)
   try {

@@ -6,7 +6,7 @@ import { readBearer } from '../auth/bearer.ts'
 import type { Verdict, Verifier } from '../auth/verdict.ts'
 import { type GatewayError, gatewayError } from '../errors.ts'
 
-/** How many Authorization headers came: joined to one, of two schemes only the first would be seen, and another hop might prefer the other. */
+/** How many Authorization headers came: Node joins two to one value, of which the second would not be seen; another hop may prefer it. */
 function countAuthorization(raw: readonly string[]): number {
   let count = 0
   for (let i = 0; i < raw.length; i += 2) {

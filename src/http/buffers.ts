@@ -1,5 +1,5 @@
-// How much memory may all those take together who are slow, or send much: request bodies, and answers that clients have yet to take?
-// Over the bound, whoever has most loses what came last. It refuses to know what the bytes say.
+// How much memory may request bodies, and answers that clients have yet to take, hold together? Over the bound, whoever has most
+// loses what came last. It refuses to know what the bytes say.
 import { type Member, Roster } from '../roster.ts'
 
 /** Less than this lies in buffers that a connection has anyway. Bytes. */

@@ -15,7 +15,7 @@ import { rpcErrorBody, rpcResult } from '../mcp/rpc-error.ts'
 import { challengeResult } from '../mcp/tool-challenge.ts'
 import { isFailedAttempt } from './limits.ts'
 
-/** Fastify's own refusals, in our words. None is about a body: it reads none (request.ts, admit.ts). */
+/** Fastify's own refusals, in our words. None is about a body: Fastify reads none (request.ts, admit.ts). */
 const FASTIFY_CODES: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'GW_UNSUPPORTED_MEDIA_TYPE',
   FST_ERR_BAD_URL: 'GW_BAD_REQUEST',

@@ -20,8 +20,8 @@ export interface LimitEvents {
 }
 
 /**
- * What the limiter is given in the place of a request, and as its key: everything that one request draws. Asked once a draw, with
- * functions for max and window, it costs a call twice as much.
+ * What the limiter is given in the place of a request, and as its key: everything that one request draws. Asked for each draw by
+ * itself, with functions for max and window, it would cost a call twice as much.
  */
 interface Asked {
   /** The limiter looks here for a group of its own. */
@@ -42,9 +42,9 @@ declare module 'fastify' {
 }
 
 /**
- * Refusals that look like an attack on tokens. A missing token is how every sign-in begins, an expired one how many a refresh does:
- * of a hosted client, users by the hundred share an address. A foreign Origin or Host is any web page's to send, from the address of
- * whoever looks at it. All of these cost neither a key nor the site, and do not count.
+ * Refusals that look like an attack on tokens. Every sign-in begins with a missing token and many a refresh with an expired one, and
+ * hundreds of users of a hosted client share one address. A foreign Origin or Host can be sent by any web page, from the address of
+ * whoever looks at it. None of these makes anybody fetch a key or ask the site, so they do not count.
  */
 const FAILURES: ReadonlySet<string> = new Set<ErrorCode>([
   'GW_INVALID_TOKEN',
@@ -57,8 +57,8 @@ export function isFailedAttempt({ code, isExpired = false }: GatewayError): bool
 }
 
 /**
- * Among whom budgets by address are shared. Of a client that reset its connection at once the kernel knows no address any more,
- * whatever the type says.
+ * The address that budgets count by; of IPv6 the network (/64), in which one caller has any number. Empty where a client has reset its
+ * connection at once: the kernel knows no address any more, whatever the type says.
  */
 export function addressOf(request: FastifyRequest): string {
   const ip = (request.ip as string | undefined) ?? ''

@@ -1,5 +1,5 @@
-// Is there room for what a large body becomes when it is parsed? Of nothing but small objects thirty times as much. It is asked
-// before, and refuses to know what the body says.
+// Is there room for what a large body becomes when it is parsed? One of nothing but small objects takes thirty times its bytes. That
+// is asked before it is parsed; it refuses to know what the body says.
 import type { IncomingMessage } from 'node:http'
 import { type GatewayError, gatewayError } from '../errors.ts'
 import { countContainers } from '../mcp/json-scan.ts'
@@ -7,7 +7,7 @@ import { buffersAreFull, worthCounting } from './buffers.ts'
 import { WholeRequest } from './whole-request.ts'
 import { bodyCopies } from './whole-response.ts'
 
-/** What an object or array takes when it is parsed, as bytes of a body, which count three times. `{}` takes 100 (measured). */
+/** What an object or array takes when it is parsed, in bytes of a body, each of which counts three times: `{}` takes 100 (measured). */
 const containerBytes = 32
 
 /**

@@ -42,8 +42,9 @@ declare module 'fastify' {
 const withPort = /^(?:(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}|\[([\da-f:.]+)\](?::\d{1,5})?)$/i
 
 /**
- * The end of an X-Forwarded-For that holds nothing but addresses, without ports: with its port each connection would be another
- * caller, and a proxy none that is trusted. What is no address hides who stands behind it, and would be a name of the caller's choice.
+ * The end of an X-Forwarded-For that holds nothing but addresses, without ports: with them each connection would count as another
+ * caller, and no proxy would be one of those trusted. Behind an entry that is no address nobody knows who stands; believed, it would
+ * be a name of the caller's choice.
  */
 function forwardedAddresses(value: string): string {
   const entries = value.split(',').map(entry => entry.trim().replace(withPort, '$1$2'))
@@ -69,8 +70,8 @@ const plugin: FastifyPluginCallback = function request(app, _options, done) {
   app.decorateRequest('bytesIn', 0)
   app.decorateRequest('bytesOut', 0)
   app.decorateRequest('outcome', 'ok')
-  // Only /mcp reads bodies, and those of callers that it knows. What anybody may send is not even waited for: one of 4 MB, in pieces
-  // of a byte, would take 800 MB to read.
+  // Only /mcp reads bodies, and only those of callers that it knows. What anybody may send is not even waited for: a body of 4 MB, in
+  // pieces of one byte, would take 800 MB to read.
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', function leave(_request, _body, next) {
     next(null)
@@ -84,8 +85,8 @@ const plugin: FastifyPluginCallback = function request(app, _options, done) {
     }
     next()
   })
-  // Else a proxy takes the connection for one to use again, and of one that never sends the rest (HAProxy 2.6) the next request,
-  // anybody's, would be read as that rest (RFC 9112 §9.3).
+  // For answers that leave before all of the body has come: a proxy would use the connection again, and where it never sends the rest
+  // (HAProxy 2.6) the next request on it, anybody's, would be read as that rest (RFC 9112 §9.3).
   app.addHook('onSend', function closeBeforeTheRest({ raw }, reply, payload, next) {
     if (raw.complete || !hasBody(raw.headers)) {
       next(null, payload)

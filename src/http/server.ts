@@ -94,7 +94,7 @@ export function serverOptions(config: Config): FastifyHttpOptions<Server> & Fast
     joinDuplicateHeaders: true,
     // origin.ts says what is missing; Node would send an empty 400 that nobody counts.
     requireHostHeader: false,
-    // Node takes the two for one another where the time for the head is the longer one, which it is by default.
+    // Node swaps the two where the time for the head is longer than that for the whole request; by default it is 60 seconds.
     headersTimeout: Math.min(60_000, requestTimeout),
     connectionsCheckingInterval: Math.min(5000, requestTimeout)
   }

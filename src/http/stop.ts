@@ -39,7 +39,7 @@ export function watchConnections(server: Server): Roster<OpenConnection> {
   server.on('connection', watch)
   // TLS: the one above is what a handshake runs on, and may never come to its end.
   server.on('secureConnection', watch)
-  // Nobody is connected to anywhere, and Node would cut the connection at once.
+  // CONNECT leads nowhere here; without a listener Node would cut the connection at once, also what is ready to leave on it.
   server.on('connect', (_request, socket: Socket) => {
     sendAll()
     socket.destroySoon()
@@ -48,8 +48,8 @@ export function watchConnections(server: Server): Roster<OpenConnection> {
 }
 
 /**
- * Resolves when the last connection of a listener that has closed has said so, too: Node tells of the listener first. Only then do the
- * calls on a connection learn that they were cut, and leave their audit lines.
+ * Resolves when every connection of a closed listener has closed as well. Node reports the listener first; only with its connection
+ * does a call learn that it was cut, and leave its audit line.
  */
 export async function allHaveLeft(open: Roster<OpenConnection>): Promise<void> {
   while (open.size > 0) await nextTurn()

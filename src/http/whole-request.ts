@@ -103,7 +103,8 @@ class Body {
 /** For the listener's `IncomingMessage`: Node's, but what comes before anybody reads is kept in one piece, and goes as such. */
 export class WholeRequest extends IncomingMessage {
   static {
-    // A getter in Node and a field in its types: only this may stand before it. The parser lets go of a request that has ended.
+    // Node has a getter here, and its types a field, which TypeScript lets no getter override. The parser lets go of a request that has
+    // ended.
     const inherited = (request: WholeRequest) =>
       Reflect.get(IncomingMessage.prototype, 'readableEnded', request) as boolean
     Object.defineProperty(WholeRequest.prototype, 'readableEnded', {

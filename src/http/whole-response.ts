@@ -43,7 +43,7 @@ export class WholeResponse extends ServerResponse implements Sender {
   declare _closed: boolean
 
   static {
-    // A getter in some versions of Node and a field in their types: only this may stand before both.
+    // Some versions of Node have a getter here, and their types a field, which TypeScript lets no getter override.
     Object.defineProperty(WholeResponse.prototype, 'writableFinished', {
       get(this: WholeResponse) {
         return this.#isSent
@@ -166,7 +166,7 @@ export class WholeResponse extends ServerResponse implements Sender {
     if (!isHeld && share.isHeld) this.once('close', () => this.#leave())
   }
 
-  /** Said before its turn on a pipelined connection, it would leave behind the head of an answer in bytes: as the body's beginning. */
+  /** Said before its turn on a pipelined connection, it may leave behind the head of its answer: Node puts that first of all that waits. */
   override writeContinue(callback?: () => void): void {
     if (this.socket === null) this.#owesContinue = true
     else super.writeContinue(callback)
