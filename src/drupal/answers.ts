@@ -79,7 +79,7 @@ function forbidden(answer: Answer, asked: Asked): GatewayError {
   }
   const { scopes: granted } = asked
   if (granted === undefined) {
-    // Nobody's token lacks it (RFC 6750 §3.1): who signs in asks for it beside the base scopes.
+    // There is no token that could lack it (RFC 6750 §3.1): whoever signs in asks for it beside the base scopes.
     const reason = `Drupal: insufficient_scope "${missing.join(' ')}" without a token`
     const requiredScopes = challengeScopes([], missing)
     return gatewayError('GW_TOKEN_MISSING', { reason, requiredScopes })
@@ -108,7 +108,7 @@ export function isCoded({ headers }: Pick<Answer, 'headers'>): boolean {
   return coding !== undefined && !noCoding.test(coding)
 }
 
-/** In a coding an answer would reach the client as it is, and without its name: undefined where it has none. */
+/** The refusal of an answer in a content coding: nobody asked for one, and the client would not be told. Undefined where it has none. */
 export function codingRefusal(answer: Answer, isCall = true): GatewayError | undefined {
   const { headers, body, stream } = answer
   if (!isCoded(answer)) return undefined
@@ -141,7 +141,7 @@ export function refusal(answer: Answer, asked: Asked): GatewayError | undefined 
       details
     )
   }
-  // A success without an answer, or said by PHP that failed half-way, or by a proxy that gave up on it while it works on.
+  // A success without an answer; an error of PHP that failed half-way; one of a proxy that gave up while PHP works on.
   if ((status < 300 || status >= 500) && asked.what !== 'list') Object.assign(details, mayHaveRun)
   if (status === 502) return gatewayError('GW_UPSTREAM_UNAVAILABLE', details)
   if (status === 504) return gatewayError('GW_UPSTREAM_TIMEOUT', details)
@@ -153,7 +153,7 @@ export function refusal(answer: Answer, asked: Asked): GatewayError | undefined 
   return gatewayError('GW_UPSTREAM_INVALID', details)
 }
 
-/** For the log. What is no text is only named: objects of a stranger may not be able to become one. */
+/** For the log. Of what is no text only the type is told: a stranger's object may throw where it is made one. */
 export const said = (value: unknown) => (typeof value === 'string' ? value : typeof value)
 
 const invalid = (reason: string) => gatewayError('GW_UPSTREAM_INVALID', { reason })

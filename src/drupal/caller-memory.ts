@@ -53,7 +53,7 @@ export function createCallerMemory<T extends object>(options: {
     return key
   }
 
-  /** Else each would be held until so many others have come: of 1,000 tools half a megabyte each (measured). */
+  /** Else each would be held until MAX_CALLERS others have come: of 1,000 tools half a megabyte (measured). */
   function forgetOld(): void {
     for (const key of kept.rkeys()) {
       if (now() < (kept.peek(key)?.until ?? 0)) return

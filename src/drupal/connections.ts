@@ -15,7 +15,7 @@ export interface Connections {
 export interface ConnectionsOptions {
   /** Scheme, host and port. */
   origin: string
-  /** Who must prove to be there by a certificate: `Host` as sent. */
+  /** `Host` as sent: the name that the other side's certificate must be for. */
   host: string
   connectTimeoutMs: number
   /** Longest time that a free connection is kept, unless the other side names a shorter one. */

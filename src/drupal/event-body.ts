@@ -6,7 +6,7 @@ import type { Connection } from './connection.ts'
 /** Takes bytes, one character each, perhaps with more at hand. False asks for a pause. */
 export type Take = (bytes: string, hasMore?: boolean) => boolean
 
-/** What follows a chunk that is the last to have come. */
+/** Bytes behind the last chunk that has come: the end of its line. */
 const lineEnd = 2
 
 /** The events of an answer, taken from the connection no faster than they are read. */

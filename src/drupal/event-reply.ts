@@ -11,7 +11,7 @@ export const streamHeaders = {
   'x-accel-buffering': 'no'
 }
 
-/** A client that is full has so many milliseconds, and one more for so many bytes that wait: then its connection is closed. */
+/** A client that is full has `stallMs`, and one millisecond more for every `bytesPerMs` bytes that wait: then its connection is closed. */
 const patience = { stallMs: 60_000, bytesPerMs: 1 }
 
 /** The gateway's own counts what its client has yet to take. */

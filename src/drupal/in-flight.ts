@@ -21,7 +21,7 @@ export class Stop implements Signal {
     for (const listener of listeners) listener()
   }
   addEventListener(_type: 'abort', listener: () => void): void {
-    // One that an empty list grows for gets a list of 17 places.
+    // The first push to an empty list makes room for 17.
     if (this.#listeners === undefined) this.#listeners = [listener]
     else this.#listeners.push(listener)
   }

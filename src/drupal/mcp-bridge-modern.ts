@@ -116,7 +116,7 @@ export function createModernBridge(options: ModernBridgeOptions): ModernBridge {
       },
       (error: unknown) => {
         kept.delete(key)
-        // It was found to be of this era in a bad moment, or is so no longer.
+        // The upstream was taken for a legacy one in a bad moment, or is none any more.
         if (isGatewayError(error) && error.code === 'GW_UPSTREAM_INVALID') eras.doubt()
       }
     )

@@ -113,8 +113,8 @@ export function createReplayJudge(edit: Edit): Judge {
 }
 
 /**
- * The judgement of each event, of which nothing is ever thrown: whoever reads the stream would take it for his own, and the client would
- * wait for as long as a stream may last. `failed` is told instead, once, and no event passes any more.
+ * The judge's `pass`, which now never throws: the stream would take that for an error of its own, and the client would wait for as long
+ * as a stream may last. `failed` is told instead, once, and no event passes any more.
  */
 export function guarded(judge: Judge, failed: (error: unknown) => void): Judge['pass'] {
   let hasFailed = false

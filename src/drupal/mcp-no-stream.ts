@@ -2,7 +2,7 @@
 import type { Readable } from 'node:stream'
 import { type GatewayError, gatewayError, isGatewayError } from '../errors.ts'
 
-/** Larger refusals are no refusals. */
+/** Most bytes of a refusal that are read. */
 const maxRefusal = 65_536
 
 /** The body of an answer that is no stream, as far as anybody looks at it. Throws GW_UPSTREAM_TIMEOUT and what `failure` makes of a cut. */
@@ -26,7 +26,7 @@ export async function readRefusal(stream: Readable, timeoutMs: number): Promise<
   return Buffer.concat(chunks)
 }
 
-/** What has no GET says so in many ways; to a client there is one (R40). */
+/** Upstreams without a stream say so in many ways; a client is told in one (R40). */
 export const noStream = (reason: string | undefined) =>
   gatewayError('GW_METHOD_NOT_ALLOWED', { allow: 'POST, DELETE', ...(reason && { reason }) })
 

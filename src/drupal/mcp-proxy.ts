@@ -61,7 +61,7 @@ interface UpstreamResponse {
 type Requestable = Parameters<DrupalPool['dispatcher']['request']>
 type Callback = (error: Error | null, data: unknown) => void
 
-/** In a coding that nobody asked for events would reach the client as they are, and without its name. */
+/** Whether events came, and not in a content coding: nobody asked for one, and the client would not be told. */
 const isStream = (answer: Answer) =>
   answer.status === 200 && !isCoded(answer) && typeOf(answer) === 'text/event-stream'
 
@@ -72,7 +72,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
   // which all other requests go on in, is lost.
   let hasStreams = false
 
-  /** Of the client that is asked for: reply.from takes no signal, but calls `request` before it returns. */
+  /** Stops when the client leaves for whom `reply.from` is called: that takes no signal, but calls `request` before it returns. */
   let left = new Stop()
 
   /** The pool's connections, which verify TLS (http-proxy's own do not). Errors go on without the address in their text. */
@@ -112,7 +112,7 @@ export function createProxy(options: ProxyOptions): FastifyPluginAsync {
     let isThere = false
     reply.raw.once('close', () => {
       worker.release()
-      // Else the site would go on at it, beyond the places that it has.
+      // Else the site would go on with it although its place is free again.
       if (!isThere) early.stop(new Error('the client went away'))
     })
     reply.from(opening.dest, {

@@ -131,7 +131,7 @@ export function createReplayEdit(
   }
 }
 
-/** The answer to tools/list without the tools whose scope the caller lacks, and for the caller alone; the same text where it is both. */
+/** The answer to tools/list without the tools whose scope the caller lacks, and private; the same text where nothing changes. */
 function withoutHidden(
   answer: string,
   result: unknown,
@@ -152,7 +152,7 @@ function withoutHidden(
   // R64, R65: also where nothing of it is hidden, for on another page, and from another caller, something is.
   const isShared = cacheScope !== undefined && cacheScope !== 'private'
   if (isWhole && !isShared) return answer
-  // As they were written: one that is nested without end could not be written anew.
+  // As they were written: nested too deep, one could not be written anew.
   const shown = (text = '[]') =>
     // PHP writes a list with gaps as an object.
     Array.isArray(tools)

@@ -108,8 +108,8 @@ function write(
   const isStructured = isObject(value)
   const most = frameLength + largestGrowth * raw.length + (isStructured ? raw.length : 0)
   const around = Buffer.byteLength(before) + behind.length
-  // Written here as well, and not put around the text later: what is joined is copied once more when it is measured, and an answer of
-  // 1 KB leaves as 2.5 (measured: 2.5 KB a call).
+  // What stands around is written here too: joined to the text later, all would be copied once more when its length is asked for
+  // (measured: 2.5 KB a call, which is what an answer of 1 KB leaves as).
   const isSmall = around + most <= small.length
   const bytes = isSmall ? small : takeMemory(most)
   let end = isSmall ? bytes.write(before) : 0

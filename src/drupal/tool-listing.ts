@@ -10,7 +10,7 @@ export const maxTools = 5000
 
 type Json = Record<string, unknown>
 
-/** Nested deeper than this, a schema is cut off: it says "anything" there. What goes on without end, nobody could write anew. */
+/** Nested deeper than this, a schema is cut off, and says "anything" there: too deep, it could not be written as JSON. */
 const MAX_DEPTH = 32
 
 /** Routes of jsonrpc_mcp itself at the place of a tool's name. */
@@ -60,7 +60,7 @@ const isEmpty = (value: unknown) => Array.isArray(value) && value.length === 0
  */
 function clean(json: unknown, as: 'schema' | 'map' | 'value', depth = 0): unknown {
   if (Array.isArray(json)) {
-    // A member of the last object that is kept stands whole.
+    // An array that is a member of the last object that is kept stays.
     if (depth > MAX_DEPTH + 1) return []
     return json.map(item => (as === 'schema' && isEmpty(item) ? {} : clean(item, as, depth + 1)))
   }

@@ -93,7 +93,7 @@ export function mirroredParams(inputSchema: unknown): MirroredParam[] {
   return found
 }
 
-/** Levels of JSON that are written anew; what goes on without end, nobody could write. */
+/** Levels of JSON that are written anew: nested too deep, it could not be. */
 const maxWrittenDepth = 64
 
 /**
@@ -102,7 +102,7 @@ const maxWrittenDepth = 64
  */
 export function withoutMirroredParams(json: unknown, depth = 0): unknown {
   if (Array.isArray(json)) {
-    // A member of the last object that is kept stands whole.
+    // An array that is a member of the last object that is kept stays.
     if (depth > maxWrittenDepth + 1) return []
     return json.map(item => withoutMirroredParams(item, depth + 1))
   }
