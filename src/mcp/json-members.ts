@@ -5,7 +5,7 @@ const quote = 0x22
 const backslash = 0x5c
 const comma = 0x2c
 
-/** The members of an object one after the other. Measured: made a list of, with their names, they cost twice the bytes. */
+/** The members of an object one after the other. A list of them, with their names, would cost twice the memory (measured). */
 class Walk {
   /** Where the name's opening quote stands. */
   start = 0

@@ -1,6 +1,6 @@
 // Whose session is this? A session id is the session: its state, sealed with AES-256-GCM, so that any replica opens it after any
-// restart. Remembered are only its end (a tombstone), who made an anonymous one his, and an upstream session that had to be opened
-// anew. Legacy era only.
+// restart. Only three things are remembered: its end (a tombstone), whose one is that was begun without a token, and an upstream
+// session that had to be opened anew. Legacy era only.
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { gatewayError } from '../errors.ts'

@@ -82,7 +82,7 @@ export function sortScopes(scopes: Iterable<string>): string[] {
  */
 export function createToolPolicy(policy: Config['policy']): ToolPolicy {
   const rules = Object.entries(policy.tools)
-    // Of two that match, a name has as many literals as it is long, and no star.
+    // The one with the most literal characters first; of two with as many, the one with fewer stars: a name has none.
     .sort(([a], [b]) => literals(b) - literals(a) || a.length - b.length || (a < b ? -1 : 1))
     .map(([pattern, override]) => ({ pattern, override, matches: matcher(pattern) }))
   const memo = new Map<string, Overrides>()
