@@ -55,7 +55,7 @@ export const oauthOptions = group('Tokens and the authorization server.', {
     {
       env: 'OAUTH_SCOPES',
       description:
-        'Base scopes of the 401 challenge: what clients ask for at first. Empty: none named, tools ask for theirs. With OAUTH_AUDIENCE=drupal a token has one of them, or of those of the tools that callers were shown, or is refused: name every scope that a token may carry alone.'
+        'Base scopes of the 401 challenge: what clients ask for at first. Empty: none named, tools ask for theirs. With OAUTH_AUDIENCE=drupal a token is refused unless it has one of these, or one that a tool shown to callers asks for: name every scope that a token may carry alone.'
     },
     scope
   ),
