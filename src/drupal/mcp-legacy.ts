@@ -194,18 +194,18 @@ export function createLegacyRelay(options: LegacyOptions): LegacyRelay {
   ): Promise<void> {
     const { messages, bytes } = request.call
     const cancellations = messages.filter(isCancellation)
-    // Not after it was passed: the upstream may take it only when the call is over.
-    const end = () => {
+    // Called before the cancellation has passed: the upstream may take it only when the call is over.
+    const cancelHere = () => {
       for (const { params } of cancellations) inFlight.cancel(session, params?.['requestId'])
     }
     if (cancellations.length < messages.length) {
       const relayed = relay(request, reply, session)
-      end()
+      cancelHere()
       return relayed
     }
     const caller = callerOf(request)
     const passed = upstreamSessions.cancel(holderOf(session), caller, bytes)
-    end()
+    cancelHere()
     const told = await passed
     // Drupal's word on the token counts whatever it came with; all else it says is of no use to who has cancelled.
     if (told?.status === 401) refuseOrPass(told, caller)
