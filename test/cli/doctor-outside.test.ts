@@ -210,7 +210,7 @@ t.test('from outside', async t => {
     ], withToken(chain.token({ claims: { aud: ['x', chain.typed] } })))
     // biome-ignore format: one fault a line
     await eachFault(t, chain, [
-      ['the device flow dropped them', 'token-scopes', () => {}, 'warning', /^none: OAUTH_AUDIENCE=drupal refuses the token$/, /device code/],
+      ['the device flow dropped them', 'token-scopes', () => {}, 'warning', /^none: OAUTH_AUDIENCE=drupal refuses the token, it has none/, /device code/],
       ['and the gateway refuses it', 'initialize', () => {}, 'failed', /^401/, /compare issuer, audience, scopes and clock/]
     ], withToken(chain.token({ scopes: [] })))
     // biome-ignore format: one fault a line
@@ -238,9 +238,27 @@ t.test('from outside', async t => {
     await eachFault(
       t,
       chain,
-      [['as the standard writes them', 'token-scopes', () => {}, 'ok', /^one two$/, /^$/]],
-      withToken(chain.token({ claims: { scope: 'one two' } }))
+      [
+        [
+          'as the standard writes them',
+          'token-scopes',
+          () => {},
+          'ok',
+          /^one read_tutorials$/,
+          /^$/
+        ]
+      ],
+      withToken(chain.token({ claims: { scope: 'one read_tutorials' } }))
     )
+    // biome-ignore format: one fault a line
+    await eachFault(t, chain, [
+      ['scopes of something else', 'token-scopes', () => {}, 'warning', /^one two: OAUTH_AUDIENCE=drupal refuses the token, it has none/, /ask for one of read_tutorials write_tutorials\. OAUTH_SCOPES/],
+      ['which the gateway refuses, too', 'initialize', () => {}, 'failed', /^401/, /scopes/]
+    ], withToken(chain.token({ scopes: ['one', 'two'] })))
+    // biome-ignore format: one fault a line
+    await eachFault(t, chain, [
+      ['the audience matters for them', 'token-scopes', () => {}, 'ok', /^one two$/, /^$/]
+    ], withToken(chain.token({ scopes: ['one', 'two'], claims: { aud: chain.typed } })))
     const signing = async (alg: string, pair: KeyPairKeyObjectResult, options: SignOptions) => {
       const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
       const data = `${part({ alg, kid: 'k' })}.${part({ exp: 9_999_999_999 })}`

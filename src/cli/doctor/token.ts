@@ -1,5 +1,6 @@
 // The token of the signed-in part: where it comes from, and whether it fits what the documents say. It is shown nowhere.
 import { readFileSync } from 'node:fs'
+import { judgeAudience } from '../../auth/audience.ts'
 import { isUrl } from '../../auth/claims.ts'
 import { checkSignature } from '../../auth/jwks.ts'
 import { algorithmNames, decodeJwt } from '../../auth/jwt.ts'
@@ -65,14 +66,10 @@ export function readToken(
   algorithms: readonly string[] = signatureAlgorithms
 ): Token {
   const decoded = decodeJwt(text, algorithmNames(algorithms))
-  switch (decoded.kind) {
-    case 'jwt':
-      return { text, header: decoded.header, claims: decoded.claims }
-    case 'opaque':
-      return { text, header: {}, claims: {} }
-    case 'refused':
-      return { text, header: {}, claims: {}, problem: decoded.detail }
-  }
+  const opaque = { text, header: {}, claims: {} }
+  if (decoded.kind === 'opaque') return opaque
+  if (decoded.kind === 'refused') return { ...opaque, problem: decoded.detail }
+  return { text, header: decoded.header, claims: decoded.claims }
 }
 
 /** The scopes of a token: Drupal writes a list, the standard a text. */
@@ -176,14 +173,22 @@ function audience({ config, facts, url }: Context): Finding {
 function granted({ facts, config, url }: Context): Finding {
   const token = facts.token!
   const scopes = scopesOf(token)
-  if (scopes.length > 0) return ok(scopes.join(' '))
   const { aud } = token.claims
   if (aud === undefined) return skipped('the token names no scopes')
-  const policy = config?.derived.audience.kind
-  const named: unknown[] = [aud].flat()
-  if (named.includes(url) || (policy !== undefined && policy !== 'drupal')) return warning('none')
-  const judge = policy === undefined ? warning : failed
-  return judge('none: OAUTH_AUDIENCE=drupal refuses the token')
+  const known = strings(facts.prm!['scopes_supported'])
+  const self = { resource: url!, scopes: new Set(known) }
+  const claims = { audience: strings([aud].flat()), scopes }
+  const refusal = judgeAudience({ kind: 'drupal' }, claims, self)
+  const listed = scopes.join(' ') || 'none'
+  if (refusal?.reason !== 'no-scope' || (config?.derived.audience.kind ?? 'drupal') !== 'drupal') {
+    return (scopes.length > 0 ? ok : warning)(listed)
+  }
+  return (config === undefined ? warning : failed)(
+    `${listed}: OAUTH_AUDIENCE=drupal refuses the token, it has none of this resource’s scopes`,
+    scopes.length * known.length > 0
+      ? `Sign in again and ask for one of ${known.join(' ')}. OAUTH_SCOPES names every scope that a token may carry alone.`
+      : undefined
+  )
 }
 
 export const tokenChecks: readonly Check[] = [
@@ -235,7 +240,7 @@ export const tokenChecks: readonly Check[] = [
     id: 'token-scopes',
     title: 'Token: scopes',
     side: 'outside',
-    needs: ['token'],
+    needs: ['token', 'resource-metadata'],
     remedy:
       'Sign in again and ask for scopes. By device code Drupal drops every scope whose name has other characters than a–z, 0–9 and _.',
     run: granted
