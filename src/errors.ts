@@ -85,6 +85,11 @@ export const errorTable = {
     text: 'The request headers are larger than this server accepts.'
   },
   GW_BAD_REQUEST: { status: 400, rpc: -32600, text: 'The request could not be read.' },
+  GW_REQUEST_TIMEOUT: {
+    status: 408,
+    rpc: -32600,
+    text: 'The request did not come to its end in time.'
+  },
   GW_SESSION_REQUIRED: {
     status: 400,
     rpc: -32600,

@@ -54,6 +54,7 @@ function rawRefusal(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): stri
   let code: ErrorCode = 'GW_BAD_REQUEST'
   let allow = ''
   if (error.code === 'HPE_HEADER_OVERFLOW') code = 'GW_HEADERS_TOO_LARGE'
+  else if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') code = 'GW_REQUEST_TIMEOUT'
   else if (
     error.code === 'HPE_INVALID_METHOD' &&
     foreignMethod.test(error.rawPacket?.toString('latin1') ?? '')
