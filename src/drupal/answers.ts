@@ -156,21 +156,22 @@ export function refusal(answer: Answer, asked: Asked): GatewayError | undefined 
 /** For the log. Of what is no text only the type is told: a stranger's object may throw where it is made one. */
 export const said = (value: unknown) => (typeof value === 'string' ? value : typeof value)
 
-const invalid = (reason: string) => gatewayError('GW_UPSTREAM_INVALID', { reason })
-/** Of a call: there was an answer, so the site has done something. It may be another call's, and so may the next on its connection. */
-function unread({ source }: Answer, reason: string): GatewayError {
+/** No answer to what was asked. It may be somebody else's, and so may the next on its connection: that is used no further. */
+export function invalid({ source }: Answer, reason: string, hint = {}): GatewayError {
   source?.discard()
-  return gatewayError('GW_UPSTREAM_INVALID', { reason, ...mayHaveRun })
+  return gatewayError('GW_UPSTREAM_INVALID', { reason, ...hint })
 }
+/** Of a call: there was an answer, so the site has done something. */
+const unread = (answer: Answer, reason: string) => invalid(answer, reason, mayHaveRun)
 
 /** A 200 with a JSON object, as the list of tools is. Throws the GatewayError of everything else. */
 export function readObject(answer: Answer, asked: Asked): Record<string, unknown> {
   const refused = refusal(answer, asked)
   if (refused !== undefined) throw refused
-  if (answer.status !== 200) throw invalid(`Drupal: status ${answer.status}`)
-  if (!isJson(answer)) throw invalid('Drupal: 200, but no JSON')
+  if (answer.status !== 200) throw invalid(answer, `Drupal: status ${answer.status}`)
+  if (!isJson(answer)) throw invalid(answer, 'Drupal: 200, but no JSON')
   const body = parseJson(answer.body.toString())
-  if (!isObject(body)) throw invalid('Drupal: 200, but the JSON is broken or no object')
+  if (!isObject(body)) throw invalid(answer, 'Drupal: 200, but the JSON is broken or no object')
   return body
 }
 

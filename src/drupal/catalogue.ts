@@ -1,8 +1,7 @@
 // Which tools does Drupal show this caller? Asked with the caller's own token. One caller's tools are never another's (R65).
 import type { Principal } from '../auth/principal.ts'
 import type { Config } from '../config/schema.ts'
-import { gatewayError } from '../errors.ts'
-import { type Asked, readObject } from './answers.ts'
+import { type Asked, invalid, readObject } from './answers.ts'
 import { type CallerMemory, createCallerMemory } from './caller-memory.ts'
 import { createDistinctLists } from './distinct-lists.ts'
 import { siteHeaders } from './headers.ts'
@@ -36,7 +35,7 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
     principal: Principal | undefined,
     token: string | undefined,
     cursor: string | undefined
-  ): Promise<{ list: Record<string, unknown>; bytes: number }> {
+  ): Promise<{ tools: readonly unknown[]; nextCursor: unknown; bytes: number }> {
     const answer = await pool.request({
       method: 'GET',
       path: cursor === undefined ? listPath : `${listPath}?cursor=${encodeURIComponent(cursor)}`,
@@ -46,7 +45,9 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
     })
     // Retry-After may be a date.
     const asked: Asked = { scopes: principal?.scopes, what: 'list', now: Date.now() }
-    return { list: readObject(answer, asked), bytes: answer.body.length }
+    const { tools, nextCursor } = readObject(answer, asked)
+    if (!Array.isArray(tools)) throw invalid(answer, 'Drupal: a list without "tools"')
+    return { tools, nextCursor, bytes: answer.body.length }
   }
 
   async function ask(
@@ -60,11 +61,7 @@ export function createCatalogue(options: CatalogueOptions): GetCatalogue {
     let pages = 0
     let read = 0
     do {
-      const { list, bytes } = await page(principal, token, cursor)
-      const { tools, nextCursor } = list
-      if (!Array.isArray(tools)) {
-        throw gatewayError('GW_UPSTREAM_INVALID', { reason: 'Drupal: a list without "tools"' })
-      }
+      const { tools, nextCursor, bytes } = await page(principal, token, cursor)
       for (const listed of tools) {
         const tool = readTool(listed)
         if (tool === undefined || byName.has(tool.name) || byName.size >= maxTools) skipped++

@@ -9,7 +9,7 @@ import { type CatalogueOptions, createCatalogue } from '../../src/drupal/catalog
 import { createMcpCatalogues } from '../../src/drupal/mcp-catalogue.ts'
 import { createDrupalPool } from '../../src/drupal/pool.ts'
 import { isToolName, readTool } from '../../src/drupal/tool-listing.ts'
-import { configFor, html, json, refused, type Site, startSite } from './site.ts'
+import { configFor, html, json, oneTooMany, refused, type Site, startSite } from './site.ts'
 
 const clock = { ms: 0 }
 const alice = principal('alice', ['content:read'])
@@ -53,6 +53,21 @@ const byToken: Site['answer'] = (seen, response) => {
 }
 
 t.test('R65 a list is asked with the caller’s token and is the caller’s own', async t => {
+  t.test('also where an answer that is no list has come twice before', async t => {
+    const answer = oneTooMany()
+    const site = await startSite(t, ({ headers }, response) => {
+      const name = headers.authorization?.slice(7)
+      answer(response, name === 'first' ? { result: 'of a call' } : { tools: [{ name }] })
+    })
+    const catalogue = catalogueOf(t, site)
+    await t.rejects(async () => catalogue(undefined, 'first'))
+    await t.rejects(async () => catalogue(alice, 'alice'))
+    const { tools } = await catalogue(bob, 'bob')
+    t.strictSame(
+      tools.map(({ name }) => name),
+      ['bob']
+    )
+  })
   t.test('two users who race never see each other’s tools', async t => {
     const site = await startSite(t, (seen, response, request) =>
       setTimeout(() => byToken(seen, response, request), Math.random() * 10)
