@@ -1,5 +1,6 @@
 // Which era does the upstream speak? Asked once by server/discover, kept for a while, asked again when an answer contradicts.
 // It refuses to know what is done about it.
+import { randomUUID } from 'node:crypto'
 import type { Params, RequestId } from '../mcp/call.ts'
 import { metaKey } from '../mcp/envelope.ts'
 import { gatewayInfo } from '../mcp/server-info.ts'
@@ -58,9 +59,9 @@ const ownEnvelope = {
   [metaKey.clientInfo]: gatewayInfo
 }
 
-/** A request of the gateway's own, in the modern era. */
+/** A request of the gateway's own, in the modern era; under another id each time: what somebody else is answered is no answer here. */
 export function modernRequest(method: string, params: Params = {}) {
-  const id = `gateway-${method}`
+  const id = `gateway-${randomUUID()}`
   return {
     id,
     body: JSON.stringify({

@@ -3,7 +3,7 @@
 import type { ServerResponse } from 'node:http'
 import { gzipSync } from 'node:zlib'
 import t, { type Test } from 'tap'
-import { html, json, type Site, startSite } from '../drupal/site.ts'
+import { html, json, oneTooMany, type Site, startSite } from '../drupal/site.ts'
 import {
   type Before,
   closed,
@@ -851,6 +851,32 @@ t.test('policy.missingScope: hide, in both eras', async t => {
     }
   }
 })
+
+t.test(
+  'R65 the scopes of a tool are those of the caller’s own list, also where one comes twice',
+  async t => {
+    const { site, endpoint } = await modernUpstream(t)
+    const { answer } = site
+    const list = oneTooMany()
+    site.answer = (seen, response, request) => {
+      if (!seen.body.includes('"tools/list"')) return answer(seen, response, request)
+      const { id } = JSON.parse(seen.body) as Message
+      const auth = { level: 'required', scopes: ['write:tutorials'] }
+      const isFirst = seen.headers.authorization === first
+      const tools = [{ name: 'echo', inputSchema: {}, ...(!isFirst && { annotations: { auth } }) }]
+      list(response, { jsonrpc: '2.0', id, result: { resultType: 'complete', tools } })
+    }
+    const gateway = await startBefore(t, endpoint, env)
+    const [first, second] = [2, 3].map(uid =>
+      gateway.authorization({ uid, scopes: ['read:tutorials'] })
+    )
+    const call = async (authorization = '') => {
+      const { body, headers } = modern('tools/call', echoed)
+      return (await gateway.post(body, { ...headers, authorization })).status
+    }
+    t.strictSame([await call(first), await call(second), await call(second)], [200, 502, 403])
+  }
+)
 
 t.test('R60 R78 a tool that is nested without end does not take the list with it', async t => {
   const nested = `${'{"a":'.repeat(20_000)}{"x-mcp-header":"A"}${'}'.repeat(20_000)}`
