@@ -48,11 +48,8 @@ export async function discover(
 ): Promise<Discovered> {
   const target = safeUrl(url, 'The URL')
   const init = signal ? { signal } : {}
-  const accept = 'application/json, text/event-stream'
-  const refusal = await ask(fetch, url, { ...init, headers: { accept } })
-  const isOpen = refusal.ok || refusal.status === 405
-  const asked = isOpen ? await ask(fetch, url, { ...init, ...callToRefuse }) : refusal
-  const challenge = readChallenge(asked.headers.get('www-authenticate'))
+  const refusal = await ask(fetch, url, { ...init, ...callToRefuse })
+  const challenge = readChallenge(refusal.headers.get('www-authenticate'))
   const path = target.pathname === '/' ? '' : target.pathname
   const wellKnown = `${target.origin}/.well-known/oauth-protected-resource`
   const places = new Set([

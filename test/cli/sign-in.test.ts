@@ -1017,6 +1017,22 @@ t.test('discovery', async t => {
     })
     await t.rejects(discover(cliFetch, `${late}/mcp`, stop.signal), /stop later/)
   })
+  t.test('asks for what a call is refused for, whatever other requests get', async t => {
+    const origin = await serve(t, ({ method, url, headers }, response) => {
+      const own = `http://${headers.host}`
+      if (url?.startsWith('/.well-known/')) {
+        const resource = { resource: `${own}/mcp`, authorization_servers: [own] }
+        const scopes_supported = ['read:tutorials', 'and', 'all', 'others']
+        const document = { ...resource, scopes_supported, issuer: own, token_endpoint: 'x' }
+        response.end(JSON.stringify(document))
+      } else if (method === 'POST') {
+        response.writeHead(401, { 'www-authenticate': 'Bearer scope="read:tutorials"' }).end()
+      }
+      // So a GET is answered before an mcp upstream, where some tools work before sign-in.
+      else response.writeHead(400).end()
+    })
+    t.strictSame((await discover(cliFetch, `${origin}/mcp`)).scopes, ['read:tutorials'])
+  })
   t.test('who is in trouble is not taken for a mistyped URL', async t => {
     const site = await startSite(t)
     let status = 503
