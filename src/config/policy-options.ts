@@ -93,7 +93,7 @@ export const policyOptions = group('Who may call which tool.', {
   missingScope: oneOf(['step-up', 'hide'], {
     env: 'POLICY_MISSING_SCOPE',
     description:
-      'step-up: a tool whose scope is missing is listed and answers 403 insufficient_scope. hide: it is not listed, and unknown like every tool that is not listed.',
+      'step-up: a tool whose scope is missing is listed and answers 403 insufficient_scope. hide: it is not listed, and unknown like every tool that is not listed; but strangers, whom oauth.anonymous lets in, see it in the list, for that is how their clients find out that they can sign in.',
     default: 'step-up'
   }),
   resultChallenge: list(
