@@ -35,7 +35,7 @@ import { createKnownScopes } from './policy/scopes.ts'
 import { createToolPolicy, type ToolRule } from './policy/tools.ts'
 import { createMemoryStore } from './store/memory.ts'
 import { createAudit } from './telemetry/audit.ts'
-import { createLogger, openLogStream } from './telemetry/log.ts'
+import { createLogger, createOutageLog, openLogStream } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
 
 /** Parts that a test may bring along. */
@@ -96,7 +96,8 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
     },
     keyRefresh: metrics.keyRefresh,
     introspection: metrics.introspection,
-    asFailure: metrics.authorizationServerFailure
+    asFailure: metrics.authorizationServerFailure,
+    outage: createOutageLog(log)
   }
   const { fetch } = pool
   // Not the wall clock: what is kept or cools down would wait for one that stepped back to catch up.

@@ -67,6 +67,7 @@ export function createDiscovery({ config, fetch, now, events = {} }: Options): D
       ttlMs: oauth.discoveryCacheTtlSeconds * 1000,
       staleMs: oauth.staleSeconds * 1000,
       retryMs: waitMs,
+      outage: error => events.outage?.('metadata', error),
       load: () =>
         discover(bases, expected).catch((error: GatewayError) => {
           events.asFailure?.('metadata')

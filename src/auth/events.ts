@@ -11,4 +11,6 @@ export interface VerifierEvents {
   introspection?(ms: number, outcome: 'active' | 'inactive' | 'failed'): void
   /** The authorization server gave no usable answer. */
   asFailure?(kind: 'metadata' | 'keys' | 'introspection' | 'token'): void
+  /** Once when what was known cannot be fetched or asked any more, with why; once, without, when it can again. */
+  outage?(kind: 'metadata' | 'keys' | 'introspection', error?: unknown): void
 }

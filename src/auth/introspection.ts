@@ -50,6 +50,7 @@ export function createIntrospection(options: Options): Introspection {
   const pending = new Roster<Asking>()
   const ownToken = createOwnToken({ config, discovery, fetch, now, events })
   let last: 'answered' | 'failed' | undefined
+  let isOut = false
 
   async function post(
     url: string,
@@ -122,14 +123,23 @@ export function createIntrospection(options: Options): Introspection {
       const detail = tokenId === undefined ? unaskable(server) : undefined
       if (detail !== undefined) return { active: false as const, detail }
       const answer = await question(server, token, tokenId)
+      if (isOut) events.outage?.('introspection')
+      isOut = false
       last = 'answered'
       events.introspection?.(now() - start, answer.active ? 'active' : 'inactive')
       return answer
     } catch (error) {
+      const failure = isGatewayError(error)
+        ? error
+        : unavailable(explain(error as FetchFailure), error)
+      if (last === 'answered') {
+        isOut = true
+        events.outage?.('introspection', failure)
+      }
       last = 'failed'
       events.introspection?.(now() - start, 'failed')
       events.asFailure?.('introspection')
-      throw isGatewayError(error) ? error : unavailable(explain(error as FetchFailure), error)
+      throw failure
     }
   }
 

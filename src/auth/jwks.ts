@@ -104,7 +104,8 @@ export function createKeys({ config, discovery, fetch, now, events = {} }: Optio
         load: () => load(issuer),
         ttlMs: oauth.discoveryCacheTtlSeconds * 1000,
         staleMs: oauth.staleSeconds * 1000,
-        retryMs: 1000
+        retryMs: 1000,
+        outage: error => events.outage?.('keys', error)
       })
       server = { kept, forced: undefined }
       servers.set(issuer, server)

@@ -24,13 +24,22 @@ interface Options<T> {
   staleMs: number
   /** Least time between an attempt that failed and the next, so that a server in trouble is not hammered. */
   retryMs: number
+  /** Told once when a known document cannot be fetched anew, with why, and once, without, when it can again. */
+  outage?: (error?: unknown) => void
 }
 
 /** Keeps what `load` gives. Only the first caller after expiry waits for a server that is down: the next are served stale at once. */
-export function keep<T>({ load, now, ttlMs, staleMs, retryMs }: Options<T>): Kept<T> {
+export function keep<T>(options: Options<T>): Kept<T> {
+  const { load, now, ttlMs, staleMs, retryMs, outage } = options
   let value: { document: T; loadedAt: number } | undefined
   let failed: { error: unknown; at: number } | undefined
   let pending: Promise<T> | undefined
+  let isOut = false
+
+  function tell(isNowOut: boolean, error?: unknown): void {
+    if (isOut !== isNowOut) outage?.(error)
+    isOut = isNowOut
+  }
 
   function reload(): Promise<T> {
     pending ??= load()
@@ -38,10 +47,12 @@ export function keep<T>({ load, now, ttlMs, staleMs, retryMs }: Options<T>): Kep
         document => {
           value = { document, loadedAt: now() }
           failed = undefined
+          tell(false)
           return document
         },
         (error: unknown) => {
           failed = { error, at: now() }
+          if (value !== undefined) tell(true, error)
           throw error
         }
       )

@@ -107,6 +107,23 @@ export function createLogger(options: { level: string; destination?: Destination
   )
 }
 
+/** What tells that the authorization server gives no usable answers, and that it does again: what is kept goes on without a word. */
+export function createOutageLog(log: {
+  warn(fields: object, text: string): void
+  info(fields: object, text: string): void
+}): (kind: string, error?: unknown) => void {
+  return (kind, error) => {
+    if (error === undefined) log.info({ kind }, 'the authorization server answers again')
+    else {
+      const { reason, message } = error as Error & ErrorFields
+      log.warn(
+        { kind, reason: reason ?? message },
+        'the authorization server gives no usable answer'
+      )
+    }
+  }
+}
+
 /** The finished line without what must not be read. */
 function gate(line: string): string {
   return `${JSON.stringify(clean('', JSON.parse(line), 0))}\n`

@@ -215,6 +215,53 @@ t.test('/readyz asks about no token while all is well, and an outage is no refus
   t.equal(questions(), 3, 'no more once it has answered')
 })
 
+t.test(
+  'what was answered and is no longer is told in the log, once, and so is its end',
+  async t => {
+    const gateway = await startGateway(t, {
+      env: { ...introspects, OAUTH_VALIDATION: 'introspection', OAUTH_DISCOVERY_CACHE_TTL: '1' }
+    })
+    const statuses = async () => {
+      const pings = [1, 2].map(() => gateway.post(rpc('ping'), bearer(gateway.token())))
+      return (await Promise.all(pings)).map(({ status }) => status)
+    }
+    const told = () =>
+      gateway.logged
+        .map(line => JSON.parse(line) as Record<string, string>)
+        .filter(({ msg }) => msg?.startsWith('the authorization server'))
+        .map(({ level, kind, msg, reason = '' }) => `${level} ${kind} ${msg} ${reason}`)
+        .toSorted()
+    const later = () => new Promise(resolve => setTimeout(resolve, 1010))
+    t.strictSame(await statuses(), [400, 400], 'good tokens')
+    Object.assign(gateway.drupal.faults, {
+      metadataDown: true,
+      jwksDown: true,
+      introspectionDown: true
+    })
+    for (let i = 0; i < 2; i++) {
+      await later()
+      t.strictSame(await statuses(), [503, 503])
+    }
+    const out = 'the authorization server gives no usable answer'
+    t.match(told(), [
+      RegExp(`^warn introspection ${out} .*503`),
+      RegExp(`^warn keys ${out} .*503`),
+      RegExp(`^warn metadata ${out} .*503`)
+    ])
+    gateway.drupal.clearFaults()
+    for (let i = 0; i < 2; i++) {
+      await later()
+      t.strictSame(await statuses(), [400, 400])
+    }
+    const kinds = ['introspection', 'keys', 'metadata']
+    t.strictSame(
+      told().filter(line => line.startsWith('info')),
+      kinds.map(kind => `info ${kind} the authorization server answers again `)
+    )
+    t.equal(told().length, 6)
+  }
+)
+
 t.test('the lag of a revocation, by mode', async t => {
   const TTL = 1
   const rows = [
