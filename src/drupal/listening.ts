@@ -34,6 +34,7 @@ export interface Listening {
 interface Listener {
   /** Of a legacy client. */
   sessionId: string | undefined
+  token: string | undefined
   /** Called when the tools have changed. */
   tell: () => void
   end: () => void
@@ -43,7 +44,6 @@ interface Watch {
   listeners: Set<Listener>
   timer: NodeJS.Timeout
   principal: Principal | undefined
-  token: string | undefined
   /** Their JSON; undefined until they were read once. */
   last: string | undefined
 }
@@ -65,26 +65,25 @@ export function createListening({ streams, catalogue, watchSeconds }: ListeningO
   const watches = new Map<string, Watch>()
 
   async function look(watch: Watch): Promise<void> {
+    const { listeners, principal } = watch
+    // The newest token lives longest.
+    const token = [...listeners].at(-1)?.token
     try {
-      const { tools } = await catalogue(watch.principal, watch.token, true)
+      const { tools } = await catalogue(principal, token, true)
       const found = JSON.stringify(tools)
       const isNews = watch.last !== undefined && watch.last !== found
       watch.last = found
-      if (isNews) tellEach(watch.listeners)
+      if (isNews) tellEach(listeners)
     } catch (error) {
-      // A token that is worth nothing any more hears nothing any more; other failures pass.
+      // A token that is worth nothing any more hears nothing any more, but the others of its user do; other failures pass.
       if (isGatewayError(error) && error.code === 'GW_INVALID_TOKEN') {
-        for (const { end } of watch.listeners) end()
+        for (const listener of listeners) if (listener.token === token) listener.end()
       }
     }
   }
 
   /** From now on `tell` is called after changes; the answer ends it. */
-  function follow(
-    principal: Principal | undefined,
-    token: string | undefined,
-    listener: Listener
-  ): () => void {
+  function follow(principal: Principal | undefined, listener: Listener): () => void {
     const key = `${principal?.key} ${principal?.scopes.toSorted().join(' ')}`
     let watch = watches.get(key)
     if (watch === undefined) {
@@ -92,17 +91,14 @@ export function createListening({ streams, catalogue, watchSeconds }: ListeningO
         listeners: new Set(),
         timer: setInterval(() => void look(begun), watchSeconds * 1000),
         principal,
-        token,
         last: undefined
       }
       watches.set(key, begun)
       watch = begun
     }
-    // The newest token lives longest.
-    watch.token = token
-    if (watch.last === undefined) void look(watch)
     const { listeners, timer } = watch
     listeners.add(listener)
+    if (watch.last === undefined) void look(watch)
     return () => {
       listeners.delete(listener)
       if (listeners.size > 0) return
@@ -121,8 +117,9 @@ export function createListening({ streams, catalogue, watchSeconds }: ListeningO
     const place = streams.reserve(principal?.subjectKey)
     const source = new PassThrough()
     if (news !== undefined) {
-      const stop = follow(principal, token, {
+      const stop = follow(principal, {
         sessionId: request.call.session?.id,
+        token,
         tell: () => source.write(writeEvent(news)),
         end: () => source.end(farewell)
       })

@@ -608,6 +608,30 @@ t.test('R40 R71 news of tools reach listening clients of either era', async t =>
   t.equal((await fetch(refused.url, { headers: other })).status, 405)
 })
 
+t.test('R41 a token that ends takes no stream of another token with it', async t => {
+  const gateway = await startGateway(t, { env: { STREAM_WATCH: '0.05' } })
+  const { token, jti } = gateway.drupal.mint()
+  const listen = async (bearer: string) => {
+    const headers = { ...(await gateway.initialize(bearer)), accept: 'text/event-stream' }
+    return fetch(gateway.url, { headers })
+  }
+  const [first, newest] = [await listen(gateway.token()), await listen(token)]
+  const after = async (count: number) => {
+    const lists = () =>
+      gateway.drupal.requests.filter(({ path }) => path === '/mcp/tools/list').length
+    const asked = lists()
+    while (lists() < asked + count) await new Promise(resolve => setTimeout(resolve, 20))
+  }
+  await after(2)
+  gateway.drupal.revoke(jti)
+  await newest.text()
+  await after(2)
+  gateway.drupal.site.users.find(({ uid }) => uid === 2)?.roles.splice(0)
+  await after(2)
+  await gateway.gateway.stop()
+  t.match(await first.text(), 'notifications/tools/list_changed')
+})
+
 t.test('R41 news travel on one stream of a session, and end with it', async t => {
   const gateway = await startGateway(t, { env: { STREAM_WATCH: '0.05' } })
   const [session, other] = await Promise.all([
