@@ -198,7 +198,8 @@ export function createDrupalPool(config: Config, options: PoolOptions = {}): Dru
       onSettled(answer, error) {
         if (timing !== undefined) timing.drupalMs += performance.now() - sent
         if (answer === undefined) place.report(isClosed ? 'unknown' : outcomeOf(error, signal))
-        else place.report(isDown(answer.status) ? 'failure' : 'success')
+        // A 202 is no work: what the site says to the cancellation after each time-out must not count as health.
+        else if (answer.status !== 202) place.report(isDown(answer.status) ? 'failure' : 'success')
         if (answer?.stream === undefined || isListening) place.release()
         else answer.stream.once('close', () => place.release())
       }

@@ -304,6 +304,18 @@ t.test('protection', async t => {
     t.strictSame(lines, ['Drupal fails: calls are refused', 'Drupal answers again'])
   })
 
+  t.test('what the site takes note of, and no more, says nothing of its health', async t => {
+    const clock = { ms: 0 }
+    let status = 502
+    const site = await startSite(t, (_seen, response) => response.writeHead(status).end())
+    const pool = poolFor(t, site.url, { breakerFailures: 2 }, { now: () => clock.ms })
+    for (status of [502, 202, 502]) await pool.request(get())
+    t.equal(pool.stats().breaker, 'open', 'in a row, but for it')
+    clock.ms = 60_000
+    for (status of [202, 200]) t.equal((await pool.request(get())).status, status)
+    t.equal(pool.stats().breaker, 'closed', 'as a probe it leaves the word to the next')
+  })
+
   t.test('a breaker that opens while calls wait turns them away too', async t => {
     const pending: (() => void)[] = []
     const site = await startSite(t, (_seen, response) =>

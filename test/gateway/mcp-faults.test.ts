@@ -807,6 +807,23 @@ t.test('flood control of the site makes no legacy server of the gateway', async 
   }
 })
 
+t.test(
+  'calls that time out open the breaker, whatever the site says to their cancellation',
+  async t => {
+    for (const [era, other, start] of combinations) {
+      const upstream = await start(t)
+      const three = { ...env, DRUPAL_BREAKER_FAILURES: '3' }
+      const gateway = await startBefore(t, upstream.endpoint, three)
+      const send = await clientOf(era, gateway)
+      t.equal((await send('tools/call', echoed)).status, 200)
+      upstream.misbehave(() => {})
+      const seen = []
+      for (let call = 0; call < 4; call++) seen.push((await send('tools/call', echoed)).status)
+      t.strictSame(seen, [504, 504, 504, 503], `${era} on ${other}`)
+    }
+  }
+)
+
 t.test('policy.missingScope: hide, in both eras', async t => {
   for (const [era, other, start] of combinations) {
     const upstream = await start(t)
