@@ -143,7 +143,7 @@ export async function buildGateway(config: Config, parts: Parts = {}): Promise<G
     for (const { name, auth } of tools) scopes.add(toolPolicy.rule(name, auth).scopes)
   }
 
-  const app = fastify({ ...serverOptions(config), loggerInstance: log })
+  const app = fastify({ ...serverOptions(config, metrics.unread), loggerInstance: log })
   overruleNode(app.server)
   app.server.on('crowded', metrics.crowded)
   const connections = watchConnections(app.server)

@@ -29,12 +29,28 @@ export function requestIds(): () => string {
   return () => `${prefix}-${(count++).toString(36)}`
 }
 
+/** A request line whose method Node does not know; what is no HTTP at all fails at the same place. */
+const foreignMethod = /^[\w!#$%&'*+.^`|~-]+ \S+ HTTP\/1\.[01]\r?\n/
+
+function refusalOf(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): ErrorCode {
+  const { code, rawPacket } = error
+  if (code === 'HPE_HEADER_OVERFLOW') return 'GW_HEADERS_TOO_LARGE'
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return 'GW_REQUEST_TIMEOUT'
+  const isForeign =
+    code === 'HPE_INVALID_METHOD' && foreignMethod.test(rawPacket?.toString('latin1') ?? '')
+  return isForeign ? 'GW_METHOD_NOT_ALLOWED' : 'GW_BAD_REQUEST'
+}
+
 /**
  * What cannot be parsed as HTTP, or does not come to its end in time, has no request to answer to: one raw response in the usual
  * form, then the end of the connection in both directions. Only half closed, it would stay for as long as the client likes, and
  * what still came on it would be carried out.
  */
-function refuseRaw(error: NodeJS.ErrnoException, socket: Socket): void {
+function refuseRaw(
+  error: NodeJS.ErrnoException,
+  socket: Socket,
+  told: (status: number) => void
+): void {
   // The answers to what came before it.
   sendAll()
   if (error.code === 'ECONNRESET' || !socket.writable) {
@@ -43,25 +59,16 @@ function refuseRaw(error: NodeJS.ErrnoException, socket: Socket): void {
   }
   // Node's name for the answer under way: into its middle nothing may be written (Node's own handler looks there, too).
   const answer = (socket as Socket & { _httpMessage?: { _headerSent: boolean } })._httpMessage
-  if (answer?._headerSent !== true) socket.write(rawRefusal(error))
+  if (answer?._headerSent !== true) {
+    const code = refusalOf(error)
+    told(errorTable[code].status)
+    socket.write(rawRefusal(code))
+  }
   socket.destroySoon()
 }
 
-/** A request line whose method Node does not know; what is no HTTP at all fails at the same place. */
-const foreignMethod = /^[\w!#$%&'*+.^`|~-]+ \S+ HTTP\/1\.[01]\r?\n/
-
-function rawRefusal(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): string {
-  let code: ErrorCode = 'GW_BAD_REQUEST'
-  let allow = ''
-  if (error.code === 'HPE_HEADER_OVERFLOW') code = 'GW_HEADERS_TOO_LARGE'
-  else if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') code = 'GW_REQUEST_TIMEOUT'
-  else if (
-    error.code === 'HPE_INVALID_METHOD' &&
-    foreignMethod.test(error.rawPacket?.toString('latin1') ?? '')
-  ) {
-    code = 'GW_METHOD_NOT_ALLOWED'
-    allow = `Allow: ${ALLOWED_METHODS}\r\n`
-  }
+function rawRefusal(code: ErrorCode): string {
+  const allow = code === 'GW_METHOD_NOT_ALLOWED' ? `Allow: ${ALLOWED_METHODS}\r\n` : ''
   const { status, rpc, text } = errorTable[code]
   const body = rpcErrorBody({ code: rpc, message: text })
   return `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${allow}Content-Type: application/json; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
@@ -83,8 +90,14 @@ function refuseUrl(error: FastifyError, _request: FastifyRequest, reply: Fastify
     .send(rpcErrorBody({ code: errorTable[code].rpc, message }))
 }
 
-/** Fastify's options for the public listener. Time-outs come from the configuration; ids are never taken from a request. */
-export function serverOptions(config: Config): FastifyHttpOptions<Server> & FastifyServerOptions {
+/**
+ * Fastify's options for the public listener. Time-outs come from the configuration; ids are never taken from a request. `unread` is told
+ * the status of each answer to what could not be read as a request: no hook sees it.
+ */
+export function serverOptions(
+  config: Config,
+  unread: (status: number) => void = () => {}
+): FastifyHttpOptions<Server> & FastifyServerOptions {
   const { keepAliveSeconds, maxBodyBytes, requestTimeoutSeconds, trustedProxies } = config.server
   const https = tlsOptions(config.server)
   const requestTimeout = requestTimeoutSeconds * 1000
@@ -118,7 +131,7 @@ export function serverOptions(config: Config): FastifyHttpOptions<Server> & Fast
     requestIdHeader: false,
     genReqId: requestIds(),
     exposeHeadRoutes: false,
-    clientErrorHandler: refuseRaw,
+    clientErrorHandler: (error, socket) => refuseRaw(error, socket, unread),
     frameworkErrors: refuseUrl,
     routerOptions: { maxParamLength: 256 }
   }

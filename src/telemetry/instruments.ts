@@ -110,6 +110,12 @@ export function createInstruments(register: Registry, max: number) {
       [],
       [[]]
     ),
+    unread: tally(
+      'unread_requests_total',
+      'What could not be read as a request, or did not come to its end in time, by the status of the answer.',
+      ['status'],
+      [['400'], ['405'], ['408'], ['431']]
+    ),
     uncaughtErrors: tally(
       'uncaught_errors_total',
       'Errors that no part of the gateway foresaw.',

@@ -67,6 +67,8 @@ export interface Metrics {
   crowded: () => void
   /** Registers where the bytes of bodies and unread answers are read from. Call it once. */
   buffered: (read: () => number) => void
+  /** Something that is no request, or none that can be read, was answered with this status. */
+  unread: (status: number) => void
   uncaught: () => void
   /** The scrape. */
   text: () => Promise<string>
@@ -183,6 +185,7 @@ export function createMetrics(
         'Bytes of request bodies, and of answers that clients have yet to take.',
         read
       ),
+    unread: status => instruments.unread.add([`${status}`]),
     uncaught: () => instruments.uncaughtErrors.add([]),
     text: () => register.metrics(),
     contentType: register.contentType

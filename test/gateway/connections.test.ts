@@ -57,7 +57,7 @@ async function openConnections({ gateway }: Started, wanted: number): Promise<vo
 }
 
 t.test('what does not come to its end within REQUEST_TIMEOUT is refused and over', async t => {
-  const gateway = await startGateway(t, { env: { REQUEST_TIMEOUT: '1' } })
+  const gateway = await startGateway(t, { env: { REQUEST_TIMEOUT: '1', ADMIN_PORT: '0' } })
   const session = lines(await gateway.initialize(gateway.token()))
   await openConnections(gateway, 1)
   const clients = {
@@ -89,6 +89,10 @@ t.test('what does not come to its end within REQUEST_TIMEOUT is refused and over
     'no end of a body, refused already': 401,
     garbage: 400
   })
+  const scrape = await gateway.gateway.admin?.inject('/metrics')
+  // The body without an end, too: of a request, but not one that can be read to its end.
+  t.match(scrape?.body, /^mcp_gateway_unread_requests_total\{status="408"\} 4$/m, 'all are counted')
+  t.match(scrape?.body, /^mcp_gateway_unread_requests_total\{status="400"\} 1$/m)
   gateway.audited.length = 0
   body.write(PING.slice(1).padEnd(99))
   await gateway.post(PING)

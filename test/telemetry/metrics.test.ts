@@ -196,6 +196,7 @@ t.test('every other event has its series', async t => {
   metrics.uncaught()
   metrics.givenUp()
   metrics.crowded()
+  metrics.unread(431)
   metrics.buffered(() => 42)
   const samples = await scrape(metrics)
   const expected: Record<string, number> = {
@@ -213,6 +214,7 @@ t.test('every other event has its series', async t => {
     uncaught_errors_total: 1,
     buffers_given_up_total: 1,
     crowded_connections_total: 1,
+    'unread_requests_total{status="431"}': 1,
     buffered_bytes: 42,
     store_healthy: 1
   }
