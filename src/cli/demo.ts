@@ -12,6 +12,7 @@ import { runTrip } from '../demo/trip.ts'
 import { packageRoot } from '../package.ts'
 import { exitCodes, Failure } from './failure.ts'
 import { listen } from './serve.ts'
+import { crashSignals } from './terminal.ts'
 
 const help = `Usage: drupal-mcp-gateway demo [options]
 
@@ -164,7 +165,7 @@ export async function run(args: string[]): Promise<number> {
   }
   visitors = true
   return new Promise(resolve => {
-    closeWithGrace({ delay: 30_000, logger: false }, async () => {
+    closeWithGrace({ delay: 30_000, logger: false, skip: [...crashSignals] }, async () => {
       await stop()
       resolve(0)
     })

@@ -8,6 +8,7 @@ import { readPinnedKey } from '../auth/pinned-key.ts'
 import { loadConfig } from '../config/load.ts'
 import type { Config } from '../config/schema.ts'
 import { tlsOptions } from '../http/tls.ts'
+import { crashSignals } from './terminal.ts'
 
 const help = `Usage: drupal-mcp-gateway serve [--config FILE] [--check]
 
@@ -118,8 +119,8 @@ export async function run(args: string[]): Promise<number> {
   const bound = config.server.shutdownTimeoutSeconds + config.server.readinessDelaySeconds
   // Without a listener Node ends the process on these two, which to other servers mean "reload" and "reopen the log". At a terminal
   // the first says that it was closed: nobody would see the process any more.
-  const skip: ('SIGHUP' | 'SIGUSR2')[] = isatty(0) ? ['SIGUSR2'] : ['SIGHUP', 'SIGUSR2']
-  for (const signal of skip) {
+  const ignored: ('SIGHUP' | 'SIGUSR2')[] = isatty(0) ? ['SIGUSR2'] : ['SIGHUP', 'SIGUSR2']
+  for (const signal of ignored) {
     process.on(signal, () => {
       gateway.app.log.info(
         { signal },
@@ -128,6 +129,7 @@ export async function run(args: string[]): Promise<number> {
     })
   }
   // A second signal ends the process at once; that is close-with-grace's own rule.
+  const skip = [...ignored, ...crashSignals]
   return new Promise(resolve => {
     closeWithGrace(
       { delay: bound * 1000 + 500, logger: gateway.app.log, skip },

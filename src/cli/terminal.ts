@@ -23,6 +23,12 @@ export function onEnd(end: () => void): () => void {
   return () => signals.forEach(signal => process.off(signal, end))
 }
 
+/**
+ * What a process gets that has crashed. For close-with-grace to skip: with a listener on them the process would fail at the same place for
+ * ever, on a whole core and deaf to all but SIGKILL, and no supervisor would start it anew.
+ */
+export const crashSignals = ['SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV'] as const
+
 export interface Terminal {
   say: (line?: string) => void
   /** Dim, and overwrites itself on a terminal; silent elsewhere, where progress would only fill a log. */

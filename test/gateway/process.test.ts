@@ -248,6 +248,17 @@ t.test('SIGHUP and SIGUSR2 stop nothing, SIGQUIT does as SIGTERM', async t => {
   t.match(running.stdout(), '"signal":"SIGQUIT","msg":"stopping"')
 })
 
+t.test('what crashes is over at once, for a supervisor to see', async t => {
+  const { running: gateway } = await startProcess(t)
+  const double = run(t, ['demo', '--only', 'drupal', '--drupal-port', String(await freePort())])
+  while (!double.stdout().includes('Ctrl-C')) await once(double.child.stdout!, 'data')
+  for (const { child } of [gateway, double]) {
+    const ended = once(child, 'exit')
+    child.kill('SIGSEGV')
+    t.strictSame(await ended, [null, 'SIGSEGV'])
+  }
+})
+
 t.test(
   'a terminal that is closed stops what was started in it',
   {
